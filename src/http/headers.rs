@@ -1,0 +1,206 @@
+//! The header section of one message: names and values as spans over one arena.
+//!
+//! ```text
+//! arena  GET / HTTP/1.1\r\nHost: a\r\nX-K: v\r\n\r\n│new-value│another
+//! fields            name^^^^ value^    …            └ appended by plugins
+//! ```
+//!
+//! A received head is copied in once, as it came; the fields keep the offsets the parser found. What
+//! plugins add goes to the end of the arena, so an edit never moves what is already there. Both
+//! vectors are kept between exchanges: nothing is allocated in the steady state.
+
+/// A range of an arena or of a received buffer. `u32` halves the table; heads are far below 4 GiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+impl Span {
+    /// The span from `start` to `end` (exclusive).
+    #[must_use]
+    pub fn new(start: usize, end: usize) -> Self {
+        debug_assert!(start <= end && end <= u32::MAX as usize);
+        Self { start: start as u32, len: (end - start) as u32 }
+    }
+
+    /// The bytes this span covers in `of`.
+    #[must_use]
+    pub fn of(self, of: &[u8]) -> &[u8] {
+        &of[self.start as usize..self.start as usize + self.len as usize]
+    }
+}
+
+/// One field line: where its name and its value are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Field {
+    /// The field name as received (case kept).
+    pub name: Span,
+    /// The field value without surrounding whitespace.
+    pub value: Span,
+}
+
+/// An ordered multi-map of header fields. Names compare without case (RFC 9110 §5.1); order and
+/// repetition are kept (RFC 9110 §5.3).
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    arena: Vec<u8>,
+    fields: Vec<Field>,
+}
+
+impl Headers {
+    /// An empty section.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { arena: Vec::new(), fields: Vec::new() }
+    }
+
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.fields.clear();
+    }
+
+    /// Takes over a received head: `arena` as it came, `fields` with offsets into it.
+    pub fn adopt(&mut self, arena: &[u8], fields: &[Field]) {
+        self.clear();
+        self.arena.extend_from_slice(arena);
+        self.fields.extend_from_slice(fields);
+    }
+
+    /// How many fields there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there is no field.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The first value of `name`.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All values of `name`, in order.
+    pub fn values<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All fields in order, as `(name, value)`.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + '_ {
+        self.fields.iter().map(|f| (f.name.of(&self.arena), f.value.of(&self.arena)))
+    }
+
+    /// Adds a field at the end; an existing one of that name stays.
+    pub fn append(&mut self, name: &[u8], value: &[u8]) {
+        let name = self.store(name);
+        let value = self.store(value);
+        self.fields.push(Field { name, value });
+    }
+
+    /// Gives `name` this one value: the first field of that name keeps its place, others go.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) {
+        let Some(first) = self.position(name) else { return self.append(name, value) };
+        let value = self.store(value);
+        self.fields[first].value = value;
+        let arena = &self.arena;
+        let mut index = 0;
+        self.fields.retain(|f| {
+            let keep = index <= first || !f.name.of(arena).eq_ignore_ascii_case(name);
+            index += 1;
+            keep
+        });
+    }
+
+    /// Takes every field of that name away; tells whether there was one.
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        let before = self.fields.len();
+        let arena = &self.arena;
+        self.fields.retain(|f| !f.name.of(arena).eq_ignore_ascii_case(name));
+        self.fields.len() != before
+    }
+
+    /// Bytes the section takes as `name: value` lines (without the closing empty line).
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        self.fields.iter().map(|f| (f.name.len + f.value.len) as usize + 4).sum()
+    }
+
+    fn position(&self, name: &[u8]) -> Option<usize> {
+        self.fields.iter().position(|f| f.name.of(&self.arena).eq_ignore_ascii_case(name))
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Span {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(bytes);
+        Span::new(start, self.arena.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(fields: &[(&str, &str)]) -> Headers {
+        let mut headers = Headers::new();
+        for (name, value) in fields {
+            headers.append(name.as_bytes(), value.as_bytes());
+        }
+        headers
+    }
+
+    fn pairs(headers: &Headers) -> Vec<(String, String)> {
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        headers.iter().map(|(n, v)| (text(n), text(v))).collect()
+    }
+
+    #[test]
+    fn adopts_spans_of_a_received_head() {
+        let head = b"Host: a\r\nX-K: v\r\n";
+        let mut headers = Headers::new();
+        headers.adopt(
+            head,
+            &[
+                Field { name: Span::new(0, 4), value: Span::new(6, 7) },
+                Field { name: Span::new(9, 12), value: Span::new(14, 15) },
+            ],
+        );
+        assert_eq!(headers.get(b"host"), Some(&b"a"[..]));
+        assert_eq!(headers.get(b"x-k"), Some(&b"v"[..]));
+        assert_eq!(headers.get(b"x-l"), None);
+        assert_eq!(headers.encoded_len(), head.len());
+    }
+
+    #[test]
+    fn edits_keep_order_and_case() {
+        let mut headers = section(&[("A", "1"), ("b", "2"), ("a", "3"), ("C", "4")]);
+        headers.set(b"a", b"9");
+        assert_eq!(
+            pairs(&headers),
+            [("A", "9"), ("b", "2"), ("C", "4")].map(|(n, v)| (n.to_owned(), v.to_owned()))
+        );
+        headers.append(b"B", b"5");
+        assert_eq!(headers.values(b"b").collect::<Vec<_>>(), [b"2", b"5"]);
+        assert!(headers.remove(b"B"));
+        assert!(!headers.remove(b"B"));
+        headers.set(b"new", b"n");
+        assert_eq!(headers.get(b"New"), Some(&b"n"[..]));
+        assert_eq!(headers.len(), 3);
+    }
+
+    #[test]
+    fn clearing_keeps_the_memory() {
+        let mut headers = section(&[("A", "1"), ("b", "2")]);
+        let capacity = headers.arena.capacity();
+        headers.clear();
+        assert!(headers.is_empty());
+        assert_eq!(headers.arena.capacity(), capacity);
+    }
+}

@@ -1,0 +1,52 @@
+//! Every bound of the gateway in one place: unit last in the name, reason above.
+//!
+//! Reaching a bound is a normal, counted outcome with a status of its own, never a surprise. Bounds
+//! a user may change are defaults here; the configuration names the key that changes them.
+
+/// Request and response heads. nginx allows four buffers of 8 KiB; one contiguous 32 KiB head is the
+/// same in sum. Key: `ringgate.limits.head_bytes`.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// Header fields of one head. Clients send 10 to 30; 100 is what most servers allow.
+/// Key: `ringgate.limits.headers`.
+pub const HEADERS_MAX: usize = 100;
+
+/// The most that `ringgate.limits.headers` may be set to: the parser's table lives on the stack.
+pub const HEADERS_CEILING: usize = 256;
+
+/// Chunk size line with extensions. A size needs 16 digits; extensions are ignored, so long ones are
+/// only an attack (RFC 9112 §7.1.1).
+pub const CHUNK_LINE_BYTES_MAX: usize = 4 * 1024;
+
+/// Trailer section, counted like a head.
+pub const TRAILERS_BYTES_MAX: usize = 8 * 1024;
+
+/// Body bytes a plugin may hold back per direction of one exchange, default. Beyond it a request is
+/// answered 413 and a response 500 (Proxy-Wasm ABI reference §9). Key: `limits.body_mb` of a plugin.
+pub const HELD_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// First size of a connection's read buffer: one small request, half a page of waste at most.
+pub const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// Size of the buffer that bodies are read into: large enough that a 64 KiB socket read needs one
+/// system call, small enough for thousands of streaming exchanges.
+pub const BODY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Output gathered before a connection stops answering pipelined requests and sends first.
+pub const OUTPUT_BYTES_HIGH: usize = 64 * 1024;
+
+/// Buffers above this size are given back to the allocator instead of to a pool, so that one large
+/// exchange does not pin memory for ever.
+pub const POOLED_BUFFER_BYTES_MAX: usize = 256 * 1024;
+
+/// The worker's tick: resolution of coarse deadlines, of the cached date and of the stop flag.
+pub const TICK_MS: u64 = 50;
+
+/// Longest `delay.duration` a fault may ask for before the worker's deadline table would overflow.
+pub const DELAY_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);
+const _: () = assert!(READ_BUFFER_BYTES <= HEAD_BYTES_MAX);
+const _: () = assert!(TRAILERS_BYTES_MAX <= HEAD_BYTES_MAX);
+const _: () = assert!(CHUNK_LINE_BYTES_MAX < BODY_BUFFER_BYTES);
+const _: () = assert!(BODY_BUFFER_BYTES <= POOLED_BUFFER_BYTES_MAX);

@@ -1,0 +1,206 @@
+//! The message of one exchange: everything plugins read and edit.
+//!
+//! One `Message` is boxed, taken from the worker's pool when an exchange begins and given back when
+//! it ends; all its vectors keep their memory.
+
+use crate::http::{BodyLength, Headers, Version};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// The downstream connection an exchange came over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Unique in this process.
+    pub id: u64,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Our address.
+    pub local: SocketAddr,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        Self { id: 0, peer: nowhere, local: nowhere }
+    }
+}
+
+/// A request's head in parts that plugins may change.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// `GET`.
+    pub method: Vec<u8>,
+    /// Path and query as received, `/a%20b?c=d`: what goes upstream.
+    pub target: Vec<u8>,
+    /// The normalised path: percent-decoded, dots resolved, slashes merged (nginx's `$uri`).
+    pub path: Vec<u8>,
+    /// The Host header's value or the absolute-form's authority; empty if HTTP/1.0 sent none.
+    pub authority: Vec<u8>,
+    /// The version the client speaks.
+    pub version: Version,
+    /// All fields but Host. Framing fields are still there for plugins to see; framing itself is
+    /// re-made from what is really sent.
+    pub headers: Headers,
+    /// Trailer fields, once the body has ended.
+    pub trailers: Headers,
+    /// What the head said about the body.
+    pub body: BodyLength,
+}
+
+/// A response's head.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// 0 until there is a response.
+    pub status: u16,
+    /// All fields; see [`Request::headers`] about framing.
+    pub headers: Headers,
+    /// Trailer fields, once the body has ended.
+    pub trailers: Headers,
+    /// What the head said about the body.
+    pub body: BodyLength,
+    /// Who made the response.
+    pub source: ResponseSource,
+}
+
+/// Who made a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResponseSource {
+    /// Nobody yet.
+    #[default]
+    None,
+    /// The upstream.
+    Upstream,
+    /// A plugin's local response.
+    Plugin,
+    /// The gateway itself: no route, upstream failed, plugin failed.
+    Gateway,
+}
+
+/// A response made by a plugin.
+#[derive(Clone, Debug, Default)]
+pub struct LocalResponse {
+    /// 200 to 999.
+    pub status: u16,
+    /// Fields to send; framing, Date and Server are added.
+    pub headers: Headers,
+    /// `None`: the plugin gave no body, so an error status gets the gateway's error page.
+    pub body: Option<Vec<u8>>,
+}
+
+/// What a request's route says of itself, for variables, properties and logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteFacts {
+    /// `route_id`; empty if no route matched.
+    pub route_id: String,
+    /// `route_name`.
+    pub route_name: String,
+    /// `service_id`.
+    pub service_id: String,
+    /// `service_name`.
+    pub service_name: String,
+    /// The upstream's id or name, for the `cluster_name` property.
+    pub upstream_name: String,
+}
+
+/// Everything plugins see of one exchange.
+#[derive(Debug, Default)]
+pub struct Message {
+    /// Where the request came from.
+    pub connection: Connection,
+    /// The request's number in this process, for logs.
+    pub request_number: u64,
+    /// When the request's head was complete, in nanoseconds since the epoch.
+    pub started_ns: u64,
+    /// The request.
+    pub request: Request,
+    /// The response.
+    pub response: Response,
+    /// In a body callback: the bytes to look at and edit. Empty otherwise.
+    pub body: Vec<u8>,
+    /// With [`Action::Respond`](super::Action::Respond): the response to give.
+    pub local: LocalResponse,
+    /// The matched route.
+    pub route: Option<Arc<RouteFacts>>,
+    /// The upstream node chosen, once one was.
+    pub upstream: Option<SocketAddr>,
+    /// Values set by plugins (`proxy_set_property`), in order of first setting.
+    pub properties: Vec<(Vec<u8>, Vec<u8>)>,
+    /// A plugin asks: let the held request go on.
+    pub resume_request: bool,
+    /// A plugin asks: let the held response go on.
+    pub resume_response: bool,
+    /// Request body bytes received so far.
+    pub request_bytes: u64,
+    /// Response body bytes sent so far.
+    pub response_bytes: u64,
+}
+
+impl Message {
+    /// Forgets the exchange and keeps the memory.
+    pub fn clear(&mut self) {
+        self.request.clear();
+        self.response.clear();
+        self.body.clear();
+        self.local.clear();
+        self.route = None;
+        self.upstream = None;
+        self.properties.clear();
+        self.resume_request = false;
+        self.resume_response = false;
+        self.request_bytes = 0;
+        self.response_bytes = 0;
+    }
+
+    /// Sets what [`Action::Respond`](super::Action::Respond) sends, in the memory that is there.
+    pub fn respond(&mut self, status: u16, body: Option<&[u8]>) {
+        self.local.status = status;
+        self.local.headers.clear();
+        match (body, &mut self.local.body) {
+            (None, kept) => *kept = None,
+            (Some(body), Some(kept)) => {
+                kept.clear();
+                kept.extend_from_slice(body);
+            }
+            (Some(body), kept @ None) => *kept = Some(body.to_vec()),
+        }
+    }
+}
+
+impl Request {
+    fn clear(&mut self) {
+        self.method.clear();
+        self.target.clear();
+        self.path.clear();
+        self.authority.clear();
+        self.headers.clear();
+        self.trailers.clear();
+        self.body = BodyLength::None;
+    }
+
+    /// The query without `?`, or nothing.
+    #[must_use]
+    pub fn query(&self) -> Option<&[u8]> {
+        let at = memchr::memchr(b'?', &self.target)?;
+        Some(&self.target[at + 1..])
+    }
+}
+
+impl Response {
+    fn clear(&mut self) {
+        self.status = 0;
+        self.headers.clear();
+        self.trailers.clear();
+        self.body = BodyLength::None;
+        self.source = ResponseSource::None;
+    }
+}
+
+impl LocalResponse {
+    fn clear(&mut self) {
+        self.status = 0;
+        self.headers.clear();
+        if let Some(body) = &mut self.body {
+            body.clear();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Room `proxy_wasm`.
