@@ -125,7 +125,7 @@ def proxied(settings: Settings) -> Section:
     load = Load(settings.connections, settings.seconds)
     targets = [NGINX_PROXY, HAPROXY_PROXY, PROXY]
     section, rows = compare("Reverse proxy, 1 KB", targets, NGINX_PROXY.label, load, settings)
-    section.notes.append("wrk and the upstream share one core and are the limit: compare CPU, not req/s.")
+    section.notes.append("wrk and the upstream share one core: where `core used` is low they are the limit; compare CPU.")
     add_cpu_verdict(section, rows, PROXY, NGINX_PROXY, 1.15)
     return section
 
@@ -134,7 +134,7 @@ def pipelined(settings: Settings) -> Section:
     """the direct answer, sixteen requests a write"""
     load = Load(settings.connections, settings.seconds, pipelined=True)
     section, rows = compare("Pipelined x16", [NGINX, HAPROXY, NATIVE], NGINX.label, load, settings)
-    section.notes.append("wrk's Lua script is the limit: compare CPU, not req/s.")
+    section.notes.append("wrk's Lua script is slow: where `core used` is low it is the limit; compare CPU.")
     add_cpu_verdict(section, rows, NATIVE, NGINX, 10)
     return section
 
