@@ -22,6 +22,8 @@ from servers import (
     check_answer,
     fleet,
     free_ports,
+    haproxy_connections,
+    open_files,
     raise_open_files,
     shown,
     start_backend,
@@ -273,6 +275,9 @@ def idle(settings: Settings) -> Section:
     found: dict[str, Idle] = {}
     with fleet(servers_of(targets), settings.options) as running:
         present, notes = usable(targets, running)
+        if HAPROXY in present and haproxy_connections() < settings.idle_connections:
+            present.remove(HAPROXY)
+            notes.append(f"{HAPROXY.label} skipped: with {open_files():,} files it takes {haproxy_connections():,} connections")
         for target in present:
             progress(f"{settings.idle_connections:,} idle connections: {target.label}")
             found[target.label] = hold(running.servers[target.server], target.path, settings)
