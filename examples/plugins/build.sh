@@ -63,8 +63,8 @@ build_rust() {
     local target=wasm32-wasip1 cargo=(cargo) options=() flags=() registry module
     # What a surrounding cargo, a CI or a developer's shell has set for another build.
     local environment=(
-        env -u CARGO -u CARGO_BUILD_TARGET -u RUSTC -u RUSTC_WORKSPACE_WRAPPER -u RUSTC_WRAPPER -u RUSTFLAGS
-        CARGO_TARGET_DIR="$here/target"
+        env -u CARGO -u CARGO_BUILD_TARGET -u CARGO_ENCODED_RUSTFLAGS -u RUSTC -u RUSTC_WORKSPACE_WRAPPER
+        -u RUSTC_WRAPPER -u RUSTFLAGS CARGO_TARGET_DIR="$here/target"
     )
 
     if have rustup && rustup target list --installed 2>/dev/null | grep -qx "$target"; then
@@ -78,7 +78,7 @@ build_rust() {
             env -u RUSTUP_TOOLCHAIN "${environment[@]:1}"
             RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_WASIP1_LINKER=wasm-ld-19
         )
-        options=(-Zbuild-std=std,panic_abort)
+        options=('-Zbuild-std=std,panic_abort')
         flags=(-Clink-self-contained=no -L/usr/lib/wasm32-wasi -Clink-arg=--allow-undefined)
     fi
 
@@ -112,12 +112,13 @@ build_c() {
     [[ -n ${CLANG:-} ]] || need_packages clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32
     local compile=(
         "$clang" --target=wasm32-wasi -mexec-model=reactor -std=gnu17 -O2 -Wall -Wextra -Werror
-        -I"$here/include" -Wl,--strip-debug
+        -I"$here/include" '-Wl,--strip-debug'
     )
     cd "$here"
     "${compile[@]}" fault-injection-c/fault_injection.c -o "$out/fault_injection_c.wasm"
     "${compile[@]}" fixtures/trap.c -o "$out/trap.wasm"
     "${compile[@]}" fixtures/probe.c -o "$out/probe.wasm"
+    chmod 644 "$out"/{fault_injection_c,trap,probe}.wasm
 }
 
 # Lists the modules with their sizes, and lets wabt check them where it is installed.

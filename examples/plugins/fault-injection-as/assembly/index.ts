@@ -1,19 +1,20 @@
 // Answers a share of the requests with a fixed response instead of letting them reach the upstream.
+//
+// The SDK starts the plugin, keeps its root contexts and has it configured. The streams are kept here: the
+// SDK formats and logs seven lines for each one it creates, at whatever level the host logs, and never
+// frees it, because every cast in its callbacks leaves a reference counted that nobody holds.
 
 // A module has to export what its host shall call. The SDK's `proxy` file exports every callback; only
-// those with work to do are named here, so that the host saves itself the others for each request.
+// those with work to do are exported here, so that the host saves itself the others for each request.
 export { malloc, free } from "@solo-io/proxy-runtime/malloc";
-export {
-  proxy_abi_version_0_2_0,
-  proxy_on_configure,
-  proxy_on_request_headers,
-  proxy_on_delete,
-} from "@solo-io/proxy-runtime/exports";
+export { proxy_abi_version_0_2_0, proxy_on_configure } from "@solo-io/proxy-runtime/exports";
 
-import { proxy_on_context_create as sdkContextCreate } from "@solo-io/proxy-runtime/exports";
+import {
+  proxy_on_context_create as createInSdk,
+  proxy_on_delete as deleteInSdk,
+} from "@solo-io/proxy-runtime/exports";
 import { proxy_send_local_response } from "@solo-io/proxy-runtime/imports";
 import {
-  Context,
   FilterHeadersStatusValues,
   LogLevelValues,
   RootContext,
@@ -27,21 +28,16 @@ import { Settings } from "./settings";
 
 const NO_GRPC_STATUS: u32 = -1;
 
-// The SDK traps where no root context is registered under the `plugin_root_id` the host gives. This
-// plugin has one kind only: register it under whatever the host calls it.
-export function proxy_on_context_create(context: u32, parent: u32): void {
-  if (parent == 0) registerRootContext((id: u32): RootContext => new Root(id), pluginRootId());
-  sdkContextCreate(context, parent);
-}
-
-// One configuration, shared by the streams made under it.
+// One configuration. The streams made under it share it.
 class Fault {
+  root: u32;
   status: u32;
   body: ArrayBuffer;
   percentage: u32;
   random: Random;
 
-  constructor(settings: Settings, random: Random) {
+  constructor(root: u32, settings: Settings, random: Random) {
+    this.root = root;
     this.status = settings.httpStatus;
     this.body = settings.body;
     this.percentage = settings.percentage;
@@ -54,9 +50,10 @@ class Fault {
   }
 }
 
-class Root extends RootContext {
-  fault: Fault | null = null;
+// What each live context works with, be it a configured root or a stream under one.
+const faults = new Map<u32, Fault>();
 
+class Root extends RootContext {
   constructor(id: u32) {
     super(id);
   }
@@ -76,39 +73,39 @@ class Root extends RootContext {
       log(LogLevelValues.error, "fault-injection: " + problem);
       return false;
     }
-    this.fault = new Fault(settings, random);
+    faults.set(this.context_id, new Fault(this.context_id, settings, random));
     return true;
   }
 
-  createContext(id: u32): Context {
-    let fault = this.fault;
-    if (fault === null) throw new Error("a stream under a root that has no configuration");
-    return new Stream(id, this, fault);
-  }
-
-  // The SDK's own writes a debug line.
+  // The SDK's own logs that it was called.
   onDelete(): void {}
 }
 
-class Stream extends Context {
-  fault: Fault;
-
-  constructor(id: u32, root: Root, fault: Fault) {
-    super(id, root);
-    this.fault = fault;
+export function proxy_on_context_create(context: u32, parent: u32): void {
+  if (parent != 0) {
+    if (!faults.has(parent)) throw new Error("a stream under a root that has no configuration");
+    faults.set(context, faults.get(parent));
+    return;
   }
+  // The SDK traps where no root context is registered under the `plugin_root_id` the host gives. There is
+  // but one kind here: register it under whatever the host calls it.
+  registerRootContext((id: u32): RootContext => new Root(id), pluginRootId());
+  createInSdk(context, parent);
+}
 
-  // The import itself, and not the SDK's function around it, which would encode and serialise two empty
-  // arguments for every request.
-  onRequestHeaders(headers: u32, endOfStream: bool): FilterHeadersStatusValues {
-    let fault = this.fault;
-    if (!fault.fires()) return FilterHeadersStatusValues.Continue;
-    let body = fault.body;
-    proxy_send_local_response(
-      fault.status, 0, 0, changetype<usize>(body), body.byteLength, 0, 0, NO_GRPC_STATUS);
-    return FilterHeadersStatusValues.StopIteration;
-  }
+// Calls the import itself, and not the SDK's function around it, which would encode and serialise two
+// empty arguments each time.
+export function proxy_on_request_headers(context: u32, headers: u32, endOfStream: u32): i32 {
+  let fault = faults.get(context);
+  if (!fault.fires()) return FilterHeadersStatusValues.Continue;
+  let body = fault.body;
+  proxy_send_local_response(
+    fault.status, 0, 0, changetype<usize>(body), body.byteLength, 0, 0, NO_GRPC_STATUS);
+  return FilterHeadersStatusValues.StopIteration;
+}
 
-  // The SDK's own writes a debug line.
-  onDelete(): void {}
+export function proxy_on_delete(context: u32): void {
+  let stream = faults.has(context) && faults.get(context).root != context;
+  faults.delete(context);
+  if (!stream) deleteInSdk(context);
 }
