@@ -119,6 +119,11 @@ pub trait Plugin: Send + Sync + Debug {
     /// The callbacks wanted.
     fn hooks(&self) -> Hooks;
 
+    /// How many body bytes its paused body callbacks may hold back.
+    fn held_bytes_max(&self) -> usize {
+        crate::limits::HELD_BODY_BYTES_MAX
+    }
+
     /// Called once on each worker before a snapshot with this plugin serves there.
     ///
     /// # Errors
