@@ -6,6 +6,7 @@
 
 mod headers;
 mod method;
+pub mod uri;
 
 pub use headers::{Field, Headers, Span};
 pub use method::{Method, Methods};
