@@ -205,29 +205,43 @@ impl Exchange {
         Passed::Through
     }
 
-    /// Runs trailers callbacks. A pause there holds nothing: trailers are all that is left.
+    /// Runs trailers callbacks, after the last body piece. A plugin that kept body pieces sees them in
+    /// its trailers callback and may edit them there; they go on to the next plugin after it. A pause
+    /// holds nothing: trailers are all that is left.
     pub(super) fn pass_trailers(&mut self, direction: Direction, cx: &mut Cx<'_>) -> Passed {
         let pinned = std::rc::Rc::clone(self.pinned());
         let chain = Self::chain_of(&pinned, self.route);
-        let (order, hook) = match direction {
-            Direction::Request => (chain.request_order(), Hooks::REQUEST_TRAILERS),
-            Direction::Response => (chain.response_order(), Hooks::RESPONSE_TRAILERS),
+        let (order, body_hook) = body_order(chain, direction);
+        let hook = match direction {
+            Direction::Request => Hooks::REQUEST_TRAILERS,
+            Direction::Response => Hooks::RESPONSE_TRAILERS,
         };
-        for at in order {
+        for (position, at) in order.iter().enumerate() {
             let step = &chain.steps()[*at as usize];
-            if !step.hooks.has(hook) || !self.runs(step, *at as usize) {
+            if !self.runs(step, *at as usize) {
                 continue;
             }
-            let action = self.call(*at as usize, cx, |stream| match direction {
-                Direction::Request => step.plugin.on_request_trailers(stream),
-                Direction::Response => step.plugin.on_response_trailers(stream),
-            });
+            let mut action = Action::Continue;
+            if step.hooks.has(body_hook) && !self.message.body.is_empty() {
+                action = self.call(*at as usize, cx, |stream| match direction {
+                    Direction::Request => step.plugin.on_request_body(stream, false),
+                    Direction::Response => step.plugin.on_response_body(stream, false),
+                });
+            }
+            self.flow_and_body(direction, |flow, body| flow.join_kept(position, body));
+            if step.hooks.has(hook) && !matches!(action, Action::Respond | Action::Close) {
+                action = self.call(*at as usize, cx, |stream| match direction {
+                    Direction::Request => step.plugin.on_request_trailers(stream),
+                    Direction::Response => step.plugin.on_response_trailers(stream),
+                });
+            }
             match action {
                 Action::Continue | Action::Pause(_) => {}
                 Action::Respond => return Passed::Respond(*at as usize),
                 Action::Close => return Passed::Close,
             }
         }
+        self.flow(direction).end_through = true;
         Passed::Through
     }
 

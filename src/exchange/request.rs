@@ -198,17 +198,13 @@ impl Exchange {
         let end = done && self.message.request.trailers.is_empty();
         let passed = self.pass_body(Direction::Request, 0, end, cx);
         let passed = match passed {
-            Passed::Through if done && !end => self.end_request_with_trailers(cx),
+            Passed::Through | Passed::Held if done && !end => {
+                self.release_request_body();
+                self.pass_trailers(Direction::Request, cx)
+            }
             passed => passed,
         };
         self.on_request_passed(passed, cx);
-    }
-
-    fn end_request_with_trailers(&mut self, cx: &mut Cx<'_>) -> Passed {
-        self.release_request_body();
-        let passed = self.pass_trailers(Direction::Request, cx);
-        self.request.flow.end_through = true;
-        passed
     }
 
     /// What follows once the request went through its chain, as far as it did.

@@ -254,9 +254,11 @@ impl Exchange {
         } else {
             self.response.flow.end_through |= end;
         }
-        if passed == Passed::Through && done && !end {
+        if matches!(passed, Passed::Through | Passed::Held) && done && !end {
+            if passed == Passed::Through {
+                self.write_response_piece(false, cx);
+            }
             passed = self.pass_trailers(Direction::Response, cx);
-            self.response.flow.end_through = true;
         }
         self.on_response_body_passed(passed, cx);
     }

@@ -13,6 +13,7 @@ mod method;
 mod request;
 mod response;
 mod status;
+pub mod uri;
 
 pub use chunked::{ChunkError, Chunked, Progress};
 pub use encode::{write_chunk, write_field, write_last_chunk, write_number_field};

@@ -13,11 +13,13 @@
 
 mod locals;
 mod message;
+mod variables;
 
 pub use locals::{Locals, SlotId, SlotIds};
 pub use message::{
     Connection, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
 };
+pub use variables::{RequestFacts, VariablesOf, append_variable, set_hostname, variable_of};
 
 use std::fmt::Debug;
 use std::ops::BitOr;

@@ -1,0 +1,1 @@
+//! From valid resources to a snapshot.
