@@ -30,9 +30,6 @@ mod response;
 mod timers;
 mod upstream;
 
-#[cfg(test)]
-mod tests;
-
 pub use timers::Timer;
 
 use crate::http::{RequestHead, ResponseHead};

@@ -369,7 +369,8 @@ impl Exchange {
             }
         }
         let kept = message.response.headers.get(b"content-length");
-        response.encoder = choose_framing(response, status, whole, kept);
+        response.encoder =
+            choose_framing(response.to_head, response.version, response.length, status, whole, kept);
         match (response.to_head && response.local, whole) {
             (true, Some(bytes)) if has_length(status) => {
                 write_number_field(out, b"Content-Length", bytes);
@@ -412,18 +413,20 @@ impl Exchange {
 /// How the body goes out: by its length where that is known, else chunked, else until the connection
 /// ends (HTTP/1.0). A length a plugin left in the headers of a body in pieces is trusted and checked.
 fn choose_framing(
-    response: &ResponseSide,
+    to_head: bool,
+    version: Version,
+    length: BodyLength,
     status: u16,
     whole: Option<u64>,
     kept: Option<&[u8]>,
 ) -> Encoder {
-    if response.to_head || status == 204 || status == 304 {
+    if to_head || status == 204 || status == 304 {
         return Encoder::None;
     }
-    match (whole, response.length, kept) {
+    match (whole, length, kept) {
         (Some(bytes), ..) => Encoder::Length(bytes),
         (None, BodyLength::Known(bytes), Some(_)) => Encoder::Length(bytes),
-        _ if response.version == Version::Http11 => Encoder::Chunked,
+        _ if version == Version::Http11 => Encoder::Chunked,
         _ => Encoder::UntilClose,
     }
 }
