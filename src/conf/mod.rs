@@ -1,1 +1,19 @@
-//! Room `conf`.
+//! Room `conf`: the two configuration files as text, in; typed settings and resources, out.
+//!
+//! In: YAML or JSON text, environment variables through a closure.
+//! Out: [`Config`] and [`Resources`], valid by type; or *all* that is wrong, each with file, line,
+//! column, the source line, a caret and a hint ([`Report`]).
+//! May not know: files, the environment, compiled forms, which plugins exist.
+//!
+//! ```text
+//! text ─► substitute ${{VAR}} ─► decode (serde_yaml) ─► JSON value ─► read (room schema) ─► types
+//!                                                                         │
+//!                                          problems, each with its path ──┴─► Report: positions
+//!                                                                             by saphyr-parser
+//! ```
+
+mod model;
+mod settings;
+
+pub use model::*;
+pub use settings::*;
