@@ -12,8 +12,15 @@
 //!                                                                             by saphyr-parser
 //! ```
 
+mod decode;
+mod load;
 mod model;
+mod positions;
+mod report;
 mod settings;
+mod source;
 
 pub use model::*;
+pub use report::{Diagnostic, Report, Severity, report};
 pub use settings::*;
+pub use source::{Env, Source};
