@@ -16,7 +16,9 @@ mod decode;
 mod load;
 mod model;
 mod positions;
+pub mod process;
 mod report;
+pub mod resources;
 mod settings;
 mod source;
 

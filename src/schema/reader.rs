@@ -111,13 +111,12 @@ impl<'a> Reader<'a> {
             return None;
         };
         if !lengths.contains(&elements.len()) {
-            let (min, max) = (*lengths.start(), *lengths.end());
-            let wanted = match max {
-                usize::MAX => format!("at least {min}"),
-                _ => format!("{min} to {max}"),
+            let wanted = match (*lengths.start(), *lengths.end()) {
+                (1, usize::MAX) => "a list that is not empty".to_owned(),
+                (min, usize::MAX) => format!("a list of at least {min} elements"),
+                (min, max) => format!("a list of {min} to {max} elements"),
             };
-            let count = elements.len();
-            self.error(format!("expected a list of {wanted} elements, found {count}"));
+            self.error(format!("expected {wanted}, found one of {}", elements.len()));
             return None;
         }
         let reader = |(index, value)| Self::new(value, self.at.index(index), self.problems);
@@ -141,7 +140,7 @@ impl<'a> Reader<'a> {
             self.expected("an object");
             return None;
         };
-        Some(Object { map, at: self.at, problems: self.problems, known: Vec::new() })
+        Some(Object { map: Some(map), at: self.at, problems: self.problems, known: Vec::new() })
     }
 
     fn keep<T>(&self, result: Result<T, Fault>) -> Option<T> {
@@ -152,7 +151,8 @@ impl<'a> Reader<'a> {
 /// An object to be read key by key. [`Object::finish`] reports the keys nobody asked for.
 #[derive(Debug)]
 pub struct Object<'a> {
-    map: &'a Map<String, Value>,
+    /// `None` for a section that is not there.
+    map: Option<&'a Map<String, Value>>,
     at: Path,
     problems: &'a Problems,
     known: Vec<&'static str>,
@@ -168,7 +168,7 @@ impl<'a> Object<'a> {
     /// Whether the key is there. Does not count as asking for it.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
-        self.map.contains_key(key)
+        self.map.is_some_and(|map| map.contains_key(key))
     }
 
     /// The object is wrong as a whole.
@@ -196,6 +196,14 @@ impl<'a> Object<'a> {
             self.error(format!("missing key `{key}`{}", self.place()));
         }
         reader
+    }
+
+    /// The member `key` as an object; one without members if it is not there.
+    #[must_use]
+    pub fn section(&mut self, key: &'static str) -> Self {
+        let object = self.get(key).and_then(Reader::object);
+        let (at, problems) = (self.at.key(key), self.problems);
+        object.unwrap_or(Self { map: None, at, problems, known: Vec::new() })
     }
 
     /// `true` or `false`, if it is there.
@@ -236,12 +244,14 @@ impl<'a> Object<'a> {
     /// All members with their keys, in the order written, whatever they are called.
     pub fn members(&self) -> impl Iterator<Item = (&'a str, Reader<'a>)> {
         let reader = |value, key: &str| Reader::new(value, self.at.key(key), self.problems);
-        self.map.iter().map(move |(key, value)| (key.as_str(), reader(value, key)))
+        let members = self.map.into_iter().flatten();
+        members.map(move |(key, value)| (key.as_str(), reader(value, key)))
     }
 
     /// Reports every key nobody asked for, with the nearest key that somebody did ask for.
     pub fn finish(self) {
-        for key in self.map.keys().filter(|key| !self.known.contains(&key.as_str())) {
+        let keys = self.map.into_iter().flat_map(Map::keys);
+        for key in keys.filter(|key| !self.known.contains(&key.as_str())) {
             let fault = Fault::new(format!("unknown key `{key}`{}", self.place()));
             let fault = match check::nearest(key, self.known.iter().copied()) {
                 Some(near) => fault.hint(format!("did you mean `{near}`?")),
@@ -258,8 +268,10 @@ impl<'a> Object<'a> {
     pub fn allow_unknown(self) {}
 
     fn value(&mut self, key: &'static str) -> Option<&'a Value> {
-        self.known.push(key);
-        self.map.get(key)
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
+        self.map?.get(key)
     }
 
     fn keep<T>(&self, key: &str, result: Result<T, Fault>) -> Option<T> {
@@ -313,6 +325,8 @@ mod tests {
         let members: Vec<_> = inner.members().map(|(key, r)| (key, r.at().to_string())).collect();
         assert_eq!(members, [("k", "inner.k".to_owned())]);
         inner.allow_unknown();
+        assert_eq!(object.section("gone").boolean("on"), None);
+        assert_eq!(object.section("gone").at().to_string(), "gone");
         assert!(object.get("absent").is_none() && !object.has("absent"));
         object.finish();
         assert_eq!(listed(problems), [""; 0]);
@@ -341,7 +355,7 @@ mod tests {
              | write `true`, without quotes",
             "routes[0].tags[1]: expected a string of 1 to 1 characters, found integer 2 \
              | write \"2\" in quotes",
-            "routes[0].list: expected a list of at least 1 elements, found 0",
+            "routes[0].list: expected a list that is not empty, found one of 0",
             "routes[0].inner: expected an object, found integer 3",
             "routes[0].naem (key): unknown key `naem` in routes[0] | did you mean `name`?",
             "routes[0].zzz (key): unknown key `zzz` in routes[0] \
