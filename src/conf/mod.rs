@@ -13,6 +13,8 @@
 //! ```
 
 mod decode;
+#[cfg(test)]
+mod fuzz;
 mod load;
 mod model;
 mod positions;

@@ -143,6 +143,7 @@ impl<'a> Page<'a> {
 
     /// The diagnostic for a fault at a position.
     pub(super) fn at(&self, severity: Severity, spot: Option<Spot>, fault: Fault) -> Diagnostic {
+        let spot = spot.and_then(|spot| self.inside(spot));
         let excerpt = spot.and_then(|spot| self.excerpt(spot));
         Diagnostic {
             severity,
@@ -153,6 +154,16 @@ impl<'a> Page<'a> {
             hint: fault.hint,
             excerpt,
         }
+    }
+
+    /// The spot, or the end of the text if the spot is beyond it: parsers count differently there.
+    fn inside(&self, spot: Spot) -> Option<Spot> {
+        let last = self.lines.len();
+        if (1..=last).contains(&spot.line) {
+            return Some(spot);
+        }
+        let column = self.lines.last()?.chars().count() + 1;
+        Some(Spot { line: last, column, length: 1 })
     }
 
     fn excerpt(&self, spot: Spot) -> Option<Excerpt> {

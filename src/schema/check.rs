@@ -7,6 +7,9 @@ use std::ops::RangeInclusive;
 /// Longer words are never typing mistakes for a key, and distances cost length times length.
 const WORD_CHARS_MAX: usize = 64;
 
+/// What one word must have in common with another it begins with.
+const BEGINNING_CHARS_MIN: usize = 4;
+
 /// As much of a string as a message shows.
 const SHOWN_CHARS_MAX: usize = 40;
 
@@ -32,13 +35,20 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         return None;
     }
     let word = folded(word);
-    candidates
-        .into_iter()
-        .filter(|candidate| candidate.len() <= WORD_CHARS_MAX)
-        .map(|candidate| (strsim::osa_distance(&word, &folded(candidate)), candidate))
+    let short = |candidate: &&str| candidate.len() <= WORD_CHARS_MAX;
+    let candidates: Vec<_> = candidates.into_iter().filter(short).collect();
+    let by_distance = candidates
+        .iter()
+        .map(|candidate| (strsim::osa_distance(&word, &folded(candidate)), *candidate))
         .filter(|(distance, candidate)| *distance <= length.max(candidate.len()).div_ceil(4))
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .map(|(_, candidate)| candidate);
+    let begins = |candidate: &&str| {
+        let candidate = folded(candidate);
+        length.min(candidate.len()) >= BEGINNING_CHARS_MIN
+            && (candidate.starts_with(&word) || word.starts_with(&candidate))
+    };
+    by_distance.or_else(|| candidates.into_iter().find(begins))
 }
 
 /// Spellings that users take for the same.
@@ -312,6 +322,8 @@ mod tests {
             ("upstream-id", Some("upstream_id")),
             ("upsteram", Some("upstream")),
             ("pluginConfigId", Some("plugin_config_id")),
+            ("upstreams_of_mine", Some("upstream")),
+            ("plugin_conf", Some("plugin_config_id")),
             ("zzz", None),
             ("", None),
         ] {

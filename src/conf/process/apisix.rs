@@ -17,7 +17,7 @@ const ROUTERS: [(&str, Option<Router>); 3] = [
 ];
 
 /// Keys without effect here. `trusted_addresses` is one of them because nobody is trusted without it.
-const IGNORED: [&str; 29] = [
+const IGNORED: [&str; 28] = [
     "control",
     "data_encryption",
     "disable_sync_configuration_during_start",
@@ -26,6 +26,7 @@ const IGNORED: [&str; 29] = [
     "dns_resolver_valid",
     "enable_admin",
     "enable_control",
+    "enable_debug",
     "enable_dev_mode",
     "enable_http2",
     "enable_ipv6",
@@ -36,7 +37,6 @@ const IGNORED: [&str; 29] = [
     "extra_lua_path",
     "id",
     "lru",
-    "lua_module_hook",
     "max_post_args_readable_size",
     "proxy_cache",
     "resolver_timeout",
@@ -46,7 +46,6 @@ const IGNORED: [&str; 29] = [
     "tracing",
     "trusted_addresses",
     "worker_startup_time_threshold",
-    "enable_debug",
 ];
 
 pub(super) struct Apisix {
@@ -71,8 +70,10 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> A
         reader.error("`match_uri_encoded_slash: true` is not supported yet");
     }
     proxy_mode(&mut object);
-    if let Some(reader) = object.get("proxy_protocol").filter(|reader| !is_off(reader.value())) {
-        reader.error_on_key("`proxy_protocol` is not supported yet");
+    for key in ["proxy_protocol", "lua_module_hook"] {
+        if let Some(reader) = object.get(key).filter(|reader| !is_off(reader.value())) {
+            reader.error_on_key(format!("`{key}` is not supported yet"));
+        }
     }
     tls(&mut object);
     ignore(&mut object, &IGNORED);

@@ -135,34 +135,37 @@ impl Once {
 /// The document with its variables replaced, in keys as well, and without members that are null:
 /// APISIX takes those for absent. What a variable made of a string may be a number or a boolean.
 fn settled(value: Value, at: &Path, env: Env<'_>, problems: &mut Vec<Problem>) -> Value {
-    let mut text_of = |text: &str, at: &Path| match substitute(text, env)? {
-        Ok(text) => Some(text),
-        Err(name) => {
-            problems.push(Problem::new(at.clone(), unset_fault(&name)));
-            None
-        }
-    };
     match value {
-        Value::String(text) => match text_of(&text, at) {
-            Some(text) => coerced(text),
-            None if problems.last().is_some_and(|problem| problem.at == *at) => Value::Null,
+        Value::String(text) => match substitute(&text, env) {
             None => Value::String(text),
+            Some(Ok(text)) => coerced(text),
+            Some(Err(name)) => {
+                problems.push(Problem::new(at.clone(), unset_fault(&name)));
+                Value::Null
+            }
         },
         Value::Array(list) => {
             let element = |(index, element)| settled(element, &at.index(index), env, problems);
             list.into_iter().enumerate().map(element).collect()
         }
         Value::Object(map) => {
-            let mut settled_map = Map::new();
+            let mut members = Map::new();
             for (key, member) in map.into_iter().filter(|(_, member)| !member.is_null()) {
                 let at = at.key(&key);
-                let key = text_of(&key, &at).unwrap_or(key);
-                settled_map.insert(key, member);
+                let member = settled(member, &at, env, problems);
+                let fault = match substitute(&key, env).unwrap_or(Ok(key)) {
+                    Err(name) => unset_fault(&name),
+                    Ok(key) if members.contains_key(&key) => {
+                        Fault::new(format!("the key `{key}` is there twice"))
+                    }
+                    Ok(key) => {
+                        members.insert(key, member);
+                        continue;
+                    }
+                };
+                problems.push(Problem::new(at, fault).on_key());
             }
-            for (key, member) in &mut settled_map {
-                *member = settled(std::mem::take(member), &at.key(key), env, problems);
-            }
-            Value::Object(settled_map)
+            Value::Object(members)
         }
         other => other,
     }
