@@ -1,6 +1,8 @@
 //! Body framing, in and out.
 
-use crate::http::{BodyLength, ChunkError, Chunked, Headers, Progress, write_chunk, write_last_chunk};
+use crate::http::{
+    BodyLength, ChunkError, Chunked, Headers, Progress, write_chunk, write_last_chunk,
+};
 
 /// Takes the framing off a body as it arrives.
 #[derive(Debug, Default)]
@@ -40,7 +42,11 @@ impl Decoder {
     }
 
     /// Decodes `input`; body bytes go to the end of `out`.
-    pub(super) fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Progress, ChunkError> {
+    pub(super) fn decode(
+        &mut self,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Progress, ChunkError> {
         let progress = match self.kind {
             Kind::Done => Progress { consumed: 0, done: true },
             Kind::UntilClose => {

@@ -326,7 +326,13 @@ impl Exchange {
     }
 
     /// Headers that were released by a body callback are held again further on: the piece waits there.
-    fn stash(&mut self, direction: Direction, position: usize, end: bool, passed: Passed) -> Passed {
+    fn stash(
+        &mut self,
+        direction: Direction,
+        position: usize,
+        end: bool,
+        passed: Passed,
+    ) -> Passed {
         if passed == Passed::Held {
             self.flow_and_body(direction, |flow, body| {
                 let at = flow.held.map_or(position, |(held, _)| held);

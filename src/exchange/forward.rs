@@ -200,7 +200,9 @@ mod tests {
 
     #[test]
     fn hosts_without_ports() {
-        for (authority, host) in [("a:1", "a"), ("a", "a"), ("[::1]:1", "[::1]"), ("[::1]", "[::1]")] {
+        for (authority, host) in
+            [("a:1", "a"), ("a", "a"), ("[::1]:1", "[::1]"), ("[::1]", "[::1]")]
+        {
             assert_eq!(&authority[..host_len(authority.as_bytes())], host);
         }
     }

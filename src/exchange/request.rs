@@ -166,7 +166,8 @@ impl Exchange {
                 self.request.refuse_rest();
             }
             self.message.body.clear();
-        } else if self.rules().body_bytes_max.is_some_and(|most| self.message.request_bytes > most) {
+        } else if self.rules().body_bytes_max.is_some_and(|most| self.message.request_bytes > most)
+        {
             self.fail_request(413, cx);
         } else {
             self.on_body_piece(progress.done, cx);

@@ -369,8 +369,14 @@ impl Exchange {
             }
         }
         let kept = message.response.headers.get(b"content-length");
-        response.encoder =
-            choose_framing(response.to_head, response.version, response.length, status, whole, kept);
+        response.encoder = choose_framing(
+            response.to_head,
+            response.version,
+            response.length,
+            status,
+            whole,
+            kept,
+        );
         match (response.to_head && response.local, whole) {
             (true, Some(bytes)) if has_length(status) => {
                 write_number_field(out, b"Content-Length", bytes);
@@ -490,9 +496,7 @@ pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     match name.len() {
         2 => name.eq_ignore_ascii_case(b"te"),
         7 => name.eq_ignore_ascii_case(b"upgrade"),
-        10 => {
-            name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive")
-        }
+        10 => name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive"),
         16 => name.eq_ignore_ascii_case(b"proxy-connection"),
         17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
         19 => name.eq_ignore_ascii_case(b"proxy-authorization"),

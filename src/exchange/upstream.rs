@@ -231,8 +231,12 @@ impl Exchange {
     fn pick(&mut self, cx: &mut Cx<'_>) -> Option<Command> {
         let pinned = std::rc::Rc::clone(self.pinned());
         let picked = pinned.pick(self.upstream.upstream, &self.upstream.tried);
-        let Some((number, address)) = picked.and_then(|(at, peer)| Some((at, peer.address?))) else {
-            log::warn!("no peer of upstream {} is left", self.upstream_of(self.upstream.upstream).name);
+        let Some((number, address)) = picked.and_then(|(at, peer)| Some((at, peer.address?)))
+        else {
+            log::warn!(
+                "no peer of upstream {} is left",
+                self.upstream_of(self.upstream.upstream).name
+            );
             self.upstream.state = State::Done;
             self.answer(502, ResponseSource::Gateway, cx);
             return None;

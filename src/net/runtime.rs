@@ -79,7 +79,8 @@ fn run_epoll<F: Future>(made: impl FnOnce(), future: F) -> io::Result<F::Output>
 /// # Errors
 /// The core does not exist or is not ours to use.
 pub fn pin_to_core(core: usize) -> io::Result<()> {
-    monoio::utils::bind_to_cpu_set([core]).map_err(|errno| io::Error::from_raw_os_error(errno as i32))
+    monoio::utils::bind_to_cpu_set([core])
+        .map_err(|errno| io::Error::from_raw_os_error(errno as i32))
 }
 
 /// Starts a task on this thread's loop.

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_response_with_its_date() {
-        let mut response = LocalResponse { status: 200, body: Some(b"hi".to_vec()), ..Default::default() };
+        let mut response =
+            LocalResponse { status: 200, body: Some(b"hi".to_vec()), ..Default::default() };
         response.headers.append(b"H1", b"v1");
         response.headers.append(b"content-length", b"99");
         let expected = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: ringgate\r\n\

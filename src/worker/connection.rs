@@ -180,10 +180,8 @@ impl Downstream {
         }
         self.at = 0;
         if self.input.capacity() > limits::BODY_BUFFER_BYTES && self.input.is_empty() {
-            let grown = std::mem::replace(
-                &mut self.input,
-                worker.take_buffer(limits::READ_BUFFER_BYTES),
-            );
+            let grown =
+                std::mem::replace(&mut self.input, worker.take_buffer(limits::READ_BUFFER_BYTES));
             worker.give_back_buffer(grown);
         }
         if self.input.len() == self.input.capacity() {

@@ -1,8 +1,8 @@
 //! One request of a connection: parse, route, and answer at once or run an exchange.
 
+use super::Worker;
 use super::clock::epoch_ns;
 use super::connection::{Downstream, Served};
-use super::Worker;
 use crate::exchange::{Arrival, Cx, Ending};
 use crate::http::{BodyLength, Headers, Method, RequestError, RequestHead, Version, uri};
 use crate::http::{write_error_page, write_field, write_number_field};

@@ -12,7 +12,10 @@ use std::task::{Context, Poll};
 pub(super) type Slot<'a, F> = Pin<&'a mut Option<F>>;
 
 /// Polls the slot's operation if there is one; empties the slot when it is done.
-pub(super) fn poll_slot<F: Future>(slot: &mut Slot<'_, F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+pub(super) fn poll_slot<F: Future>(
+    slot: &mut Slot<'_, F>,
+    cx: &mut Context<'_>,
+) -> Poll<F::Output> {
     let Some(running) = slot.as_mut().as_pin_mut() else { return Poll::Pending };
     let done = std::task::ready!(running.poll(cx));
     slot.set(None);

@@ -2,13 +2,13 @@
 
 use super::clock::{Clock, epoch_ns};
 use super::{Shared, Worker, connection};
+use crate::limits;
 use crate::net::{self, DriverChoice, DriverKind, Listener};
 use crate::plugin::Locals;
 use crate::snapshot::Pinned;
 use crate::stats::Counters;
 use crate::time::{Deadlines, HttpDate};
 use crate::upstream::IdlePool;
-use crate::limits;
 use crossbeam::channel::Sender;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -123,7 +123,8 @@ async fn serve(
 ) -> Result<(), String> {
     let mut listeners = Vec::new();
     for address in &settings.listen {
-        let listener = Listener::bind(*address).map_err(|e| format!("can't listen on {address}: {e}"))?;
+        let listener =
+            Listener::bind(*address).map_err(|e| format!("can't listen on {address}: {e}"))?;
         listeners.push(Rc::new(listener));
     }
     let addresses = listeners.iter().map(|listener| listener.local()).collect();

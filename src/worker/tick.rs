@@ -38,7 +38,10 @@ impl Worker {
                 return;
             }
             if now >= drain_until {
-                log::warn!("{} connections cut off after the drain timeout", self.counters.open.get());
+                log::warn!(
+                    "{} connections cut off after the drain timeout",
+                    self.counters.open.get()
+                );
                 return;
             }
         }
