@@ -104,11 +104,9 @@ fn bad_yaml() {
 #[test]
 fn a_file_that_is_not_whole() {
     let setup = Setup::new("");
-    setup.write();
-    let folder = setup.folder();
-    folder.write("apisix.yaml", "routes: []\n");
-    let config = folder.path().join("config.yaml");
-    let ended = crate::harness::ringgate(["run", "-c", config.to_str().expect("a path of text")]);
+    let config = setup.write_path();
+    setup.folder().write("apisix.yaml", "routes: []\n");
+    let ended = crate::harness::ringgate(["run", "-c", &config]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("does not end with `#END`"), "{ended:?}");
 }

@@ -95,7 +95,8 @@ impl Right {
         }
     }
 
-    /// The operator `==`. `~=` is its opposite in every case, also for a left side that is no number.
+    /// The operator `==`. `~=` is its opposite in every case, also for a left side that is no
+    /// number.
     fn equals(&self, left: Option<&[u8]>) -> bool {
         match self {
             Self::Number(right) => number(left) == Some(*right),

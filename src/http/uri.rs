@@ -1,4 +1,5 @@
-//! Request targets: path and query, the normalised path, percent-encoding, the host of an authority.
+//! Request targets: path and query, the normalised path, percent-encoding, the host of an
+//! authority.
 //!
 //! The normalised path is what nginx calls `$uri` and what APISIX routes on: percent-encodings are
 //! decoded, `.` and `..` segments resolved and runs of slashes merged, in that order, so that
@@ -148,8 +149,8 @@ pub fn percent_decode(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Decodes one name or value of a query as a form does: `%XX`, and `+` as a space. A `%` without two
-/// hexadecimal digits stays (OpenResty's `ngx.req.get_uri_args`).
+/// Decodes one name or value of a query as a form does: `%XX`, and `+` as a space. A `%` without
+/// two hexadecimal digits stays (OpenResty's `ngx.req.get_uri_args`).
 #[must_use]
 pub fn decode_component(bytes: &[u8]) -> Cow<'_, [u8]> {
     match memchr2(b'%', b'+', bytes) {
@@ -180,7 +181,7 @@ fn decode(bytes: &[u8], plus_is_space: bool) -> Vec<u8> {
 fn hex_pair(digits: &[u8]) -> Option<u8> {
     let high = char::from(digits[0]).to_digit(16)?;
     let low = char::from(digits[1]).to_digit(16)?;
-    Some((high << 4 | low) as u8)
+    Some(((high << 4) | low) as u8)
 }
 
 /// The host of a Host header or authority: without port and without the root's trailing dot; the
@@ -219,7 +220,10 @@ mod tests {
         }
     }
 
-    const NORMALISED: [(&[u8], Result<&[u8], UriError>); 49] = [
+    /// A path and what it becomes.
+    type Row = (&'static [u8], Result<&'static [u8], UriError>);
+
+    const NORMALISED: [Row; 49] = [
         // nothing to do
         (b"/", Ok(b"/")),
         (b"/hello", Ok(b"/hello")),

@@ -2,11 +2,14 @@
 
 use super::Socket;
 use monoio::net::{ListenerOpts, TcpListener};
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketFlags, SocketType, bind, getsockname, shutdown, socket_with,
+    sockopt,
+};
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// Connections the kernel keeps for us before `accept`.
 const BACKLOG: i32 = 4096;
@@ -24,13 +27,30 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-/// Whether nobody else listens on that address. `SO_REUSEPORT` would let two gateways share a port
-/// without a word, so this asks without it.
+/// An address that is ours before the workers listen on it.
+#[derive(Debug)]
+pub struct Reservation {
+    /// The address, with the port the kernel chose if none was asked for.
+    pub address: SocketAddr,
+    _socket: OwnedFd,
+}
+
+/// Makes sure that nobody else listens on an address, and keeps it until the workers do.
+/// `SO_REUSEPORT` would let two gateways share a port without a word, so this asks without it first.
 ///
 /// # Errors
 /// The address is taken or is not ours.
-pub fn address_is_free(address: SocketAddr) -> io::Result<()> {
-    std::net::TcpListener::bind(address).map(drop)
+pub fn reserve(address: SocketAddr) -> io::Result<Reservation> {
+    if address.port() != 0 {
+        std::net::TcpListener::bind(address)?;
+    }
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    bind(&socket, &address)?;
+    let bound = SocketAddr::try_from(getsockname(&socket)?)?;
+    Ok(Reservation { address: bound, _socket: socket })
 }
 
 impl Listener {

@@ -11,6 +11,6 @@ mod listener;
 mod runtime;
 mod socket;
 
-pub use listener::{Listener, address_is_free};
+pub use listener::{Listener, Reservation, reserve};
 pub use runtime::{DriverChoice, DriverKind, pin_to_core, run, sleep_ms, spawn};
 pub use socket::{Socket, connect, read, send};

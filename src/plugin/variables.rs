@@ -4,9 +4,9 @@
 //! The facts may be a whole [`Message`] or a head that was only parsed, so that routes with `vars`
 //! are matched before anything is copied. What can't be answered is `None`, never a guess.
 //!
-//! Three answers are APISIX's rather than nginx's: `request_uri` is the normalised path with the query
-//! (the raw target is `real_request_uri`), an argument without `=` has the value `true`, and of two
-//! cookies of one name the last counts.
+//! Three answers are APISIX's rather than nginx's: `request_uri` is the normalised path with the
+//! query (the raw target is `real_request_uri`), an argument without `=` has the value `true`, and
+//! of two cookies of one name the last counts.
 
 mod value;
 

@@ -79,7 +79,7 @@ impl<'a> Builder<'a> {
             let entries = if star.is_some() { &mut self.prefixes } else { &mut self.exact };
             entries.extend(rest.groups.iter().map(|group| Entry {
                 group: *group,
-                key: uri[..star.unwrap_or(uri.len())].as_bytes(),
+                key: &uri.as_bytes()[..star.unwrap_or(uri.len())],
                 priority: route.priority,
                 written: uri.len(),
                 candidate,

@@ -107,8 +107,8 @@ impl HostPattern {
 
 /// A path with `*` inside: its pieces, with any bytes between them, slashes included.
 ///
-/// A segment that begins with `*` is a star altogether, what follows in it being the star's name. The
-/// pieces are text; resty-radixtree takes them for regular expressions, where `.` is any byte.
+/// A segment that begins with `*` is a star altogether, what follows in it being the star's name.
+/// The pieces are text; resty-radixtree takes them for regular expressions, where `.` is any byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Glob {
     first: Box<[u8]>,
@@ -118,7 +118,8 @@ pub(super) struct Glob {
 
 impl Glob {
     /// The glob of a path, if it asks more than the prefix before its first star: not for `/a/*`,
-    /// and not where no segment begins with a star (`/a*b` is the prefix `/a`, as in resty-radixtree).
+    /// and not where no segment begins with a star (`/a*b` is the prefix `/a`, as in
+    /// resty-radixtree).
     pub(super) fn of(path: &str) -> Option<Self> {
         let mut pieces = vec![Vec::new()];
         let mut named = false;

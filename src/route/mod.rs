@@ -16,8 +16,8 @@
 //!
 //! A step that finds nothing goes on to the next: the host outranks the path, and the path outranks
 //! the priority. Exact hosts and paths are looked up in one hash table each ([`table`]), prefixes
-//! and wildcard hosts in radix trees ([`tree`]) that are walked down once, then up over their links.
-//! The cost of a lookup depends on the request, not on the number of routes.
+//! and wildcard hosts in radix trees ([`tree`]) that are walked down once, then up over their
+//! links. The cost of a lookup depends on the request, not on the number of routes.
 
 mod build;
 mod candidate;
@@ -120,8 +120,8 @@ impl Router {
         build::router(kind, routes)
     }
 
-    /// The number of the route that takes the request. Allocates nothing, except what `vars` does to
-    /// make a variable a route asks for.
+    /// The number of the route that takes the request. Allocates nothing, except what `vars` does
+    /// to make a variable a route asks for.
     #[must_use]
     pub fn find(&self, lookup: &Lookup<'_>, vars: &dyn Variables) -> Option<u32> {
         let request = &Request { lookup, peer: lookup.peer.to_canonical(), vars };

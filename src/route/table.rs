@@ -5,10 +5,10 @@
 //!           home = tag * homes >> 32     └ pushed on, never back
 //! ```
 //!
-//! A slot's tag is 32 bits of its hash, and its home is where that tag falls in proportion. Slots are
-//! laid down in the order of their tags, so a search may stop at the first greater tag: one that
-//! finds nothing costs no more than one that does, at three quarters full. A slot has its value in
-//! it: a hit reads one slot and the key's text.
+//! A slot's tag is 32 bits of its hash, and its home is where that tag falls in proportion. Slots
+//! are laid down in the order of their tags, so a search may stop at the first greater tag: one
+//! that finds nothing costs no more than one that does, at three quarters full. A slot has its
+//! value in it: a hit reads one slot and the key's text.
 
 use rustc_hash::FxHasher;
 use std::hash::Hasher;
@@ -98,7 +98,7 @@ impl<V: Copy> Table<V> {
 }
 
 fn home(tag: u32, homes: u64) -> usize {
-    (u64::from(tag) * homes >> 32) as usize
+    ((u64::from(tag) * homes) >> 32) as usize
 }
 
 /// Puts slots, sorted by tag, at their homes or at the next free place; one empty slot ends all.

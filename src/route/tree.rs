@@ -6,10 +6,11 @@
 //!              └─ 's' "sets/" ●
 //! ```
 //!
-//! All nodes are in one array, a node's children side by side, their first bytes side by side in
-//! another: choosing a child reads no child. Edges up to 16 bytes are in the node itself. A walk down
-//! finds the longest key, and from there `up` links lead over the shorter ones: nothing needs to be
-//! remembered on the way, however many keys begin the text.
+//! All nodes are in one array, a node's children side by side. A node has in it the bytes of its
+//! edge and the first bytes of its children, so a step down reads the next node and nothing else;
+//! only where they are more than 16 bytes they are kept elsewhere. A walk down finds the longest
+//! key, and from there `up` links lead over the shorter ones: nothing needs to be remembered on the
+//! way, however many keys begin the text.
 
 use super::NONE;
 use memchr::memchr;
@@ -18,9 +19,7 @@ use memchr::memchr;
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Box<[Node]>,
-    /// The byte that leads to the node of the same index.
-    labels: Box<[u8]>,
-    /// Edges that are too long for their node.
+    /// What is too long for its node.
     text: Box<[u8]>,
 }
 
@@ -34,8 +33,8 @@ struct Node {
     value: u32,
     children: u16,
     edge_len: u16,
-    /// The bytes between the label and the children, or where they are in the text.
-    edge: [u8; INLINE_MAX],
+    /// The edge, then the byte that leads to each child; or where these are in the text.
+    bytes: [u8; INLINE_MAX],
 }
 
 const INLINE_MAX: usize = 16;
@@ -87,7 +86,7 @@ impl Tree {
         let (mut index, mut at, mut best) = (root, 0, NONE);
         loop {
             let node = &self.nodes[index as usize];
-            if !text.continues(at, self.edge(node)) {
+            if node.edge_len > 0 && !text.continues(at, self.edge(node)) {
                 return best;
             }
             at += usize::from(node.edge_len);
@@ -95,28 +94,36 @@ impl Tree {
                 best = index;
             }
             let Some(byte) = text.byte(at) else { return best };
-            let labels = &self.labels[node.first_child as usize..][..usize::from(node.children)];
-            let Some(child) = position(byte, labels) else { return best };
-            index = node.first_child + child as u32;
+            let Some(child) = self.child(node, byte) else { return best };
+            index = child;
             at += 1;
         }
     }
 
     fn edge<'t>(&'t self, node: &'t Node) -> &'t [u8] {
         let len = usize::from(node.edge_len);
-        node.edge.get(..len).unwrap_or_else(|| &self.text[offset(&node.edge)..][..len])
+        if node.is_inline() { &node.bytes[..len] } else { &self.text[offset(&node.bytes)..][..len] }
+    }
+
+    fn child(&self, node: &Node, byte: u8) -> Option<u32> {
+        let (skip, len) = (usize::from(node.edge_len), usize::from(node.children));
+        let position = if node.is_inline() {
+            node.bytes[skip..][..len].iter().position(|label| *label == byte)
+        } else {
+            memchr(byte, &self.text[offset(&node.bytes) + skip..][..len])
+        };
+        Some(node.first_child + position? as u32)
     }
 }
 
-fn position(byte: u8, labels: &[u8]) -> Option<usize> {
-    if labels.len() <= 16 {
-        return labels.iter().position(|label| *label == byte);
+impl Node {
+    fn is_inline(&self) -> bool {
+        usize::from(self.edge_len) + usize::from(self.children) <= INLINE_MAX
     }
-    memchr(byte, labels)
 }
 
-fn offset(edge: &[u8; INLINE_MAX]) -> usize {
-    u32::from_ne_bytes([edge[0], edge[1], edge[2], edge[3]]) as usize
+fn offset(bytes: &[u8; INLINE_MAX]) -> usize {
+    u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize
 }
 
 /// See [`Tree::ends`].
@@ -142,7 +149,6 @@ impl Iterator for Ends<'_> {
 #[derive(Debug, Default)]
 pub(super) struct TreeBuilder {
     nodes: Vec<Node>,
-    labels: Vec<u8>,
     text: Vec<u8>,
 }
 
@@ -160,7 +166,7 @@ impl TreeBuilder {
         if keys.is_empty() {
             return NONE;
         }
-        let root = self.reserve(0);
+        let root = self.reserve();
         let mut jobs = vec![Job { node: root, up: NONE, keys, depth: 0 }];
         while let Some(job) = jobs.pop() {
             self.fill(&job, &mut jobs);
@@ -170,14 +176,18 @@ impl TreeBuilder {
 
     pub(super) fn finish(self) -> Tree {
         assert!(u32::try_from(self.text.len()).is_ok(), "the texts of one tree are below 4 GiB");
-        Tree { nodes: self.nodes.into(), labels: self.labels.into(), text: self.text.into() }
+        Tree { nodes: self.nodes.into(), text: self.text.into() }
     }
 
-    fn reserve(&mut self, label: u8) -> u32 {
-        let node =
-            Node { first_child: 0, up: NONE, value: NONE, children: 0, edge_len: 0, edge: [0; 16] };
-        self.nodes.push(node);
-        self.labels.push(label);
+    fn reserve(&mut self) -> u32 {
+        self.nodes.push(Node {
+            first_child: 0,
+            up: NONE,
+            value: NONE,
+            children: 0,
+            edge_len: 0,
+            bytes: [0; INLINE_MAX],
+        });
         self.nodes.len() as u32 - 1
     }
 
@@ -193,27 +203,31 @@ impl TreeBuilder {
         }
         let below = if value == NONE { job.up } else { job.node };
         let first_child = self.nodes.len() as u32;
-        let mut children = 0;
+        let mut bytes = first[job.depth..end].to_vec();
         for same in keys.chunk_by(|(a, _), (b, _)| a.as_ref()[end] == b.as_ref()[end]) {
-            let node = self.reserve(same[0].0.as_ref()[end]);
+            bytes.push(same[0].0.as_ref()[end]);
+            let node = self.reserve();
             jobs.push(Job { node, up: below, keys: same, depth: end + 1 });
-            children += 1;
         }
-        let edge = self.store(&first[job.depth..end]);
-        let edge_len = edge_len as u16;
-        let node = Node { first_child, up: job.up, value, children, edge_len, edge };
-        self.nodes[job.node as usize] = node;
+        self.nodes[job.node as usize] = Node {
+            first_child,
+            up: job.up,
+            value,
+            children: (bytes.len() - edge_len) as u16,
+            edge_len: edge_len as u16,
+            bytes: self.store(&bytes),
+        };
     }
 
     fn store(&mut self, bytes: &[u8]) -> [u8; INLINE_MAX] {
-        let mut edge = [0; INLINE_MAX];
-        if let Some(inline) = edge.get_mut(..bytes.len()) {
+        let mut stored = [0; INLINE_MAX];
+        if let Some(inline) = stored.get_mut(..bytes.len()) {
             inline.copy_from_slice(bytes);
         } else {
-            edge[..4].copy_from_slice(&(self.text.len() as u32).to_ne_bytes());
+            stored[..4].copy_from_slice(&(self.text.len() as u32).to_ne_bytes());
             self.text.extend_from_slice(bytes);
         }
-        edge
+        stored
     }
 }
 

@@ -168,6 +168,13 @@ impl Problems {
         self.warnings.borrow_mut().push(problem);
     }
 
+    /// How many errors there are so far: a reader that wants to know whether its part is right
+    /// compares before and after.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.errors.borrow().len()
+    }
+
     /// Whether there are no errors.
     #[must_use]
     pub fn is_ok(&self) -> bool {

@@ -16,6 +16,7 @@ mod pinned;
 mod prepared;
 
 pub use chain::{Chain, Step};
+pub use compile::{Inputs, compile};
 
 pub use pinned::Pinned;
 pub use prepared::{Prepared, has_length, local_body, write_local_head};
@@ -39,7 +40,7 @@ pub struct Snapshot {
     pub unmatched: Route,
     /// All upstreams that routes point to.
     pub upstreams: Vec<Upstream>,
-    /// Every plugin of every chain once, for [`Plugin::prepare`] and [`Plugin::maintain`].
+    /// Every plugin with state per worker once, for [`Plugin::prepare`] and [`Plugin::maintain`].
     pub plugins: Vec<Arc<dyn Plugin>>,
     /// What holds for every downstream connection.
     pub rules: Rules,

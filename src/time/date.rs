@@ -56,6 +56,14 @@ fn two(at: &mut [u8], value: u64) {
     at[1] = b'0' + (value % 10) as u8;
 }
 
+/// A second since the epoch as `2026-11-22T10:57:21Z` (RFC 3339), for logs.
+#[must_use]
+pub fn timestamp(second: u64) -> String {
+    let (year, month, day) = civil(second / 86_400);
+    let (hour, minute) = (second / 3600 % 24, second / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+}
+
 /// Year, month and day of a day number, in the proleptic Gregorian calendar. Years are counted from
 /// March, so that the leap day is the last of its year.
 fn civil(days: u64) -> (u64, u64, u64) {
@@ -86,6 +94,11 @@ mod tests {
         for (second, text) in table {
             assert_eq!(String::from_utf8_lossy(HttpDate::new(second).as_bytes()), text);
         }
+    }
+
+    #[test]
+    fn timestamps() {
+        assert_eq!(timestamp(951_782_400), "2000-02-29T00:00:00Z");
     }
 
     #[test]

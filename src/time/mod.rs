@@ -8,5 +8,5 @@
 mod date;
 mod deadlines;
 
-pub use date::HttpDate;
+pub use date::{HttpDate, timestamp};
 pub use deadlines::{DeadlineId, Deadlines};

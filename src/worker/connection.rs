@@ -45,10 +45,8 @@ pub(super) enum Served {
     Next,
     /// More bytes are needed for a whole head.
     Incomplete,
-    /// Send what is gathered, then close.
+    /// Send what is gathered, then close once the client stops sending what nobody wants.
     Close,
-    /// As `Close`, but the client may still be sending what nobody wants.
-    Linger,
     /// Close at once.
     Abort,
 }
@@ -95,7 +93,7 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, peer: SocketAddr, 
 
 impl Downstream {
     async fn run(&mut self, worker: &Rc<Worker>) {
-        let closing = loop {
+        loop {
             let served = loop {
                 match self.serve_next(worker).await {
                     Served::Next if self.output.len() < limits::OUTPUT_BYTES_HIGH => {}
@@ -114,7 +112,7 @@ impl Downstream {
                 return;
             }
             if served != Served::Incomplete {
-                break served;
+                break;
             }
             match self.read_more(worker).await {
                 Arrived::Bytes => {}
@@ -122,13 +120,11 @@ impl Downstream {
                 Arrived::Late => {
                     self.write_error(worker, 408);
                     self.send_output(worker).await;
-                    break Served::Linger;
+                    break;
                 }
             }
-        };
-        if closing == Served::Linger || self.at < self.input.len() {
-            self.linger(worker).await;
         }
+        self.linger(worker).await;
     }
 
     /// Reads behind what is in the buffer. Used bytes make room first; a head that fills the buffer

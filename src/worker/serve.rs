@@ -23,14 +23,14 @@ impl Downstream {
             Ok(false) => return Served::Incomplete,
             Err(error) => {
                 self.refuse(worker, error);
-                return Served::Linger;
+                return Served::Close;
             }
         }
         let route = match self.find_route(&pinned) {
             Ok(route) => route,
             Err(_) => {
                 self.refuse(worker, RequestError::Bad("the path can't be normalised"));
-                return Served::Linger;
+                return Served::Close;
             }
         };
         if self.answer_prepared(worker, &pinned, route) {
@@ -93,7 +93,7 @@ impl Downstream {
         worker.give_back_exchange(exchange);
         match ending {
             Ending::KeepAlive => Served::Next,
-            Ending::Close => Served::Linger,
+            Ending::Close => Served::Close,
             Ending::Abort => {
                 worker.counters.aborted.up();
                 Served::Abort

@@ -155,6 +155,21 @@ impl Setup {
         self.folder.write("config.yaml", self.config())
     }
 
+    /// The same as text, for command lines.
+    pub(crate) fn write_path(&self) -> String {
+        self.write().to_str().expect("a path of text").to_owned()
+    }
+
+    /// The same, with a change to `config.yaml` that no other method makes.
+    #[track_caller]
+    pub(crate) fn write_with(&self, from: &str, to: &str) -> String {
+        self.write();
+        let config = self.config();
+        assert!(config.contains(from), "{from:?} is in\n{config}");
+        self.folder.write("config.yaml", config.replacen(from, to, 1));
+        self.folder.path().join("config.yaml").to_str().expect("a path of text").to_owned()
+    }
+
     fn command(&self) -> Command {
         let config = self.write();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
