@@ -33,9 +33,7 @@ impl Cache {
     /// gives none: everything works, only slower at start.
     pub(super) fn open(dir: &Path, engine: &wasmtime::Engine) -> Option<Self> {
         match trusted_dir(dir) {
-            Ok(()) => {
-                Some(Self { dir: dir.to_owned(), fingerprint: engine_fingerprint(engine) })
-            }
+            Ok(()) => Some(Self { dir: dir.to_owned(), fingerprint: engine_fingerprint(engine) }),
             Err(error) => {
                 let dir = dir.display();
                 log::warn!(target: "wasm", "modules are compiled at every start, no cache in {dir}: {error}");

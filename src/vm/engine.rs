@@ -1,7 +1,7 @@
 //! The one wasmtime engine of the process and its settings (measured in the prototypes: lean host).
 
 use super::cache::Cache;
-use super::module::LoadError;
+use super::module::{LoadError, Modules};
 use super::ticker::{Ticker, Tickers};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,6 +83,7 @@ struct Inner {
     engine: wasmtime::Engine,
     layout: Layout,
     cache: Option<Cache>,
+    modules: Modules,
     tickers: Tickers,
 }
 
@@ -110,7 +111,8 @@ impl Engine {
 
     fn with(engine: wasmtime::Engine, layout: Layout, settings: &EngineSettings) -> Self {
         let cache = settings.cache_dir.as_deref().and_then(|dir| Cache::open(dir, &engine));
-        Self(Arc::new(Inner { engine, layout, cache, tickers: Tickers::default() }))
+        let (modules, tickers) = (Modules::default(), Tickers::default());
+        Self(Arc::new(Inner { engine, layout, cache, modules, tickers }))
     }
 
     /// Whether instances come from a pool, so that making one costs microseconds.
@@ -127,6 +129,10 @@ impl Engine {
 
     pub(super) fn cache(&self) -> Option<&Cache> {
         self.0.cache.as_ref()
+    }
+
+    pub(super) fn modules(&self) -> &Modules {
+        &self.0.modules
     }
 
     pub(super) fn ticker(&self) -> Arc<Ticker> {

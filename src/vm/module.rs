@@ -1,13 +1,14 @@
 //! From bytes to a compiled module.
 
-use super::cache::{content_hash, map_trusted};
+use super::cache::{Cache, ContentHash, content_hash, map_trusted};
 use super::engine::{Engine, EngineSettings};
 use super::ticker::Ticker;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Why a module could not be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,53 +39,57 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// A compiled module. While one is alive, the engine's epochs advance.
+/// A compiled module; clones are the same one. While one is alive, the engine's epochs advance.
 #[derive(Clone)]
-pub struct Module {
+pub struct Module(Arc<Compiled>);
+
+struct Compiled {
     module: wasmtime::Module,
+    hash: ContentHash,
     engine: Engine,
     _ticker: Arc<Ticker>,
 }
+
+/// The modules in use, by content: the same bytes are compiled once.
+#[derive(Default)]
+pub(super) struct Modules(Mutex<HashMap<ContentHash, Weak<Compiled>>>);
 
 impl Module {
     /// The module itself, to link and to look into.
     #[must_use]
     pub fn wasmtime(&self) -> &wasmtime::Module {
-        &self.module
+        &self.0.module
     }
 
     /// The engine it was compiled for.
     #[must_use]
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        &self.0.engine
+    }
+
+    /// SHA-256 of the bytes it was made from.
+    #[must_use]
+    pub fn hash(&self) -> &[u8; 32] {
+        &self.0.hash
     }
 }
 
 impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Module").field("name", &self.module.name()).finish_non_exhaustive()
+        f.debug_struct("Module").field("name", &self.0.module.name()).finish_non_exhaustive()
     }
 }
 
 impl Engine {
-    /// A module from `.wasm` or `.wat` bytes: from the cache if it is there, else compiled.
+    /// A module from `.wasm` or `.wat` bytes: the one in use or in the cache, else compiled.
     ///
     /// # Errors
     /// When the bytes are no valid module.
     pub fn load(&self, bytes: &[u8]) -> Result<Module, LoadError> {
-        let hash = content_hash(bytes);
-        let cached = self.cache().and_then(|cache| cache.get(self.wasmtime(), &hash));
-        if let Some(module) = cached {
-            return Ok(self.module(module));
-        }
-        let module = compile(self.wasmtime(), &binary(bytes)?)?;
-        if let Some(cache) = self.cache() {
-            match module.serialize() {
-                Ok(code) => cache.put(&hash, &code),
-                Err(error) => log::warn!(target: "wasm", "compiled code not kept: {error:#}"),
-            }
-        }
-        Ok(self.module(module))
+        self.once(bytes, |hash| match self.cache() {
+            Some(cache) => cached(self.wasmtime(), cache, hash, bytes),
+            None => compile(self.wasmtime(), bytes),
+        })
     }
 
     /// The same from a file, which may also be `.cwasm`: what [`precompile`] made.
@@ -99,14 +104,47 @@ impl Engine {
             return self.load(&bytes);
         }
         let file = File::open(path).map_err(read)?;
-        let module = map_trusted(self.wasmtime(), file)
-            .map_err(|error| LoadError::Precompiled(format!("{error:#}")))?;
-        Ok(self.module(module))
+        self.once(&bytes, |_| {
+            map_trusted(self.wasmtime(), file)
+                .map_err(|error| LoadError::Precompiled(format!("{error:#}")))
+        })
     }
 
-    fn module(&self, module: wasmtime::Module) -> Module {
-        Module { module, engine: self.clone(), _ticker: self.ticker() }
+    /// The module of these bytes that is in use, or a new one.
+    fn once(
+        &self,
+        bytes: &[u8],
+        make: impl FnOnce(&ContentHash) -> Result<wasmtime::Module, LoadError>,
+    ) -> Result<Module, LoadError> {
+        let hash = content_hash(bytes);
+        let mut modules = self.modules().0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = modules.get(&hash).and_then(Weak::upgrade) {
+            return Ok(Module(known));
+        }
+        let (engine, _ticker) = (self.clone(), self.ticker());
+        let compiled = Arc::new(Compiled { module: make(&hash)?, hash, engine, _ticker });
+        modules.retain(|_, module| module.strong_count() > 0);
+        modules.insert(hash, Arc::downgrade(&compiled));
+        Ok(Module(compiled))
     }
+}
+
+/// From the cache on disk, or compiled and put there.
+fn cached(
+    engine: &wasmtime::Engine,
+    cache: &Cache,
+    hash: &ContentHash,
+    bytes: &[u8],
+) -> Result<wasmtime::Module, LoadError> {
+    if let Some(module) = cache.get(engine, hash) {
+        return Ok(module);
+    }
+    let module = compile(engine, bytes)?;
+    match module.serialize() {
+        Ok(code) => cache.put(hash, &code),
+        Err(error) => log::warn!(target: "wasm", "compiled code not kept: {error:#}"),
+    }
+    Ok(module)
 }
 
 /// Compiles `.wasm` or `.wat` bytes to what [`Engine::load_file`] takes on hosts like this one.
@@ -132,7 +170,7 @@ fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
 }
 
 fn compile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<wasmtime::Module, LoadError> {
-    wasmtime::Module::from_binary(engine, bytes)
+    wasmtime::Module::from_binary(engine, &binary(bytes)?)
         .map_err(|error| LoadError::Invalid(format!("{error:#}")))
 }
 
@@ -160,8 +198,12 @@ mod tests {
 
         fn engine(&self) -> Engine {
             let cache_dir = Some(self.0.clone());
-            Engine::new(&EngineSettings { cache_dir, instances_max: 2, ..EngineSettings::default() })
-                .expect("engine")
+            Engine::new(&EngineSettings {
+                cache_dir,
+                instances_max: 2,
+                ..EngineSettings::default()
+            })
+            .expect("engine")
         }
 
         fn files(&self) -> Vec<PathBuf> {
@@ -184,7 +226,10 @@ mod tests {
     fn text_and_binary_load_and_others_say_why_not() {
         let engine = Engine::new(&EngineSettings { instances_max: 2, ..EngineSettings::default() })
             .expect("engine");
-        assert_eq!(exports(&engine.load(TEXT.as_bytes()).expect("text")), ["f"]);
+        let module = engine.load(TEXT.as_bytes()).expect("text");
+        assert_eq!(exports(&module), ["f"]);
+        let again = engine.load(TEXT.as_bytes()).expect("text");
+        assert!(Arc::ptr_eq(&module.0, &again.0), "the same bytes are one module");
         let bytes = wat::parse_str(TEXT).expect("valid");
         assert_eq!(exports(&engine.load(&bytes).expect("binary")), ["f"]);
         for junk in [&b"junk"[..], b"", b"\x7fELF", b"(module (oops))"] {
@@ -203,8 +248,7 @@ mod tests {
         let files = dir.files();
         assert_eq!(files.len(), 1);
         let good = std::fs::read(&files[0]).expect("code");
-        let loaded = engine.load(TEXT.as_bytes()).expect("from the cache");
-        assert_eq!(exports(&loaded), ["f"]);
+        assert_eq!(exports(&engine.load(TEXT.as_bytes()).expect("from the cache")), ["f"]);
         for bad in [&good[..good.len() / 2], b"junk", b""] {
             // A new file over the old name, as nobody may change a mapped one in place.
             std::fs::remove_file(&files[0]).expect("removed");
