@@ -19,7 +19,9 @@ WRK_GRACE_S = 30
 WRK_TIMEOUT = "10s"
 # A source address has some 28,000 ports, shared with sockets still in TIME_WAIT.
 CONNECTIONS_PER_SOURCE = 5_000
-ANSWER_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 10.0
+# A server that lets this many connections wait in vain has failed; waiting for the rest proves no more.
+PATIENCE = 5
 
 
 # --- wrk ----------------------------------------------------------------------------------------
@@ -126,6 +128,7 @@ class KeepAlive:
     port: int
     path: str
     sockets: list[socket.socket] = field(default_factory=list)
+    failures: int = 0
 
     def __enter__(self) -> KeepAlive:
         return self
@@ -139,10 +142,11 @@ class KeepAlive:
         """Open connections one after the other, each with one answered request; returns how many
         answered. Asking at once keeps the server's accept queue from overflowing."""
         answered = 0
-        for _ in range(count):
+        while len(self.sockets) < count and self.failures < PATIENCE:
             try:
                 connection = connect(self.port, len(self.sockets) // CONNECTIONS_PER_SOURCE)
             except OSError:
+                self.failures += 1
                 continue
             self.sockets.append(connection)
             answered += self.send(connection) and self.receive(connection)
@@ -151,7 +155,7 @@ class KeepAlive:
     def ask_all(self) -> int:
         """One request on every connection; returns how many were answered with 200."""
         sent = [self.send(each) for each in self.sockets]
-        return sum(ok and self.receive(each) for ok, each in zip(sent, self.sockets))
+        return sum(ok and self.failures < PATIENCE and self.receive(each) for ok, each in zip(sent, self.sockets))
 
     def watch(self, seconds: float) -> int:
         """Hold all connections idle; returns how many the server closed meanwhile."""
@@ -179,6 +183,9 @@ class KeepAlive:
                 if not more:
                     return False
                 data += more
+        except TimeoutError:
+            self.failures += 1
+            return False
         except OSError:
             return False
         return data.startswith(b"HTTP/1.1 200 ")

@@ -72,9 +72,13 @@ def load_row(label: str, runs: Sequence[Run], base: Sequence[Run] | None) -> lis
         f"{median(run.p99_us for run in runs):,.0f}",
         f"{median(run.rss_kib for run in runs) / 1024:.1f}",
         f"{median(run.utilisation for run in runs):.0%}",
-        f"{waited:.0%}{' NOT HELD' if waited > HELD_CORE else ''}",
+        f"{waited:.0%}{'' if held_core(runs) else ' NOT HELD'}",
         f"**{errors} ERRORS**" if errors else "0",
     ]
+
+
+def held_core(runs: Sequence[Run]) -> bool:
+    return median(run.waited for run in runs) <= HELD_CORE
 
 
 def spread(values: Sequence[float], form: str) -> str:

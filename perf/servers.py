@@ -356,11 +356,15 @@ def start_haproxy(folder: Path, port: int, upstream_port: int, options: Options)
     if not shutil.which("haproxy"):
         raise Unavailable("haproxy is not installed (apt-get install haproxy)")
     conf = folder / "haproxy.cfg"
-    # HAProxy counts two descriptors per connection, and refuses to start with more than the limit.
-    connections = (open_files() - 200) // 2
+    connections = haproxy_connections()
     conf.write_text(HAPROXY_CONF.format(port=port, upstream_port=upstream_port, connections=connections))
     argv = [*options.wrapper, "haproxy", "-db", "-f", str(conf)]
     return launch("haproxy", argv, options.server_core, port, folder, options)
+
+
+def haproxy_connections() -> int:
+    """HAProxy counts two descriptors per connection, and refuses to start above the limit."""
+    return (open_files() - 200) // 2
 
 
 # --- ringgate -----------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 //! The library is the rooms of `docs/ARCHITECTURE.md`. Without the feature `gateway` it is the core
 //! alone: no sockets, no threads, no guests.
 
-pub mod buf;
 pub mod builtin;
 pub mod conf;
 #[cfg(feature = "gateway")]

@@ -45,6 +45,16 @@ pub const TICK_MS: u64 = 50;
 /// Longest `delay.duration` a fault may ask for before the worker's deadline table would overflow.
 pub const DELAY_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
+/// How long a plugin may hold a message without resuming it; then the client gets a 504.
+pub const HOLD_MS_MAX: u64 = 60_000;
+
+/// Request body bytes that are read and thrown away after an early response so that the connection
+/// can be kept; with more to come it is closed.
+pub const DISCARD_BYTES_MAX: u64 = 256 * 1024;
+
+/// Bytes waiting for one side before the other side is read no further.
+pub const BACKLOG_BYTES_MAX: usize = 128 * 1024;
+
 const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);
 const _: () = assert!(READ_BUFFER_BYTES <= HEAD_BYTES_MAX);
 const _: () = assert!(TRAILERS_BYTES_MAX <= HEAD_BYTES_MAX);

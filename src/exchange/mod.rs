@@ -1,1 +1,273 @@
-//! Room `exchange`.
+//! Room `exchange`: one request with its response, without I/O.
+//!
+//! In: events of one exchange, `now`.
+//! Out: commands.
+//! May not know: monoio, file descriptors, threads, the clock.
+//!
+//! ```text
+//!  bytes from the client                                  bytes for the upstream
+//!      │   ┌──────────────────── request side ─────────────────┐     ▲
+//!      └──►│ head ─ chain ─ body decoder ─ chain ─ head+body    │─────┘
+//!          └──────────────┬─────────────────────────────────────┘
+//!                         │ a local response                    bytes from the upstream
+//!          ┌──────────────▼──── response side ─────────────────┐     │
+//!      ┌───│ head+body ─ chain ─ body decoder ─ chain ─ head   │◄────┘
+//!      ▼   └────────────────────────────────────────────────────┘
+//!  bytes for the client
+//! ```
+//!
+//! The driver's contract: give one event, then call [`Exchange::poll`] until it gives `None`, start
+//! what it commands, and wait for the next event. Each command is given once; its event must follow,
+//! except after [`Command::Finish`], when everything still running is dropped. `Finish` comes exactly
+//! once, and the exchange is then ready for [`Exchange::begin`] again.
+
+mod body;
+mod flow;
+mod forward;
+mod local;
+mod request;
+mod response;
+mod timers;
+mod upstream;
+
+pub use timers::Timer;
+
+use crate::http::{RequestHead, ResponseHead};
+use crate::plugin::{Connection, Locals, Message};
+use crate::snapshot::{Chain, Pinned, Route};
+use crate::time::HttpDate;
+use crate::upstream::KeepAlive;
+use flow::Steps;
+use request::RequestSide;
+use response::ResponseSide;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use timers::Timers;
+use upstream::UpstreamSide;
+
+/// What the driver is to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Read from the client; then [`Exchange::on_downstream`] or [`Exchange::on_downstream_end`].
+    ReadDownstream,
+    /// Send all of this to the client; then [`Exchange::on_downstream_sent`].
+    SendDownstream(Vec<u8>),
+    /// Take an idle connection to that address (unless `fresh`) or make one; then
+    /// [`Exchange::on_connected`] or [`Exchange::on_connect_failed`].
+    Connect {
+        /// Where to.
+        address: SocketAddr,
+        /// An idle one must not be used: the last one was stale.
+        fresh: bool,
+    },
+    /// Send all of this upstream; then [`Exchange::on_upstream_sent`].
+    SendUpstream(Vec<u8>),
+    /// Read from the upstream; then [`Exchange::on_upstream`] or [`Exchange::on_upstream_end`].
+    ReadUpstream,
+    /// Drop the upstream connection and everything running on it.
+    CloseUpstream,
+    /// Keep the upstream connection: it may carry another request.
+    ReleaseUpstream {
+        /// To that address.
+        address: SocketAddr,
+        /// By this policy.
+        policy: KeepAlive,
+    },
+    /// Wait this many milliseconds; then [`Exchange::on_slept`].
+    Sleep(u64),
+    /// The exchange is over; what is left in [`Exchange::take_output`] is still to be sent.
+    Finish(Ending),
+}
+
+/// What becomes of the downstream connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It can carry the next request.
+    KeepAlive,
+    /// Send what is left, then close.
+    Close,
+    /// Close at once and visibly: the response was cut off (RFC 9112 §8).
+    Abort,
+}
+
+/// What a driver lends to every call.
+#[derive(Debug)]
+pub struct Cx<'a> {
+    /// The worker's own state; `now_ms` is the time of the event.
+    pub locals: &'a mut Locals,
+    /// The date for responses.
+    pub date: &'a HttpDate,
+}
+
+/// A request as the driver has it: parsed, routed, still in its read buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// The parsed head.
+    pub head: &'a RequestHead,
+    /// The bytes it was parsed from.
+    pub bytes: &'a [u8],
+    /// The normalised path.
+    pub path: &'a [u8],
+    /// The route's number.
+    pub route: Option<u32>,
+    /// Where it came from.
+    pub connection: Connection,
+    /// When it came, in nanoseconds since the epoch.
+    pub started_ns: u64,
+    /// Its number in this process.
+    pub number: u64,
+    /// Whether the connection must not be kept, whatever the client says.
+    pub closing: bool,
+}
+
+/// One request with its response. Kept in a pool and used again; see the module's contract.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// The message that plugins see.
+    message: Box<Message>,
+    pinned: Option<Rc<Pinned>>,
+    route: Option<u32>,
+    steps: Steps,
+    request: RequestSide,
+    response: ResponseSide,
+    upstream: UpstreamSide,
+    timers: Timers,
+    /// A sleep a plugin asked for and the driver was not told of yet.
+    sleep: Option<u64>,
+    stage: Stage,
+    reply: ResponseHead,
+}
+
+/// How far the exchange as a whole is.
+///
+/// ```text
+/// Idle ─ begin ─► Running ─ response complete, or given up ─► Ending ─ log, Finish ─► Idle
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Idle,
+    Running,
+    Ending(Ending),
+}
+
+impl Exchange {
+    /// Begins with a request. `out` is the connection's output so far: responses of one batch are
+    /// gathered there and come back with [`Exchange::take_output`].
+    pub fn begin(
+        &mut self,
+        pinned: &Rc<Pinned>,
+        arrival: &Arrival<'_>,
+        out: Vec<u8>,
+        cx: &mut Cx<'_>,
+    ) {
+        debug_assert_eq!(self.stage, Stage::Idle);
+        self.stage = Stage::Running;
+        self.pinned = Some(Rc::clone(pinned));
+        self.route = arrival.route;
+        self.timers.clear();
+        self.upstream.clear();
+        self.request.begin(arrival);
+        self.response.begin(arrival, out);
+        self.fill_message(arrival);
+        let chain = &pinned.snapshot.route(arrival.route).chain;
+        self.steps.begin(chain.steps().len());
+        self.on_request_head(cx);
+    }
+
+    /// The next command, or `None`: wait for an event.
+    pub fn poll(&mut self, cx: &mut Cx<'_>) -> Option<Command> {
+        if self.stage == Stage::Running {
+            self.settle();
+        }
+        match self.stage {
+            Stage::Idle => None,
+            Stage::Running => self.poll_running(cx),
+            Stage::Ending(ending) => Some(self.poll_ending(ending, cx)),
+        }
+    }
+
+    /// The output that was not sent yet, for the connection to send with what follows.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.response.out)
+    }
+
+    /// What the message was, for logs and counters; until the next `begin`.
+    #[must_use]
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// When the earliest timer is due, in the driver's milliseconds.
+    #[must_use]
+    pub fn due_ms(&self) -> u64 {
+        self.timers.next()
+    }
+
+    fn poll_running(&mut self, cx: &mut Cx<'_>) -> Option<Command> {
+        let now = cx.locals.now_ms;
+        if let Some(ms) = self.sleep.take() {
+            return Some(Command::Sleep(ms));
+        }
+        if let Some(command) = self.poll_upstream(cx) {
+            return Some(command);
+        }
+        if self.request.take_continue() {
+            self.response.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        if self.response.wants_sending() {
+            self.timers.arm(Timer::DownstreamSend, now, self.rules().send_ms);
+            return Some(Command::SendDownstream(self.response.begin_sending()));
+        }
+        if self.request.wants_reading(self.upstream.backlog()) {
+            self.request.reading = true;
+            self.timers.arm(Timer::DownstreamRead, now, self.rules().body_ms);
+            return Some(Command::ReadDownstream);
+        }
+        None
+    }
+
+    /// Ends the running stage once there is nothing left to do for the client.
+    fn settle(&mut self) {
+        let open = self.response.sending || self.request.reading || self.request.is_discarding();
+        if !self.response.is_complete() || open {
+            return;
+        }
+        let keeps = self.response.keeps_connection && self.request.is_complete();
+        self.stage = Stage::Ending(if keeps { Ending::KeepAlive } else { Ending::Close });
+    }
+
+    /// Releases or closes the upstream first, then logs and finishes.
+    fn poll_ending(&mut self, ending: Ending, cx: &mut Cx<'_>) -> Command {
+        if let Some(command) = self.part_with_upstream() {
+            return command;
+        }
+        self.run_log(cx);
+        self.stage = Stage::Idle;
+        self.pinned = None;
+        self.sleep = None;
+        Command::Finish(ending)
+    }
+
+    /// Gives the exchange up: the client sees a cut-off response or just a closed connection.
+    fn abort(&mut self) {
+        let begun = self.response.has_begun();
+        self.stage = Stage::Ending(if begun { Ending::Abort } else { Ending::Close });
+    }
+
+    fn route(&self) -> &Route {
+        self.pinned().snapshot.route(self.route)
+    }
+
+    fn chain_of(pinned: &Pinned, route: Option<u32>) -> &Chain {
+        &pinned.snapshot.route(route).chain
+    }
+
+    fn rules(&self) -> &crate::snapshot::Rules {
+        &self.pinned().snapshot.rules
+    }
+
+    fn pinned(&self) -> &Rc<Pinned> {
+        self.pinned.as_ref().expect("a running exchange has a snapshot")
+    }
+}

@@ -1,9 +1,10 @@
 //! Request methods as a small enum and sets of them.
 
 /// A request method that routes can name (APISIX reference §3), or any other token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Method {
+    #[default]
     Get,
     Head,
     Post,

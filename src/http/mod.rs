@@ -4,11 +4,26 @@
 //! Out: heads as spans, framing facts, encoded bytes, errors with a status.
 //! May not know: which side a message is on, routes, plugins.
 
+mod chunked;
+mod encode;
+mod error;
+mod fields;
 mod headers;
 mod method;
+mod request;
+mod response;
+mod status;
+pub mod uri;
 
+pub use chunked::{ChunkError, Chunked, Progress};
+pub use encode::{write_chunk, write_field, write_last_chunk, write_number_field};
+pub use error::{RequestError, ResponseError};
+pub use fields::{is_field_value, is_token, list_members};
 pub use headers::{Field, Headers, Span};
 pub use method::{Method, Methods};
+pub use request::{HeadLimits, RequestHead};
+pub use response::ResponseHead;
+pub use status::{reason, write_error_page, write_status_line};
 
 /// The protocol version of a message's start line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,1 +1,16 @@
-//! Room `net`.
+//! Room `net`: the event loop and its sockets.
+//!
+//! In: addresses, owned buffers.
+//! Out: completions, sockets, classified errors.
+//! May not know: HTTP, routes, plugins.
+//!
+//! Buffers are rented: an operation takes one by value and gives it back with its result, so a
+//! buffer is in exactly one of two hands, ours or the kernel's.
+
+mod listener;
+mod runtime;
+mod socket;
+
+pub use listener::{Listener, Reservation, reserve};
+pub use runtime::{DriverChoice, DriverKind, pin_to_core, run, sleep_ms, spawn};
+pub use socket::{Socket, connect, read, send};

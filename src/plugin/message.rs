@@ -5,7 +5,7 @@
 
 use crate::http::{BodyLength, Headers, Version};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// The downstream connection an exchange came over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,9 @@ pub struct LocalResponse {
     pub headers: Headers,
     /// `None`: the plugin gave no body, so an error status gets the gateway's error page.
     pub body: Option<Vec<u8>>,
+    /// `_meta.error_response` must not replace the body (APISIX wasm reference §1: it applies to
+    /// the gateway's own 503, not to a guest's local response).
+    pub verbatim: bool,
 }
 
 /// What a request's route says of itself, for variables, properties and logs.
@@ -120,7 +123,7 @@ pub struct Message {
     /// With [`Action::Respond`](super::Action::Respond): the response to give.
     pub local: LocalResponse,
     /// The matched route.
-    pub route: Option<Arc<RouteFacts>>,
+    pub route: Option<Rc<RouteFacts>>,
     /// The upstream node chosen, once one was.
     pub upstream: Option<SocketAddr>,
     /// Values set by plugins (`proxy_set_property`), in order of first setting.
@@ -154,6 +157,7 @@ impl Message {
     /// Sets what [`Action::Respond`](super::Action::Respond) sends, in the memory that is there.
     pub fn respond(&mut self, status: u16, body: Option<&[u8]>) {
         self.local.status = status;
+        self.local.verbatim = false;
         self.local.headers.clear();
         match (body, &mut self.local.body) {
             (None, kept) => *kept = None,
@@ -198,6 +202,7 @@ impl Response {
 impl LocalResponse {
     fn clear(&mut self) {
         self.status = 0;
+        self.verbatim = false;
         self.headers.clear();
         if let Some(body) = &mut self.body {
             body.clear();

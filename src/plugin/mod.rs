@@ -11,13 +11,17 @@
 //!    └──────────┴─────────┴── Respond: a local response takes the response's way
 //! ```
 
+mod loader;
 mod locals;
 mod message;
+mod variables;
 
+pub use loader::{Loaded, Loader};
 pub use locals::{Locals, SlotId, SlotIds};
 pub use message::{
     Connection, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
 };
+pub use variables::{RequestFacts, VariablesOf, append_variable, set_hostname, variable_of};
 
 use std::fmt::Debug;
 use std::ops::BitOr;
@@ -118,6 +122,17 @@ pub trait Plugin: Send + Sync + Debug {
 
     /// The callbacks wanted.
     fn hooks(&self) -> Hooks;
+
+    /// Whether it has state in [`Locals`], so that [`Plugin::prepare`] and [`Plugin::maintain`] are
+    /// called. Most plugins have none, and a hundred thousand of them should cost a tick nothing.
+    fn is_per_worker(&self) -> bool {
+        false
+    }
+
+    /// How many body bytes its paused body callbacks may hold back.
+    fn held_bytes_max(&self) -> usize {
+        crate::limits::HELD_BODY_BYTES_MAX
+    }
 
     /// Called once on each worker before a snapshot with this plugin serves there.
     ///

@@ -3,7 +3,22 @@
 //! In: a JSON value and the path it stands at.
 //! Out: typed fields, or problems, all of them.
 //! May not know: files, positions in text, what the values configure.
+//!
+//! ```text
+//! let problems = Problems::new();
+//! let mut object = Reader::new(&value, at, &problems).object()?;
+//! let status = object.need("http_status").and_then(|r| r.integer(200..=599));
+//! let body = object.string("body", 0..=usize::MAX);
+//! object.finish();                       // keys nobody asked for are problems
+//! ```
 
+mod check;
+mod reader;
+
+pub use check::{describe, nearest};
+pub use reader::{Object, Reader};
+
+use std::cell::RefCell;
 use std::fmt;
 
 /// One step from a value to a value inside it.
@@ -75,4 +90,100 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem with the value at `at`.
+    #[must_use]
+    pub fn new(at: Path, fault: impl Into<Fault>) -> Self {
+        let Fault { message, hint } = fault.into();
+        Self { at, on_key: false, message, hint }
+    }
+
+    /// The same problem, but with the key.
+    #[must_use]
+    pub fn on_key(mut self) -> Self {
+        self.on_key = true;
+        self
+    }
+}
+
+/// A problem that does not say where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// See [`Problem::message`].
+    pub message: String,
+    /// See [`Problem::hint`].
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    /// A fault without a hint.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(message: &str) -> Self {
+        Self::new(message)
+    }
+}
+
+impl From<String> for Fault {
+    fn from(message: String) -> Self {
+        Self::new(message)
+    }
+}
+
+/// What is wrong with one document, so far. Readers of its parts share it.
+#[derive(Debug, Default)]
+pub struct Problems {
+    errors: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
+}
+
+impl Problems {
+    /// Nothing is wrong.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The document must not be used.
+    pub fn error(&self, problem: Problem) {
+        self.errors.borrow_mut().push(problem);
+    }
+
+    /// The document may be used, but the user should know.
+    pub fn warn(&self, problem: Problem) {
+        self.warnings.borrow_mut().push(problem);
+    }
+
+    /// How many errors there are so far: a reader that wants to know whether its part is right
+    /// compares before and after.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.errors.borrow().len()
+    }
+
+    /// Whether there are no errors.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.errors.borrow().is_empty()
+    }
+
+    /// The errors and the warnings, in the order found.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<Problem>, Vec<Problem>) {
+        (self.errors.into_inner(), self.warnings.into_inner())
+    }
 }

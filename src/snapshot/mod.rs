@@ -1,1 +1,115 @@
-//! Room `snapshot`.
+//! Room `snapshot`: one compiled, immutable configuration.
+//!
+//! In: valid resources, plugin loaders.
+//! Out: one numbered [`Snapshot`], or problems and nothing changed.
+//! May not know: how it is published.
+//!
+//! ```text
+//! Resources ─► compile ─► Snapshot ─(shared by all workers)─► Pinned, one per worker
+//!                           routes ── chain ── target             balancers' places
+//!                           router    upstreams                   facts without atomics
+//! ```
+
+mod chain;
+mod compile;
+mod pinned;
+mod prepared;
+
+pub use chain::{Chain, Step};
+pub use compile::{Inputs, compile};
+
+pub use pinned::Pinned;
+pub use prepared::{Prepared, has_length, local_body, write_local_head};
+
+use crate::http::HeadLimits;
+use crate::plugin::{Plugin, RouteFacts};
+use crate::route::Router;
+use crate::upstream::{Timeouts, Upstream};
+use std::sync::Arc;
+
+/// Everything a request needs, as of one moment. A request keeps the snapshot it began with.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts up with every snapshot of this process.
+    pub number: u64,
+    /// Finds the route.
+    pub router: Router,
+    /// The routes, by the router's numbers.
+    pub routes: Vec<Route>,
+    /// What a request without a route meets: the global rules, then a 404.
+    pub unmatched: Route,
+    /// All upstreams that routes point to.
+    pub upstreams: Vec<Upstream>,
+    /// Every plugin with state per worker once, for [`Plugin::prepare`] and [`Plugin::maintain`].
+    pub plugins: Vec<Arc<dyn Plugin>>,
+    /// What holds for every downstream connection.
+    pub rules: Rules,
+}
+
+/// A compiled route.
+#[derive(Debug)]
+pub struct Route {
+    /// What it says of itself.
+    pub facts: RouteFacts,
+    /// Its plugins, global rules included.
+    pub chain: Chain,
+    /// Where requests go when no plugin answers.
+    pub target: Target,
+    /// The only response it can give, if that is so.
+    pub prepared: Option<Prepared>,
+    /// The route's own timeouts, which win over its upstream's.
+    pub timeouts: Option<Timeouts>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the upstream of that index.
+    Upstream(usize),
+    /// Nowhere: this is the answer (APISIX reference §5.2).
+    Status(u16),
+    /// Nowhere: no route matched.
+    NoRoute,
+}
+
+/// Bounds and timeouts of the downstream side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// How large request heads may be.
+    pub head: HeadLimits,
+    /// How large request bodies may be.
+    pub body_bytes_max: Option<u64>,
+    /// How long a head may take to arrive.
+    pub head_ms: u64,
+    /// How long to wait between two reads of a body.
+    pub body_ms: u64,
+    /// How long a connection may stay idle between two requests; 0: none is kept.
+    pub idle_ms: u64,
+    /// How long to wait between two successful sends.
+    pub send_ms: u64,
+}
+
+impl Default for Rules {
+    /// APISIX's defaults (reference §1).
+    fn default() -> Self {
+        Self {
+            head: HeadLimits::default(),
+            body_bytes_max: None,
+            head_ms: 60_000,
+            body_ms: 60_000,
+            idle_ms: 60_000,
+            send_ms: 10_000,
+        }
+    }
+}
+
+impl Snapshot {
+    /// The route of that number, or what stands for none.
+    #[must_use]
+    pub fn route(&self, number: Option<u32>) -> &Route {
+        match number {
+            Some(number) => &self.routes[number as usize],
+            None => &self.unmatched,
+        }
+    }
+}

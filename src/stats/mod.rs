@@ -1,1 +1,77 @@
-//! Room `stats`.
+//! Room `stats`: what happened, counted.
+//!
+//! In: increments, finished exchanges.
+//! Out: sums.
+//! May not know: who counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One worker's counters. Only that worker writes; anyone may read.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    /// Connections accepted.
+    pub connections: Counter,
+    /// Connections open now.
+    pub open: Counter,
+    /// Requests answered.
+    pub requests: Counter,
+    /// Of these, by a prepared response.
+    pub prepared: Counter,
+    /// Responses by class: 1xx to 5xx, then others.
+    pub by_class: [Counter; 6],
+    /// Requests refused because they were malformed.
+    pub refused: Counter,
+    /// Responses cut off.
+    pub aborted: Counter,
+}
+
+/// A number that one thread changes and others read: a plain load and store, no locked instruction.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn up(&self) {
+        self.0.store(self.get().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Takes one away.
+    pub fn down(&self) {
+        self.0.store(self.get().wrapping_sub(1), Ordering::Relaxed);
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    /// Counts a response.
+    pub fn count_response(&self, status: u16) {
+        self.requests.up();
+        let class = usize::from(status / 100).wrapping_sub(1).min(5);
+        self.by_class[class].up();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_by_class() {
+        let counters = Counters::default();
+        for status in [200, 204, 404, 503, 700, 0] {
+            counters.count_response(status);
+        }
+        let classes: Vec<u64> = counters.by_class.iter().map(Counter::get).collect();
+        assert_eq!(classes, [0, 2, 0, 1, 1, 2]);
+        assert_eq!(counters.requests.get(), 6);
+        counters.open.up();
+        counters.open.down();
+        assert_eq!(counters.open.get(), 0);
+    }
+}

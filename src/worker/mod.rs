@@ -1,1 +1,127 @@
-//! Room `worker`.
+//! Room `worker`: one thread, one core, one loop.
+//!
+//! In: sockets, the snapshot, stop and tick.
+//! Out: commands carried out, counters.
+//! May not know: YAML, signals, other workers.
+//!
+//! ```text
+//!            ┌ accept (one task per listener) ─► serve (one task per connection)
+//! run ─ loop ┤                                    head ─ fast path ─► out
+//!            └ tick: time, date, deadlines,       └ exchange ◄─ drive ─► upstream
+//!              new snapshot, stop
+//! ```
+
+mod clock;
+mod connection;
+mod drive;
+mod serve;
+mod shared;
+mod slots;
+mod start;
+mod tick;
+
+pub use shared::{Shared, Stop};
+pub use start::{Settings, Started, start};
+
+use crate::exchange::Exchange;
+use crate::net::Socket;
+use crate::plugin::Locals;
+use crate::snapshot::Pinned;
+use crate::stats::Counters;
+use crate::time::{DeadlineId, Deadlines, HttpDate};
+use crate::upstream::IdlePool;
+use clock::Clock;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// Everything one worker owns. Tasks of the loop share it; nobody holds a borrow over an await.
+struct Worker {
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    clock: Clock,
+    date: RefCell<HttpDate>,
+    pinned: RefCell<Rc<Pinned>>,
+    locals: RefCell<Locals>,
+    deadlines: RefCell<Deadlines<Alarm>>,
+    idle: RefCell<IdlePool<Socket>>,
+    exchanges: RefCell<Vec<Box<Exchange>>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    next_connection: Cell<u64>,
+    next_request: Cell<u64>,
+    stopping: Cell<bool>,
+}
+
+/// Wakes a connection's task when its deadline is due or the worker stops.
+#[derive(Default)]
+struct Alarm {
+    waker: Option<Waker>,
+    rang: Option<Ring>,
+}
+
+/// Why an alarm rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ring {
+    /// Its deadline is due.
+    Due,
+    /// The worker drains: idle connections close.
+    Drain,
+}
+
+impl Alarm {
+    fn ring(&mut self, ring: Ring) {
+        self.rang = Some(ring);
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Worker {
+    /// Sets when the connection's alarm rings.
+    fn arm(&self, alarm: DeadlineId, due_ms: u64) {
+        let mut deadlines = self.deadlines.borrow_mut();
+        if due_ms == u64::MAX {
+            deadlines.disarm(alarm);
+        } else {
+            deadlines.arm(alarm, due_ms);
+        }
+    }
+
+    /// Why the alarm rang since it was last asked, if it did; remembers whom to wake.
+    fn rang(&self, alarm: DeadlineId, waker: &Waker) -> Option<Ring> {
+        let mut deadlines = self.deadlines.borrow_mut();
+        let alarm = deadlines.value_mut(alarm);
+        if !alarm.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            alarm.waker = Some(waker.clone());
+        }
+        alarm.rang.take()
+    }
+
+    fn take_exchange(&self) -> Box<Exchange> {
+        self.exchanges.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give_back_exchange(&self, exchange: Box<Exchange>) {
+        self.exchanges.borrow_mut().push(exchange);
+    }
+
+    /// An empty buffer with room for at least `room` bytes.
+    fn take_buffer(&self, room: usize) -> Vec<u8> {
+        let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
+        buffer.reserve(room);
+        buffer
+    }
+
+    fn give_back_buffer(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 && buffer.capacity() <= crate::limits::POOLED_BUFFER_BYTES_MAX {
+            buffer.clear();
+            self.buffers.borrow_mut().push(buffer);
+        }
+    }
+
+    fn pinned(&self) -> Rc<Pinned> {
+        Rc::clone(&self.pinned.borrow())
+    }
+}

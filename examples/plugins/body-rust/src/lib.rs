@@ -99,7 +99,7 @@ impl HttpContext for Stream {
 
     /// With trailers, no chunk of the body is its last: it is complete now.
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
-        if let Some(rule) = &self.settings.request {
+        if let Some(rule) = self.settings.request.as_ref().filter(|_| self.request_held > 0) {
             self.edit_request(rule, self.request_held);
         }
         Action::Continue
@@ -123,7 +123,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_trailers(&mut self, _trailers: usize) -> Action {
-        if let Some(rule) = &self.settings.response {
+        if let Some(rule) = self.settings.response.as_ref().filter(|_| self.response_held > 0) {
             self.edit_response(rule, self.response_held);
         }
         Action::Continue

@@ -1,0 +1,266 @@
+//! `apisix.yaml` as types: parsed once, valid from here on.
+//!
+//! Sources: APISIX reference §3 to §6 and §8. Every item keeps the [`Path`] it was read at, so that
+//! what later turns out to be wrong with it (an unknown plugin) can be shown in the file.
+
+use crate::http::Methods;
+use crate::schema::Path;
+use ipnet::IpNet;
+use serde_json::Value;
+use std::time::Duration;
+
+/// `apisix.yaml`: what is served. Ids are unique within each list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resources {
+    /// `routes`, also those with `status: 0`.
+    pub routes: Vec<Route>,
+    /// `services`.
+    pub services: Vec<Service>,
+    /// `upstreams`; each has an id.
+    pub upstreams: Vec<Upstream>,
+    /// `plugin_configs`.
+    pub plugin_configs: Vec<PluginConfig>,
+    /// `global_rules`.
+    pub global_rules: Vec<GlobalRule>,
+}
+
+/// A route (APISIX reference §3).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Where it stands.
+    pub at: Path,
+    /// `id`, or `arr_<n>` counted from 1.
+    pub id: String,
+    /// `name`.
+    pub name: Option<String>,
+    /// `labels`.
+    pub labels: Vec<(String, String)>,
+    /// `uri` or `uris`: at least one.
+    pub uris: Vec<String>,
+    /// `priority`, default 0: orders routes with the same path only.
+    pub priority: i64,
+    /// `methods`; all if there are none.
+    pub methods: Methods,
+    /// `host` or `hosts`, lower case; empty means any, or the service's.
+    pub hosts: Vec<String>,
+    /// `remote_addr` or `remote_addrs`; empty means any.
+    pub remote_addrs: Vec<IpNet>,
+    /// `vars`.
+    pub vars: Option<Rule>,
+    /// `timeout`, before the upstream's.
+    pub timeout: Option<Timeout>,
+    /// `plugins`, in the order written.
+    pub plugins: Vec<PluginConf>,
+    /// `plugin_config_id`.
+    pub plugin_config_id: Option<String>,
+    /// `service_id`.
+    pub service_id: Option<String>,
+    /// `upstream_id`, before `upstream`.
+    pub upstream_id: Option<String>,
+    /// `upstream`.
+    pub upstream: Option<Upstream>,
+    /// `enable_websocket`; `None` leaves it to the service.
+    pub enable_websocket: Option<bool>,
+    /// `status` is not 0: the route is searched.
+    pub enabled: bool,
+}
+
+/// A rule of `vars` or `_meta.filter`, not compiled: room `expr` reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Where it stands.
+    pub at: Path,
+    /// An array.
+    pub value: Value,
+}
+
+/// A service (APISIX reference §4).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Where it stands.
+    pub at: Path,
+    /// `id`, or `arr_<n>` counted from 1.
+    pub id: String,
+    /// `name`.
+    pub name: Option<String>,
+    /// `labels`.
+    pub labels: Vec<(String, String)>,
+    /// `hosts`, lower case; empty means any.
+    pub hosts: Vec<String>,
+    /// `plugins`, in the order written.
+    pub plugins: Vec<PluginConf>,
+    /// `upstream_id`, before `upstream`.
+    pub upstream_id: Option<String>,
+    /// `upstream`.
+    pub upstream: Option<Upstream>,
+    /// `enable_websocket`.
+    pub enable_websocket: Option<bool>,
+}
+
+/// A plugin config (APISIX reference §6).
+#[derive(Clone, Debug, PartialEq)]
+pub struct PluginConfig {
+    /// Where it stands.
+    pub at: Path,
+    /// `id`.
+    pub id: String,
+    /// `plugins`, in the order written.
+    pub plugins: Vec<PluginConf>,
+}
+
+/// A global rule (APISIX reference §6).
+#[derive(Clone, Debug, PartialEq)]
+pub struct GlobalRule {
+    /// Where it stands.
+    pub at: Path,
+    /// `id`.
+    pub id: String,
+    /// `plugins`, in the order written.
+    pub plugins: Vec<PluginConf>,
+}
+
+/// One plugin of an object: a member of `plugins`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PluginConf {
+    /// The plugin's name, not looked up.
+    pub name: String,
+    /// Where its conf stands.
+    pub at: Path,
+    /// `_meta`.
+    pub meta: Meta,
+    /// The conf, an object, without `_meta`; the plugin reads it.
+    pub conf: Value,
+}
+
+/// `_meta` of a plugin's conf (APISIX reference §8).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Meta {
+    /// `disable`: the plugin is skipped and its conf need not be valid.
+    pub disable: bool,
+    /// `priority`: instead of the plugin's own, in this object.
+    pub priority: Option<i64>,
+    /// `filter`: the plugin runs where it is true.
+    pub filter: Option<Rule>,
+    /// `error_response`: the body instead of the plugin's own from status 400; a string or object.
+    pub error_response: Option<Value>,
+}
+
+/// An upstream (APISIX reference §5), listed or inline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Where it stands.
+    pub at: Path,
+    /// `id`; a listed one has one, `arr_<n>` counted from 1 if none is written.
+    pub id: Option<String>,
+    /// `name`.
+    pub name: Option<String>,
+    /// `labels`.
+    pub labels: Vec<(String, String)>,
+    /// `nodes`, in the order written; at least one.
+    pub nodes: Vec<Node>,
+    /// `type`.
+    pub balancer: Balancer,
+    /// `hash_on`, for [`Balancer::Chash`].
+    pub hash_on: HashOn,
+    /// `key`, for [`Balancer::Chash`]; there unless `hash_on` is [`HashOn::Consumer`].
+    pub key: Option<String>,
+    /// `retries` after the first try; `None` is one less than there are nodes.
+    pub retries: Option<u32>,
+    /// `retry_timeout`; `None` (0 in the file) is no limit.
+    pub retry_timeout: Option<Duration>,
+    /// `timeout`; `None` is 60 s each.
+    pub timeout: Option<Timeout>,
+    /// `scheme`.
+    pub scheme: Scheme,
+    /// `pass_host` with `upstream_host`.
+    pub pass_host: PassHost,
+    /// `keepalive_pool`; `None` is [`super::Config::keepalive`].
+    pub keepalive_pool: Option<KeepalivePool>,
+}
+
+/// One node of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Where it stands.
+    pub at: Path,
+    /// A name or an address; IPv6 without brackets.
+    pub host: String,
+    /// The port, by default the scheme's.
+    pub port: u16,
+    /// Share of the requests.
+    pub weight: u32,
+    /// Nodes of a lower priority are tried after all of a higher one.
+    pub priority: i64,
+}
+
+/// How a node is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balancer {
+    /// `roundrobin`.
+    #[default]
+    RoundRobin,
+    /// `chash`.
+    Chash,
+    /// `least_conn`.
+    LeastConn,
+    /// `ewma`.
+    Ewma,
+}
+
+/// What [`Balancer::Chash`] hashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HashOn {
+    /// The variable `key`.
+    #[default]
+    Vars,
+    /// The header `key`.
+    Header,
+    /// The cookie `key`.
+    Cookie,
+    /// The consumer's name.
+    Consumer,
+    /// The template `key`.
+    VarsCombinations,
+}
+
+/// What is spoken to the nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// HTTP/1.1 in the clear.
+    #[default]
+    Http,
+}
+
+/// The Host header towards the nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PassHost {
+    /// The client's.
+    #[default]
+    Pass,
+    /// The node's, with its port unless that is the scheme's own.
+    Node,
+    /// This one: `upstream_host`.
+    Rewrite(String),
+}
+
+/// `timeout` of a route or upstream; none is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout {
+    /// For a connection to be made.
+    pub connect: Duration,
+    /// Between two writes.
+    pub send: Duration,
+    /// Between two reads.
+    pub read: Duration,
+}
+
+/// Idle connections kept towards nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepalivePool {
+    /// Connections kept on each worker.
+    pub size: usize,
+    /// How long one may be idle.
+    pub idle_timeout: Duration,
+    /// Requests after which one is closed.
+    pub requests: u64,
+}

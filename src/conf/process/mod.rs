@@ -1,0 +1,187 @@
+//! `config.yaml`: text to [`Config`] (APISIX reference §1; DESIGN §4 and §5).
+//!
+//! Every key of APISIX has one of three fates: it means here what it means there; it has no effect,
+//! which is a warning; or ignoring it would open or lose something, which is an error.
+
+mod apisix;
+mod deployment;
+mod nginx;
+mod ringgate;
+mod units;
+mod wasm;
+
+use super::load::{Document, Duplicate, unset_fault};
+use super::report::Report;
+use super::settings::{Config, PluginName};
+use super::source::{Env, Source, substitute};
+use crate::schema::{Fault, Object, Path, Problem, Problems, Reader};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+
+/// Reads the settings of the process.
+///
+/// # Errors
+/// All that is wrong with them, warnings included.
+pub fn parse(source: &Source, env: Env<'_>) -> Result<(Config, Report), Report> {
+    let mut document = Document::plain(source)?;
+    let value = std::mem::take(&mut document.value);
+    let mut value = settled(value, &Path::root(), env, &mut document.early);
+    let problems = Problems::new();
+    if !value.is_object() {
+        if !value.is_null() {
+            Reader::new(&value, Path::root(), &problems).expected("an object");
+        }
+        value = Value::Object(Map::new());
+    }
+    let mut duplicates = Vec::new();
+    let reader = Reader::new(&value, Path::root(), &problems);
+    let config = reader.object().map(|object| config(object, &mut duplicates));
+    // The value was made an object above.
+    let Some(config) = config else { return Err(Report::default()) };
+    document.conclude(config, problems, duplicates)
+}
+
+fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
+    let apisix = apisix::read(object.section("apisix"), duplicates);
+    let nginx = nginx::read(object.section("nginx_config"));
+    let ringgate = ringgate::read(object.section("ringgate"), duplicates);
+    let config = Config {
+        listen: apisix.listen,
+        provider: deployment::read(object.section("deployment")),
+        downstream: nginx.downstream,
+        keepalive: nginx.keepalive,
+        server_tokens: apisix.server_tokens,
+        router: apisix.router,
+        delete_uri_tail_slash: apisix.delete_uri_tail_slash,
+        normalize_uri_like_servlet: apisix.normalize_uri_like_servlet,
+        plugins: plugins(&mut object, duplicates),
+        wasm_plugins: wasm::read(object.section("wasm"), duplicates),
+        workers: ringgate.workers,
+        driver: ringgate.driver,
+        limits: ringgate.limits,
+        drain: ringgate.drain,
+        log_level: ringgate.log_level,
+        cache_dir: ringgate.cache_dir,
+    };
+    external_plugins(&mut object);
+    let ignored = ["stream_plugins", "plugin_attr", "discovery", "graphql", "http", "xrpc"];
+    ignore(&mut object, &ignored);
+    object.finish();
+    config
+}
+
+fn plugins(object: &mut Object<'_>, duplicates: &mut Vec<Duplicate>) -> Option<Vec<PluginName>> {
+    let reader = object.get("plugins")?;
+    let mut once = Once::new("the plugin");
+    reader.list_of(0..=usize::MAX, |element| {
+        let name = element.string(1..=usize::MAX)?.to_owned();
+        once.see(&name, element.at(), duplicates);
+        Some(PluginName { at: element.at().clone(), name })
+    })
+}
+
+fn external_plugins(object: &mut Object<'_>) {
+    let has_cmd = |value: &Value| value.get("cmd").is_some_and(|cmd| !is_off(cmd));
+    if let Some(reader) = object.get("ext-plugin").filter(|reader| has_cmd(reader.value())) {
+        let fault = Fault::new("external plugin runners are not supported yet");
+        reader.error_on_key(fault.hint("use a plugin in WebAssembly: `wasm.plugins`"));
+    } else {
+        ignore(object, &["ext-plugin"]);
+    }
+}
+
+/// Warns of keys that mean something in APISIX and nothing here, unless they turn something off or
+/// say nothing.
+fn ignore(object: &mut Object<'_>, keys: &[&'static str]) {
+    for key in keys {
+        if let Some(reader) = object.get(key).filter(|reader| !is_off(reader.value())) {
+            reader.warn_on_key(format!("`{}` has no effect in ringgate yet", reader.at()));
+        }
+    }
+}
+
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+/// Things that may be there once.
+struct Once {
+    what: &'static str,
+    seen: HashMap<String, Path>,
+}
+
+impl Once {
+    fn new(what: &'static str) -> Self {
+        Self { what, seen: HashMap::new() }
+    }
+
+    fn see(&mut self, name: &str, at: &Path, duplicates: &mut Vec<Duplicate>) {
+        if let Some(first) = self.seen.get(name) {
+            let problem =
+                Problem::new(at.clone(), format!("{} `{name}` is there twice", self.what));
+            duplicates.push(Duplicate { problem, first: first.clone() });
+        } else {
+            self.seen.insert(name.to_owned(), at.clone());
+        }
+    }
+}
+
+/// The document with its variables replaced, in keys as well, and without members that are null:
+/// APISIX takes those for absent. What a variable made of a string may be a number or a boolean.
+fn settled(value: Value, at: &Path, env: Env<'_>, problems: &mut Vec<Problem>) -> Value {
+    match value {
+        Value::String(text) => match substitute(&text, env) {
+            None => Value::String(text),
+            Some(Ok(text)) => coerced(text),
+            Some(Err(name)) => {
+                problems.push(Problem::new(at.clone(), unset_fault(&name)));
+                Value::Null
+            }
+        },
+        Value::Array(list) => {
+            let element = |(index, element)| settled(element, &at.index(index), env, problems);
+            list.into_iter().enumerate().map(element).collect()
+        }
+        Value::Object(map) => {
+            let mut members = Map::new();
+            for (key, member) in map.into_iter().filter(|(_, member)| !member.is_null()) {
+                let at = at.key(&key);
+                let member = settled(member, &at, env, problems);
+                let fault = match substitute(&key, env).unwrap_or(Ok(key)) {
+                    Err(name) => unset_fault(&name),
+                    Ok(key) if members.contains_key(&key) => {
+                        Fault::new(format!("the key `{key}` is there twice"))
+                    }
+                    Ok(key) => {
+                        members.insert(key, member);
+                        continue;
+                    }
+                };
+                problems.push(Problem::new(at, fault).on_key());
+            }
+            Value::Object(members)
+        }
+        other => other,
+    }
+}
+
+fn coerced(text: String) -> Value {
+    match text.as_str() {
+        "true" => Value::Bool(true),
+        "false" => Value::Bool(false),
+        _ => match (text.parse::<i64>(), text.parse::<f64>()) {
+            (Ok(number), _) => number.into(),
+            (_, Ok(number)) if number.is_finite() => number.into(),
+            _ => Value::String(text),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,363 @@
+use super::super::model::KeepalivePool;
+use super::super::settings::{
+    Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router, WasmLimits,
+    WorkerConfig, Workers,
+};
+use super::*;
+use crate::plugin::RequestPhase;
+use std::time::Duration;
+
+fn env(name: &str) -> Option<String> {
+    let value = match name {
+        "PORT" => "9081",
+        "FLAG" => "false",
+        "SECTION" => "apisix",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+fn good(text: &str) -> Config {
+    match parse(&Source::new("c.yaml", text), &env) {
+        Ok((config, report)) if report.is_empty() => config,
+        Ok((_, report)) | Err(report) => panic!("{report}"),
+    }
+}
+
+fn said(text: &str) -> Vec<String> {
+    let (Ok((_, report)) | Err(report)) = parse(&Source::new("c.yaml", text), &env);
+    let line = |diagnostic: &super::super::Diagnostic| {
+        let hint = diagnostic.hint.iter().map(|hint| format!(" | {hint}")).collect::<String>();
+        format!("{}: {}{hint}", diagnostic.severity, diagnostic.message)
+    };
+    report.diagnostics().iter().map(line).collect()
+}
+
+fn listen(text: &str) -> Vec<String> {
+    let config = good(&format!("apisix: {{node_listen: {text}}}"));
+    config.listen.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn defaults_are_those_of_apisix() {
+    let minute = Duration::from_secs(60);
+    let wanted = Config {
+        listen: vec!["0.0.0.0:9080".parse().expect("an address")],
+        provider: Provider::Yaml,
+        downstream: Downstream {
+            keepalive_timeout: minute,
+            client_header_timeout: minute,
+            client_body_timeout: minute,
+            send_timeout: Duration::from_secs(10),
+            client_max_body_size: None,
+            underscores_in_headers: true,
+        },
+        keepalive: KeepalivePool { size: 320, idle_timeout: minute, requests: 1000 },
+        server_tokens: true,
+        router: Router::HostUri,
+        delete_uri_tail_slash: false,
+        normalize_uri_like_servlet: false,
+        plugins: None,
+        wasm_plugins: Vec::new(),
+        workers: Workers::Auto,
+        driver: Driver::Auto,
+        limits: Limits { head_bytes: 32 * 1024, headers: 100 },
+        drain: Duration::from_secs(30),
+        log_level: log::LevelFilter::Warn,
+        cache_dir: None,
+    };
+    for text in ["", "apisix:\n", "{}", "apisix: {node_listen: ~}\nwasm: {}\nplugin_attr: {}\n"] {
+        assert_eq!(good(text), wanted);
+    }
+}
+
+#[test]
+fn listeners() {
+    for (text, wanted) in [
+        ("80", &["0.0.0.0:80"][..]),
+        ("[80, 81]", &["0.0.0.0:80", "0.0.0.0:81"]),
+        ("[{port: 80}, {ip: 127.0.0.1, port: 80}]", &["0.0.0.0:80", "127.0.0.1:80"]),
+        ("[{ip: \"::\", port: 1}, {ip: \"[::1]\", port: 2}]", &["[::]:1", "[::1]:2"]),
+        ("\"${{PORT}}\"", &["0.0.0.0:9081"]),
+        ("[\"${{NONE:=7}}\"]", &["0.0.0.0:7"]),
+    ] {
+        assert_eq!(listen(text), wanted);
+    }
+}
+
+#[test]
+fn every_section_is_read() {
+    let config = good(
+        r#"
+"${{SECTION}}":
+  router: {http: radixtree_uri, ssl: radixtree_sni}
+  enable_server_tokens: ${{FLAG}}
+  delete_uri_tail_slash: true
+  normalize_uri_like_servlet: true
+  match_uri_encoded_slash: false
+  proxy_mode: http
+  enable_admin: false
+  ssl: {enable: false, listen: [{port: 9443}]}
+deployment:
+  role: data_plane
+  role_data_plane: {config_provider: yaml}
+nginx_config:
+  main_configuration_snippet: |
+    # nothing
+  http:
+    keepalive_timeout: 0
+    client_header_timeout: 1m30s
+    client_body_timeout: 500ms
+    send_timeout: 7
+    client_max_body_size: 8k
+    underscores_in_headers: "off"
+    real_ip_from: [127.0.0.1, "unix:"]
+    upstream: {keepalive: 0, keepalive_requests: 5, keepalive_timeout: 1h}
+plugins: [fault-injection, limit]
+ringgate:
+  workers:
+    - {core: 1, ring_entries: 256, buffer_bytes: 8192, buffers: 64, pool: 4}
+    - core: 0
+  driver: epoll
+  limits: {head_bytes: 8192, headers: 50}
+  timeouts: {drain: 5s}
+  log: {level: debug}
+  cache_dir: cache
+"#,
+    );
+    assert_eq!((config.router, config.server_tokens), (Router::Uri, false));
+    assert!(config.delete_uri_tail_slash && config.normalize_uri_like_servlet);
+    let downstream = Downstream {
+        keepalive_timeout: Duration::ZERO,
+        client_header_timeout: Duration::from_secs(90),
+        client_body_timeout: Duration::from_millis(500),
+        send_timeout: Duration::from_secs(7),
+        client_max_body_size: Some(8192),
+        underscores_in_headers: false,
+    };
+    assert_eq!(config.downstream, downstream);
+    let hour = Duration::from_secs(3600);
+    assert_eq!(config.keepalive, KeepalivePool { size: 0, idle_timeout: hour, requests: 5 });
+    let names: Vec<_> = config.plugins.iter().flatten().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["fault-injection", "limit"]);
+    let at = Path::root().key("ringgate").key("workers");
+    let first = WorkerConfig {
+        at: at.index(0),
+        core: 1,
+        ring_entries: Some(256),
+        buffer_bytes: Some(8192),
+        buffers: Some(64),
+        pool: Some(4),
+    };
+    let Workers::List(workers) = &config.workers else { panic!("a list") };
+    assert_eq!((&workers[0], workers[1].core, workers[1].pool), (&first, 0, None));
+    assert_eq!(config.limits, Limits { head_bytes: 8192, headers: 50 });
+    assert_eq!((config.driver, config.drain), (Driver::Epoll, Duration::from_secs(5)));
+    assert_eq!(config.log_level, log::LevelFilter::Debug);
+    assert_eq!(config.cache_dir.as_deref(), Some("cache"));
+    assert_eq!(good("ringgate: {workers: 3}").workers, Workers::Count(3));
+    assert_eq!(good("ringgate: {workers: auto}").workers, Workers::Auto);
+}
+
+#[test]
+fn wasm_plugins_have_all_their_fields() {
+    let config = good(
+        r#"
+wasm:
+  plugins:
+    - {name: a, priority: 7999, file: a.wasm}
+    - name: b
+      priority: -1
+      file: b.wat
+      http_request_phase: rewrite
+      root_id: r
+      vm_id: v
+      vm_config: {k: 1}
+      isolation: request
+      pool: 1024
+      on_error: open
+      limits: {deadline_ms: 5, memory_mb: 1, body_mb: 0, callouts: 2}
+      callouts: {direct: true, allow: [one]}
+      pause: body
+"#,
+    );
+    let [a, b] = &config.wasm_plugins[..] else { panic!("two") };
+    assert_eq!((a.at.to_string().as_str(), a.phase), ("wasm.plugins[0]", RequestPhase::Access));
+    assert_eq!((a.isolation, a.pool, a.on_error), (Isolation::Shared, 2, OnError::Closed));
+    let limits = WasmLimits {
+        deadline: Duration::from_secs(1),
+        memory_bytes: 64 << 20,
+        body_bytes: 4 << 20,
+        callouts: 16,
+    };
+    assert_eq!((a.limits, a.pause, a.vm_config.as_str()), (limits, Pause::Hold, ""));
+    assert_eq!(a.callouts, Callouts { direct: false, allow: None });
+    assert_eq!((b.phase, b.priority, b.file.as_str()), (RequestPhase::Rewrite, -1, "b.wat"));
+    assert_eq!((b.root_id.as_str(), b.vm_id.as_str()), ("r", "v"));
+    assert_eq!(
+        (b.vm_config.as_str(), b.isolation, b.pool),
+        ("{\"k\":1}", Isolation::Request, 1024)
+    );
+    assert_eq!((b.on_error, b.pause), (OnError::Open, Pause::Body));
+    assert_eq!((b.limits.memory_bytes, b.limits.body_bytes, b.limits.callouts), (1 << 20, 0, 2));
+    let allow = Some(vec!["one".to_owned()]);
+    assert_eq!(b.callouts, Callouts { direct: true, allow });
+}
+
+#[test]
+fn broken_settings_are_shown_exactly() {
+    for (text, wanted) in [
+        (
+            "apisix:\n  node_listen:\n    - 9080\n    - ip: localhost\n      port: 0\n    - 9080\n",
+            "\
+c.yaml:4:11: error: \"localhost\" is not an address
+    4 |     - ip: localhost
+      |           ^^^^^^^^^ as in `127.0.0.1`, `0.0.0.0` or `::`
+c.yaml:5:13: error: expected an integer from 1 to 65535, found integer 0
+    5 |       port: 0
+      |             ^
+c.yaml:6:7: error: the address `0.0.0.0:9080` is there twice
+    6 |     - 9080
+      |       ^^^^ the first is on line 3",
+        ),
+        (
+            "deployment:\n  role: traditional\n  role_traditional:\n    config_provider: etcd\n",
+            "\
+c.yaml:4:22: error: the provider `etcd` is not supported yet
+    4 |     config_provider: etcd
+      |                      ^^^^ use `config_provider: yaml`",
+        ),
+        (
+            "wasm:\n  plugins:\n    - name: a\n      priority: 1\n      file: a.wasm\n    - name: a\n      file: 3\n",
+            "\
+c.yaml:6:7: error: missing key `priority` in wasm.plugins[1]
+    6 |     - name: a
+      |       ^
+c.yaml:6:13: error: the plugin `a` is there twice
+    6 |     - name: a
+      |             ^ the first is on line 3
+c.yaml:7:13: error: expected a string that is not empty, found integer 3
+    7 |       file: 3
+      |             ^ write \"3\" in quotes",
+        ),
+        (
+            "ringate:\n  workers: 2\n",
+            "\
+c.yaml:1:1: error: unknown key `ringate`
+    1 | ringate:
+      | ^^^^^^^ did you mean `ringgate`?",
+        ),
+        (
+            "apisix:\n  node_listen: ${{NOPE}}\n  ssl:\n    enable: true\n    listen: [{port: 9443}]\n",
+            "\
+c.yaml:2:16: error: the environment variable `NOPE` is not set
+    2 |   node_listen: ${{NOPE}}
+      |                ^^^^^^^^^ set it, or give a default: ${{NOPE:=value}}
+c.yaml:3:3: error: listening for TLS is not supported yet
+    3 |   ssl:
+      |   ^^^ remove `listen`, or set `enable: false`",
+        ),
+    ] {
+        let report = parse(&Source::new("c.yaml", text), &env).expect_err(text).to_string();
+        assert_eq!(report, wanted, "\n{report}");
+    }
+}
+
+#[test]
+fn every_rule_has_a_message() {
+    let role_hint = "use `role: data_plane` and `role_data_plane: {config_provider: yaml}`";
+    let roles = [
+        ("traditional", "`role: traditional` without a provider means etcd, not supported yet"),
+        ("control_plane", "`role: control_plane` is not supported yet"),
+    ];
+    for (role, wanted) in roles {
+        let text = format!("deployment: {{role: {role}}}");
+        assert_eq!(said(&text), [format!("error: {wanted} | {role_hint}")]);
+    }
+    for (text, wanted) in [
+        ("[]", "error: expected an object, found a list"),
+        ("apisix: 1", "error: expected an object, found integer 1"),
+        ("apisix: {node_listen: []}", "error: expected a list that is not empty, found one of 0"),
+        ("apisix: {proxy_mode: stream}", "error: only `proxy_mode: http` is supported yet"),
+        (
+            "apisix: {router: {http: radixtree_uri_with_parameter}}",
+            "error: the router `radixtree_uri_with_parameter` is not supported yet | use `radixtree_host_uri` or `radixtree_uri`",
+        ),
+        (
+            "apisix: {match_uri_encoded_slash: true}",
+            "error: `match_uri_encoded_slash: true` is not supported yet",
+        ),
+        (
+            "apisix: {proxy_protocol: {listen_http_port: 1}}",
+            "error: `proxy_protocol` is not supported yet",
+        ),
+        (
+            "apisix: {enable_admin: true}",
+            "warning: `apisix.enable_admin` has no effect in ringgate yet",
+        ),
+        ("apisix: {ssl: {enable: true}}", "warning: `apisix.ssl` has no effect in ringgate yet"),
+        (
+            "ext-plugin: {cmd: [ls]}",
+            "error: external plugin runners are not supported yet | use a plugin in WebAssembly: `wasm.plugins`",
+        ),
+        (
+            "deployment: {etcd: {host: [a]}}",
+            "warning: `deployment.etcd` has no effect in ringgate yet",
+        ),
+        (
+            "deployment: {role_data_plane: {config_provider: json}}",
+            "error: the provider `json` is not supported yet | use `config_provider: yaml`",
+        ),
+        (
+            "nginx_config: {http: {send_timeout: 1x}}",
+            "error: expected a time, found string \"1x\" | as in `60s`, `1m30s`, `500ms`, or a number of seconds",
+        ),
+        ("nginx_config: {http: {send_timeout: 0}}", "error: expected a time above zero"),
+        ("nginx_config: {http: {send_timeout: 2y}}", "error: expected at most a year"),
+        (
+            "nginx_config: {http: {client_max_body_size: -1}}",
+            "error: expected a size, found integer -1 | as in `8k`, `1m`, `2g`, or a number of bytes",
+        ),
+        (
+            "nginx_config: {http: {real_ip_from: [10.0.0.0/8]}}",
+            "error: taking the client's address from a header is not supported yet | without it, addresses are those of the peer",
+        ),
+        (
+            "nginx_config: {http_configuration_snippet: \"deny all;\"}",
+            "error: `http_configuration_snippet` is text for nginx.conf, which is not there | remove it; look for a key of ringgate that does the same",
+        ),
+        (
+            "nginx_config: {worker_processes: 4}",
+            "warning: `nginx_config.worker_processes` has no effect in ringgate yet",
+        ),
+        (
+            "nginx_config: {http: {keepalive_timout: 4}}",
+            "error: unknown key `keepalive_timout` in nginx_config.http | did you mean `keepalive_timeout`?",
+        ),
+        ("plugins: [a, a]", "error: the plugin `a` is there twice | the first is on line 1"),
+        ("wasm: {plugins: []}", "error: expected a list that is not empty, found one of 0"),
+        (
+            "wasm: {plugins: [{name: a, priority: 1, file: a, http_request_phase: log, pool: 0, vm_config: 1}]}",
+            "error: expected `access` or `rewrite`, found string \"log\"; error: expected an integer from 1 to 1024, found integer 0; error: expected a string or an object, found integer 1",
+        ),
+        ("ringgate: {workers: 0}", "error: expected an integer from 1 to 4096, found integer 0"),
+        (
+            "ringgate: {workers: many}",
+            "error: expected a number, `auto`, or a list of `{core: 0}`, found string \"many\"",
+        ),
+        (
+            "ringgate: {workers: [{core: 1}, {core: 1}]}",
+            "error: the core `1` is there twice | the first is on line 1",
+        ),
+        (
+            "ringgate: {limits: {body_bytes: 1}}",
+            "error: `body_bytes` has a name in APISIX already | use `nginx_config.http.client_max_body_size`",
+        ),
+        (
+            "ringgate: {log: {level: warning}}",
+            "error: expected `off`, `error`, `warn`, `info`, `debug` or `trace`, found string \"warning\" | did you mean `warn`?",
+        ),
+    ] {
+        assert_eq!(said(text).join("; "), wanted, "{text}");
+    }
+}

@@ -1,0 +1,254 @@
+//! `apisix.yaml`: text to [`Resources`] (APISIX reference §2 to §6 and §8).
+//!
+//! Stricter than APISIX where it would leave something out and go on: one bad item refuses the whole
+//! document, and so do repeated ids and keys nobody knows.
+
+mod item;
+mod plugins;
+mod route;
+mod upstream;
+
+use super::load::{Document, Duplicate};
+use super::model::{GlobalRule, PluginConfig, Resources, Service};
+use super::positions::Spot;
+use super::report::{Page, Report, Severity};
+use super::source::{Env, Source};
+use crate::schema::{Fault, Object, Path, Problem, Problems, Reader};
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+
+/// Collections APISIX has and ringgate does not.
+const UNSUPPORTED: [&str; 8] = [
+    "consumers",
+    "consumer_groups",
+    "plugin_metadata",
+    "plugins",
+    "protos",
+    "secrets",
+    "ssls",
+    "stream_routes",
+];
+
+/// What APISIX's Admin API writes beside its collections in standalone mode (reference §2.3).
+const VERSIONS: [&str; 5] = [
+    "routes_conf_version",
+    "services_conf_version",
+    "upstreams_conf_version",
+    "plugin_configs_conf_version",
+    "global_rules_conf_version",
+];
+
+/// Reads a document of resources. `require_end` asks for APISIX's `#END` at its end, by which a file
+/// shows that it was written whole (reference §2.1).
+///
+/// # Errors
+/// All that is wrong with it, warnings included.
+pub fn parse(
+    source: &Source,
+    env: Env<'_>,
+    require_end: bool,
+) -> Result<(Resources, Report), Report> {
+    let result = match Document::expanded(source, env) {
+        Ok(document) => read(document),
+        Err(report) => Err(report),
+    };
+    if !require_end || source.text.trim_end().ends_with("#END") {
+        return result;
+    }
+    let mut report = unfinished(source);
+    report.extend(result.map_or_else(|found| found, |(_, warnings)| warnings));
+    Err(report)
+}
+
+fn unfinished(source: &Source) -> Report {
+    let line = source.text.lines().count();
+    let length = source.text.lines().last().unwrap_or_default().chars().count();
+    let spot = (line > 0).then_some(Spot { line, column: length + 1, length: 1 });
+    let fault = Fault::new("the document does not end with `#END`")
+        .hint("write `#END` on a last line: it shows that the file is whole");
+    Report::of(vec![Page::new(source).at(Severity::Error, spot, fault)])
+}
+
+fn read(mut document: Document<'_>) -> Result<(Resources, Report), Report> {
+    let problems = Problems::new();
+    let value = std::mem::take(&mut document.value);
+    let mut duplicates = Vec::new();
+    let mut resources = Resources::default();
+    if !value.is_null()
+        && let Some(object) = Reader::new(&value, Path::root(), &problems).object()
+    {
+        resources = collections(object, &mut duplicates);
+    }
+    check_references(&resources, &problems);
+    document.conclude(resources, problems, duplicates)
+}
+
+fn collections(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Resources {
+    let resources = Resources {
+        routes: collection(&mut object, "routes", duplicates, route::read),
+        services: collection(&mut object, "services", duplicates, service),
+        upstreams: collection(&mut object, "upstreams", duplicates, upstream::listed),
+        plugin_configs: collection(&mut object, "plugin_configs", duplicates, plugin_config),
+        global_rules: collection(&mut object, "global_rules", duplicates, global_rule),
+    };
+    for key in UNSUPPORTED {
+        if let Some(reader) = object.get(key).filter(|reader| !is_empty(reader.value())) {
+            reader.warn_on_key(format!("`{key}` is not supported yet and has no effect"));
+        }
+    }
+    for key in VERSIONS {
+        let _ = object.integer(key, 0..=i64::MAX);
+    }
+    object.finish();
+    resources
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+/// Reads the items of a list; each gets the id it has if it names none, as in APISIX.
+fn collection<T: Identified>(
+    object: &mut Object<'_>,
+    key: &'static str,
+    duplicates: &mut Vec<Duplicate>,
+    read: fn(Object<'_>, String) -> T,
+) -> Vec<T> {
+    let reader = object.get(key).filter(|reader| !reader.value().is_null());
+    let readers = reader.and_then(|reader| reader.list(0..=usize::MAX)).unwrap_or_default();
+    let mut seen: HashMap<String, Path> = HashMap::new();
+    let mut items = Vec::new();
+    for (index, reader) in readers.into_iter().enumerate() {
+        let Some(object) = reader.object() else { continue };
+        let at = if object.has("id") { object.at().key("id") } else { object.at().clone() };
+        let item = read(object, format!("arr_{}", index + 1));
+        match seen.get(item.id()) {
+            Some(first) => {
+                let message = format!("the id `{}` is there twice in `{key}`", item.id());
+                let problem = Problem::new(at, message);
+                duplicates.push(Duplicate { problem, first: first.clone() });
+            }
+            None => {
+                seen.insert(item.id().to_owned(), at);
+            }
+        }
+        items.push(item);
+    }
+    items
+}
+
+/// What has an id that is unique in its collection.
+trait Identified {
+    fn id(&self) -> &str;
+}
+
+fn service(mut object: Object<'_>, default_id: String) -> Service {
+    item::times(&mut object);
+    item::refuse_lua(&mut object, &["script"]);
+    let service = Service {
+        at: object.at().clone(),
+        id: item::id(&mut object, "id").unwrap_or(default_id),
+        name: item::name(&mut object),
+        labels: item::labels(&mut object),
+        hosts: item::hosts(&mut object, "hosts"),
+        plugins: plugins::read(&mut object).unwrap_or_default(),
+        upstream_id: item::id(&mut object, "upstream_id"),
+        upstream: upstream::inline(&mut object),
+        enable_websocket: object.boolean("enable_websocket"),
+    };
+    object.finish();
+    service
+}
+
+fn plugin_config(mut object: Object<'_>, default_id: String) -> PluginConfig {
+    item::times(&mut object);
+    let _ = (object.need("id"), item::name(&mut object), item::labels(&mut object));
+    let config = PluginConfig {
+        at: object.at().clone(),
+        id: item::id(&mut object, "id").unwrap_or(default_id),
+        plugins: needed_plugins(&mut object),
+    };
+    object.finish();
+    config
+}
+
+fn global_rule(mut object: Object<'_>, default_id: String) -> GlobalRule {
+    item::times(&mut object);
+    let _ = object.need("id");
+    let rule = GlobalRule {
+        at: object.at().clone(),
+        id: item::id(&mut object, "id").unwrap_or(default_id),
+        plugins: needed_plugins(&mut object),
+    };
+    object.finish();
+    rule
+}
+
+fn needed_plugins(object: &mut Object<'_>) -> Vec<super::model::PluginConf> {
+    let _ = object.need("plugins");
+    plugins::read(object).unwrap_or_default()
+}
+
+/// Warns of ids that nothing has. APISIX takes such objects and answers their requests with an error
+/// (reference §5.2), so this is not one of ours.
+fn check_references(resources: &Resources, problems: &Problems) {
+    let services = ids(&resources.services);
+    let upstreams = ids(&resources.upstreams);
+    let plugin_configs = ids(&resources.plugin_configs);
+    let check = |at: &Path, key, id: &Option<String>, known: &HashSet<&str>, what, status| {
+        let Some(id) = id.as_ref().filter(|id| !known.contains(id.as_str())) else { return };
+        let message = format!("no {what} has the id `{id}`: requests will be answered {status}");
+        problems.warn(Problem::new(at.key(key), message));
+    };
+    for route in &resources.routes {
+        check(&route.at, "service_id", &route.service_id, &services, "service", 404);
+        check(&route.at, "upstream_id", &route.upstream_id, &upstreams, "upstream", 502);
+        let id = &route.plugin_config_id;
+        check(&route.at, "plugin_config_id", id, &plugin_configs, "plugin config", 503);
+    }
+    for service in &resources.services {
+        check(&service.at, "upstream_id", &service.upstream_id, &upstreams, "upstream", 502);
+    }
+}
+
+fn ids<T: Identified>(items: &[T]) -> HashSet<&str> {
+    items.iter().map(Identified::id).collect()
+}
+
+impl Identified for super::model::Route {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Identified for Service {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Identified for super::model::Upstream {
+    fn id(&self) -> &str {
+        self.id.as_deref().unwrap_or_default()
+    }
+}
+
+impl Identified for PluginConfig {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Identified for GlobalRule {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+#[cfg(test)]
+mod tests;

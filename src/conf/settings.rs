@@ -1,0 +1,224 @@
+//! `config.yaml` as types: parsed once, valid from here on.
+//!
+//! Sources: APISIX reference §1; our own keys in DESIGN §4 and §5.
+
+use super::model::KeepalivePool;
+use crate::plugin::RequestPhase;
+use crate::schema::Path;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// `config.yaml`: the process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `apisix.node_listen`, default `0.0.0.0:9080`; at least one, no two the same.
+    pub listen: Vec<SocketAddr>,
+    /// `deployment.*.config_provider`.
+    pub provider: Provider,
+    /// `nginx_config.http`: towards clients.
+    pub downstream: Downstream,
+    /// `nginx_config.http.upstream`: idle connections kept, where an upstream says nothing.
+    pub keepalive: KeepalivePool,
+    /// `apisix.enable_server_tokens`: whether the `Server` header carries the version.
+    pub server_tokens: bool,
+    /// `apisix.router.http`.
+    pub router: Router,
+    /// `apisix.delete_uri_tail_slash`: `/foo/` is matched as `/foo`.
+    pub delete_uri_tail_slash: bool,
+    /// `apisix.normalize_uri_like_servlet`: `;parameters` are cut from path segments.
+    pub normalize_uri_like_servlet: bool,
+    /// `plugins`: the names that may be used; `None` means all that are built in.
+    pub plugins: Option<Vec<PluginName>>,
+    /// `wasm.plugins`, names unique.
+    pub wasm_plugins: Vec<WasmPlugin>,
+    /// `ringgate.workers`.
+    pub workers: Workers,
+    /// `ringgate.driver`.
+    pub driver: Driver,
+    /// `ringgate.limits`.
+    pub limits: Limits,
+    /// `ringgate.timeouts.drain`: how long a stopping worker waits for exchanges in flight.
+    pub drain: Duration,
+    /// `ringgate.log.level`.
+    pub log_level: log::LevelFilter,
+    /// `ringgate.cache_dir`: where precompiled modules are kept; `None` leaves the choice to `main`.
+    pub cache_dir: Option<String>,
+}
+
+/// Where routes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// `apisix.yaml` beside `config.yaml`, with `#END` on its last line.
+    Yaml,
+}
+
+/// Timeouts and limits towards clients, with nginx's names and APISIX's defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Downstream {
+    /// How long an idle connection is kept; zero closes it after one answer. Default 60 s.
+    pub keepalive_timeout: Duration,
+    /// How long a head may take to arrive. Default 60 s.
+    pub client_header_timeout: Duration,
+    /// How long a body may pause between two reads. Default 60 s.
+    pub client_body_timeout: Duration,
+    /// How long a client may take none of what is sent. Default 10 s.
+    pub send_timeout: Duration,
+    /// The largest request body; `None` is no limit (`0` in the file, the default).
+    pub client_max_body_size: Option<u64>,
+    /// Whether header names may contain `_`. Default true, as in APISIX.
+    pub underscores_in_headers: bool,
+}
+
+/// How routes are searched (APISIX reference §3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Router {
+    /// `radixtree_host_uri`: the host first, then the path in it.
+    #[default]
+    HostUri,
+    /// `radixtree_uri`: the path first, hosts filter.
+    Uri,
+}
+
+/// A name of `plugins`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginName {
+    /// Where it stands.
+    pub at: Path,
+    /// The name.
+    pub name: String,
+}
+
+/// How many workers, and what each has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Workers {
+    /// One on each core the process may use.
+    #[default]
+    Auto,
+    /// This many, on the first cores the process may use.
+    Count(usize),
+    /// One entry a worker; cores are unique, the list is not empty.
+    List(Vec<WorkerConfig>),
+}
+
+/// One worker of `ringgate.workers`. What is `None` is the worker's own default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// Where it stands.
+    pub at: Path,
+    /// The core it is pinned to.
+    pub core: usize,
+    /// Submission queue entries of its ring.
+    pub ring_entries: Option<u32>,
+    /// First size of a connection's read buffer.
+    pub buffer_bytes: Option<usize>,
+    /// Read buffers kept for reuse.
+    pub buffers: Option<usize>,
+    /// Instances made ahead of every wasm plugin, instead of the plugin's own `pool`.
+    pub pool: Option<usize>,
+}
+
+/// What carries I/O out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// A ring where one can be set up, else epoll.
+    #[default]
+    Auto,
+    /// A ring, or the start fails.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// Bounds of message heads; defaults in `limits`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a head.
+    pub head_bytes: usize,
+    /// Header fields of a head.
+    pub headers: usize,
+}
+
+/// An entry of `wasm.plugins`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WasmPlugin {
+    /// Where it stands; `file` is at `at.key("file")`.
+    pub at: Path,
+    /// The key used in `plugins` of routes.
+    pub name: String,
+    /// Place among the plugins of a chain, high first.
+    pub priority: i64,
+    /// The module, as written: relative to the config's folder, then to the working directory.
+    pub file: String,
+    /// `http_request_phase`, default access. Never `BeforeProxy`.
+    pub phase: RequestPhase,
+    /// `plugin_root_id`, default empty.
+    pub root_id: String,
+    /// `vm_id`, default empty.
+    pub vm_id: String,
+    /// `vm_config`: a string as written, an object as JSON text; default empty.
+    pub vm_config: String,
+    /// How many requests share an instance.
+    pub isolation: Isolation,
+    /// Instances made ahead on each worker, 1 to 1024, default 2.
+    pub pool: usize,
+    /// What a request gets that the plugin failed on.
+    pub on_error: OnError,
+    /// What an instance may use.
+    pub limits: WasmLimits,
+    /// Whom the plugin may call.
+    pub callouts: Callouts,
+    /// What a pause of headers holds.
+    pub pause: Pause,
+}
+
+/// How many requests share an instance of a wasm plugin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// All of a worker's.
+    #[default]
+    Shared,
+    /// None: each request has its own.
+    Request,
+}
+
+/// What a request gets that a plugin failed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// 503: the plugin might have been what guards the route.
+    #[default]
+    Closed,
+    /// The rest of the chain, as if the plugin were not there.
+    Open,
+}
+
+/// What one instance of a wasm plugin may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WasmLimits {
+    /// `deadline_ms`: for one callback. Default 1000.
+    pub deadline: Duration,
+    /// `memory_mb`: linear memory. Default 64 MiB.
+    pub memory_bytes: usize,
+    /// `body_mb`: body held back per direction. Default 4 MiB.
+    pub body_bytes: usize,
+    /// `callouts`: open at a time in one request. Default 16.
+    pub callouts: usize,
+}
+
+/// Whom a wasm plugin may call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Callouts {
+    /// Whether it may name `host:port` instead of an upstream. Default false.
+    pub direct: bool,
+    /// The upstreams and hosts it may name; `None` is all.
+    pub allow: Option<Vec<String>>,
+}
+
+/// What a pause from a headers callback holds (DESIGN §4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pause {
+    /// Headers and body.
+    #[default]
+    Hold,
+    /// Headers; body callbacks go on.
+    Body,
+}

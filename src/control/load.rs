@@ -1,0 +1,106 @@
+//! From files to a snapshot.
+
+use crate::builtin::Builtins;
+use crate::conf::{Config, Report, Source, process, resources};
+use crate::plugin::Loader;
+use crate::snapshot::{Inputs, Snapshot, compile};
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+/// The files of one gateway, and what is kept between two loads of them.
+#[derive(Debug)]
+pub struct Loading {
+    config_path: PathBuf,
+    /// The process's settings; read once.
+    pub config: Config,
+    config_source: Source,
+    config_warnings: Report,
+    number: u64,
+}
+
+/// Why there is no configuration to run with.
+#[derive(Debug)]
+pub enum Failure {
+    /// A file can't be read; says which and what to do.
+    File(String),
+    /// A file is wrong.
+    Wrong(Report),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(message) => writeln!(f, "error: {message}"),
+            Self::Wrong(report) => write!(f, "{report}"),
+        }
+    }
+}
+
+impl Loading {
+    /// Reads the process's settings.
+    ///
+    /// # Errors
+    /// The file is missing or wrong.
+    pub fn open(config_path: &Path) -> Result<Self, Failure> {
+        let hint = "name the configuration with `-c DIR/config.yaml`";
+        let config_source = read(config_path, hint)?;
+        let (config, config_warnings) =
+            process::parse(&config_source, &environment).map_err(Failure::Wrong)?;
+        let config_path = config_path.to_owned();
+        Ok(Self { config_path, config, config_source, config_warnings, number: 0 })
+    }
+
+    /// Reads the resources and compiles them. Gives the warnings of both files too.
+    ///
+    /// # Errors
+    /// The file is missing or wrong; the next try gets the same number again.
+    pub fn snapshot(&mut self) -> Result<(Snapshot, Report), Failure> {
+        let path = self.config_path.with_file_name("apisix.yaml");
+        let hint = "routes are read from the `apisix.yaml` beside the configuration";
+        let source = read(&path, hint)?;
+        let (resources, mut warnings) =
+            resources::parse(&source, &environment, true).map_err(Failure::Wrong)?;
+        let mut builtins = Builtins;
+        let loaders: Vec<&mut dyn Loader> = vec![&mut builtins];
+        let inputs = Inputs {
+            number: self.number + 1,
+            config: &self.config,
+            resources: &resources,
+            loaders,
+            resolve: &resolve,
+        };
+        let (snapshot, more) = compile(inputs).map_err(|(errors, more)| {
+            let mut report = Report::new(&source, errors, more);
+            report.extend(warnings.clone());
+            Failure::Wrong(report)
+        })?;
+        warnings.extend(Report::new(&source, Vec::new(), more));
+        warnings.extend(self.config_warnings.clone());
+        self.number += 1;
+        Ok((snapshot, warnings))
+    }
+
+    /// The settings as text, for problems that are found later.
+    #[must_use]
+    pub fn config_source(&self) -> &Source {
+        &self.config_source
+    }
+}
+
+fn read(path: &Path, hint: &str) -> Result<Source, Failure> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Source::new(name, text)),
+        Err(error) => Err(Failure::File(format!("{name}: can't be read: {error}; {hint}"))),
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The first address of a name, by the system's resolver.
+fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
+    (host, port).to_socket_addrs().ok()?.next()
+}

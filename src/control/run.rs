@@ -1,0 +1,231 @@
+//! Starting the workers and keeping them until a signal says stop.
+
+use super::{Failure, Loading, flush_log, start_log};
+use crate::conf::{Driver, Workers};
+use crate::net::{DriverChoice, DriverKind, Reservation, reserve};
+use crate::stats::Counters;
+use crate::worker::{Settings, Shared, Started, Stop, start};
+use crossbeam::channel::{Receiver, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// How a run ended; the process's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Stopped by a signal, everything finished.
+    Done = 0,
+    /// The configuration is wrong.
+    BadConfig = 1,
+    /// It can't start: an address is taken, no ring, no such core; or a worker died.
+    CantRun = 3,
+    /// Ended at once by a second SIGINT.
+    Interrupted = 130,
+}
+
+/// Submission entries of a worker's ring, if the configuration names none.
+const RING_ENTRIES: u32 = 2048;
+
+/// Runs the gateway until a signal ends it.
+#[must_use]
+pub fn run(config_path: &Path) -> Exit {
+    let mut loading = match Loading::open(config_path) {
+        Ok(loading) => loading,
+        Err(failure) => return refuse(&failure),
+    };
+    start_log(loading.config.log_level);
+    let exit = match loading.snapshot() {
+        Ok((snapshot, warnings)) => {
+            eprint!("{warnings}");
+            let shared = Shared::new(Arc::new(snapshot));
+            serve(&mut loading, &shared).unwrap_or_else(|why| {
+                eprintln!("ringgate: {why}");
+                Exit::CantRun
+            })
+        }
+        Err(failure) => refuse(&failure),
+    };
+    flush_log();
+    exit
+}
+
+fn refuse(failure: &Failure) -> Exit {
+    eprint!("{failure}");
+    eprintln!("ringgate: the configuration was refused");
+    Exit::BadConfig
+}
+
+fn serve(loading: &mut Loading, shared: &Arc<Shared>) -> Result<Exit, String> {
+    // Before any thread: signals that come early are kept for the loop below.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| format!("signals can't be handled: {error}"))?;
+    let reservations = reserve_all(&loading.config.listen)?;
+    let listen: Vec<SocketAddr> = reservations.iter().map(|held| held.address).collect();
+    let (workers, started) = start_workers(loading, shared, &listen)?;
+    let outcome = wait_until_started(workers.len(), &started);
+    drop(reservations);
+    match outcome {
+        Ok(kind) => announce(&listen, workers.len(), kind),
+        Err(why) => {
+            shared.stop(Stop::Now);
+            join(workers);
+            return Err(why);
+        }
+    }
+    Ok(watch(loading, shared, signals, workers))
+}
+
+fn reserve_all(listen: &[SocketAddr]) -> Result<Vec<Reservation>, String> {
+    let reserved = listen.iter().map(|address| {
+        reserve(*address).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!(
+                    "{address} is in use; stop who listens there or change `apisix.node_listen`"
+                )
+            }
+            _ => format!("can't listen on {address}: {error}"),
+        })
+    });
+    reserved.collect()
+}
+
+fn start_workers(
+    loading: &Loading,
+    shared: &Arc<Shared>,
+    listen: &[SocketAddr],
+) -> Result<(Vec<JoinHandle<()>>, Receiver<Started>), String> {
+    let all = settings(loading, listen)?;
+    let (sender, receiver) = bounded(all.len());
+    let threads = all.into_iter().map(|settings| {
+        let counters = Arc::new(Counters::default());
+        start(settings, Arc::clone(shared), counters, sender.clone())
+            .map_err(|error| format!("no thread for a worker: {error}"))
+    });
+    Ok((threads.collect::<Result<_, _>>()?, receiver))
+}
+
+fn settings(loading: &Loading, listen: &[SocketAddr]) -> Result<Vec<Settings>, String> {
+    let config = &loading.config;
+    let usable = usable_cores()?;
+    let driver = match config.driver {
+        Driver::Auto => DriverChoice::Auto,
+        Driver::Uring => DriverChoice::Uring,
+        Driver::Epoll => DriverChoice::Epoll,
+    };
+    let one = |index: usize, core: Option<usize>, ring_entries: u32| Settings {
+        index,
+        core,
+        ring_entries,
+        driver,
+        listen: listen.to_vec(),
+        drain_ms: u64::try_from(config.drain.as_millis()).unwrap_or(u64::MAX),
+    };
+    Ok(match &config.workers {
+        Workers::Auto => {
+            usable.iter().enumerate().map(|(at, core)| one(at, Some(*core), RING_ENTRIES)).collect()
+        }
+        // More workers than cores share them, unpinned.
+        Workers::Count(count) if *count > usable.len() => {
+            (0..*count).map(|at| one(at, None, RING_ENTRIES)).collect()
+        }
+        Workers::Count(count) => {
+            (0..*count).map(|at| one(at, Some(usable[at]), RING_ENTRIES)).collect()
+        }
+        Workers::List(list) => list
+            .iter()
+            .enumerate()
+            .map(|(at, own)| one(at, Some(own.core), own.ring_entries.unwrap_or(RING_ENTRIES)))
+            .collect(),
+    })
+}
+
+/// The cores this process may run on.
+fn usable_cores() -> Result<Vec<usize>, String> {
+    let set = rustix::thread::sched_getaffinity(None)
+        .map_err(|error| format!("the usable cores can't be read: {error}"))?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+}
+
+fn wait_until_started(count: usize, started: &Receiver<Started>) -> Result<DriverKind, String> {
+    let mut kind = DriverKind::Uring;
+    for _ in 0..count {
+        let report = started.recv().map_err(|_| "a worker ended while starting".to_owned())?;
+        match report.outcome {
+            Ok((_, DriverKind::Uring)) => {}
+            Ok((_, driver)) => kind = driver,
+            Err(why) => return Err(format!("worker {}: {why}", report.index)),
+        }
+    }
+    Ok(kind)
+}
+
+fn announce(listen: &[SocketAddr], workers: usize, kind: DriverKind) {
+    let driver = match kind {
+        DriverKind::Uring => "io_uring",
+        DriverKind::Epoll => "epoll",
+    };
+    let plural = if workers == 1 { "" } else { "s" };
+    for address in listen {
+        println!("ringgate: listening on http://{address} ({workers} worker{plural}, {driver})");
+    }
+}
+
+/// Handles signals until all workers have ended.
+fn watch(
+    loading: &mut Loading,
+    shared: &Arc<Shared>,
+    mut signals: Signals,
+    workers: Vec<JoinHandle<()>>,
+) -> Exit {
+    let handle = signals.handle();
+    let ending = std::thread::spawn(move || {
+        let all_well = join(workers);
+        handle.close();
+        all_well
+    });
+    let mut interrupts = 0;
+    for signal in signals.forever() {
+        match signal {
+            SIGHUP => reload(loading, shared),
+            SIGINT if interrupts > 0 => return Exit::Interrupted,
+            _ => {
+                interrupts += u32::from(signal == SIGINT);
+                shared.stop(Stop::Drain);
+            }
+        }
+    }
+    match ending.join() {
+        Ok(true) => Exit::Done,
+        _ => Exit::CantRun,
+    }
+}
+
+/// Joins all workers; tells whether none of them panicked. The first that does stops the others: a
+/// gateway with a dead worker would serve some clients and not others.
+fn join(workers: Vec<JoinHandle<()>>) -> bool {
+    let ended = workers.into_iter().map(JoinHandle::join);
+    ended.fold(true, |well, outcome| {
+        if outcome.is_err() {
+            log::error!("a worker died");
+        }
+        well & outcome.is_ok()
+    })
+}
+
+fn reload(loading: &mut Loading, shared: &Shared) {
+    match loading.snapshot() {
+        Ok((snapshot, warnings)) => {
+            eprint!("{warnings}");
+            log::info!("snapshot {} published", snapshot.number);
+            shared.publish(Arc::new(snapshot));
+        }
+        Err(failure) => {
+            eprint!("{failure}");
+            log::error!("not loaded again: the files are wrong; what ran before goes on");
+        }
+    }
+}

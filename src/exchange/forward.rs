@@ -1,0 +1,209 @@
+//! The request's head as it goes upstream: the client's, with framing re-made, hop-by-hop fields
+//! removed and the forwarding fields set (APISIX reference §5).
+
+use super::body::Encoder;
+use super::response::{is_hop_by_hop, is_nominated, names_fields};
+use crate::http::{write_field, write_number_field};
+use crate::plugin::Message;
+use crate::upstream::{HostPolicy, Peer, Upstream};
+use std::io::Write;
+use std::net::IpAddr;
+
+/// Writes request line and fields, the empty line included.
+pub(super) fn write_request_head(
+    out: &mut Vec<u8>,
+    message: &Message,
+    upstream: &Upstream,
+    peer: Option<&Peer>,
+    framing: Encoder,
+) {
+    let request = &message.request;
+    out.extend_from_slice(&request.method);
+    out.push(b' ');
+    out.extend_from_slice(&request.target);
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(host(message, upstream, peer));
+    out.extend_from_slice(b"\r\n");
+    write_forwarding_fields(out, message);
+    let nominated = request.headers.get(b"connection").filter(|value| names_fields(value));
+    for (name, value) in request.headers.iter() {
+        let dropped = is_remade(name)
+            || is_hop_by_hop(name)
+            || nominated.is_some_and(|options| is_nominated(options, name));
+        if !dropped {
+            write_field(out, name, value);
+        }
+    }
+    match framing {
+        Encoder::Length(bytes) => write_number_field(out, b"Content-Length", bytes),
+        Encoder::Chunked => write_field(out, b"Transfer-Encoding", b"chunked"),
+        Encoder::None | Encoder::UntilClose => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn host<'a>(message: &'a Message, upstream: &'a Upstream, peer: Option<&'a Peer>) -> &'a [u8] {
+    match (&upstream.host, peer) {
+        (HostPolicy::Rewrite(host), _) => host,
+        (HostPolicy::Node, Some(peer)) => &peer.host,
+        _ => &message.request.authority,
+    }
+}
+
+/// `X-Real-IP`, `X-Forwarded-*`: what we observed, not what the client claims, except that
+/// `X-Forwarded-For` is continued.
+fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message) {
+    let peer = message.connection.peer.ip();
+    out.extend_from_slice(b"X-Real-IP: ");
+    write_ip(out, peer);
+    out.extend_from_slice(b"\r\nX-Forwarded-For: ");
+    for value in message.request.headers.values(b"x-forwarded-for") {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+    write_ip(out, peer);
+    out.extend_from_slice(b"\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: ");
+    let authority = &message.request.authority;
+    out.extend_from_slice(&authority[..host_len(authority)]);
+    out.extend_from_slice(b"\r\n");
+    write_number_field(out, b"X-Forwarded-Port", u64::from(message.connection.local.port()));
+}
+
+/// Bytes of an authority without its port.
+fn host_len(authority: &[u8]) -> usize {
+    let after_literal = memchr::memchr(b']', authority).map_or(0, |at| at + 1);
+    let port = memchr::memchr(b':', &authority[after_literal..]);
+    port.map_or(authority.len(), |at| after_literal + at)
+}
+
+fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    let IpAddr::V4(v4) = ip.to_canonical() else {
+        // Writing to a vector can't fail.
+        let _ = write!(out, "{ip}");
+        return;
+    };
+    for (at, octet) in v4.octets().into_iter().enumerate() {
+        if at > 0 {
+            out.push(b'.');
+        }
+        out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+    }
+}
+
+/// Fields that are written from what we know, or answered by us.
+fn is_remade(name: &[u8]) -> bool {
+    match name.len() {
+        4 => name.eq_ignore_ascii_case(b"host"),
+        6 => name.eq_ignore_ascii_case(b"expect"),
+        9 => name.eq_ignore_ascii_case(b"x-real-ip") || name.eq_ignore_ascii_case(b"forwarded"),
+        14 => name.eq_ignore_ascii_case(b"content-length"),
+        15 => name.eq_ignore_ascii_case(b"x-forwarded-for"),
+        16 => {
+            name.eq_ignore_ascii_case(b"x-forwarded-host")
+                || name.eq_ignore_ascii_case(b"x-forwarded-port")
+        }
+        17 => name.eq_ignore_ascii_case(b"x-forwarded-proto"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Message {
+        let mut message = Message::default();
+        message.connection.peer = ([10, 0, 0, 1], 5000).into();
+        message.connection.local = ([10, 0, 0, 2], 9080).into();
+        message.request.method = b"GET".to_vec();
+        message.request.target = b"/a?b".to_vec();
+        message.request.authority = b"shop.example:8080".to_vec();
+        message
+    }
+
+    fn upstream(host: HostPolicy) -> Upstream {
+        Upstream {
+            name: "u".to_owned(),
+            peers: vec![],
+            host,
+            timeouts: Default::default(),
+            keep_alive: Default::default(),
+            retries: 0,
+            retry_ms: 0,
+        }
+    }
+
+    fn written(message: &Message, host: HostPolicy, framing: Encoder) -> String {
+        let peer = Peer { address: None, host: b"node:81".to_vec(), weight: 1, priority: 0 };
+        let mut out = Vec::new();
+        write_request_head(&mut out, message, &upstream(host), Some(&peer), framing);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_plain_head() {
+        let expected = "GET /a?b HTTP/1.1\r\nHost: shop.example:8080\r\nX-Real-IP: 10.0.0.1\r\n\
+            X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: http\r\n\
+            X-Forwarded-Host: shop.example\r\nX-Forwarded-Port: 9080\r\n\r\n";
+        assert_eq!(written(&message(), HostPolicy::Pass, Encoder::None), expected);
+    }
+
+    #[test]
+    fn hosts() {
+        let table = [
+            (HostPolicy::Pass, "Host: shop.example:8080\r\n"),
+            (HostPolicy::Node, "Host: node:81\r\n"),
+            (HostPolicy::Rewrite(b"x.y".to_vec()), "Host: x.y\r\n"),
+        ];
+        for (policy, line) in table {
+            assert!(written(&message(), policy, Encoder::None).contains(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_and_what_is_remade() {
+        let mut message = message();
+        for (name, value) in [
+            ("Connection", "close, X-Hop"),
+            ("X-Hop", "1"),
+            ("Keep-Alive", "1"),
+            ("TE", "trailers"),
+            ("Upgrade", "h2c"),
+            ("Transfer-Encoding", "chunked"),
+            ("Content-Length", "9"),
+            ("Expect", "100-continue"),
+            ("Proxy-Authorization", "x"),
+            ("X-Forwarded-For", "1.1.1.1"),
+            ("X-Forwarded-Proto", "https"),
+            ("Forwarded", "for=1"),
+            ("X-Kept", "yes"),
+        ] {
+            message.request.headers.append(name.as_bytes(), value.as_bytes());
+        }
+        let head = written(&message, HostPolicy::Pass, Encoder::Length(3));
+        let fields: Vec<&str> = head.lines().skip(1).collect();
+        assert_eq!(
+            fields,
+            [
+                "Host: shop.example:8080",
+                "X-Real-IP: 10.0.0.1",
+                "X-Forwarded-For: 1.1.1.1, 10.0.0.1",
+                "X-Forwarded-Proto: http",
+                "X-Forwarded-Host: shop.example",
+                "X-Forwarded-Port: 9080",
+                "X-Kept: yes",
+                "Content-Length: 3",
+                ""
+            ]
+        );
+    }
+
+    #[test]
+    fn hosts_without_ports() {
+        for (authority, host) in
+            [("a:1", "a"), ("a", "a"), ("[::1]:1", "[::1]"), ("[::1]", "[::1]")]
+        {
+            assert_eq!(&authority[..host_len(authority.as_bytes())], host);
+        }
+    }
+}

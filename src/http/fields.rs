@@ -1,0 +1,95 @@
+//! The strict layer over httparse's tokens that requests, responses and trailers share.
+//!
+//! httparse finds names and values and refuses control characters; it accepts bare LF as a line end.
+//! What is left to check is here, each rule with its section.
+
+use super::{Field, Span};
+use memchr::memchr_iter;
+
+/// Whether every LF of a head follows a CR. RFC 9112 §2.2 lets a recipient accept a bare LF; parsers
+/// that disagree about it are how requests are smuggled, so we do not.
+pub(super) fn lines_end_in_crlf(head: &[u8]) -> bool {
+    memchr_iter(b'\n', head).all(|at| at > 0 && head[at - 1] == b'\r')
+}
+
+/// The field of one httparse header, as offsets into `head`.
+pub(super) fn field_of(head: &[u8], header: &httparse::Header<'_>) -> Field {
+    Field { name: span_of(head, header.name.as_bytes()), value: span_of(head, header.value) }
+}
+
+/// Where `part`, a slice of `head`, lies in it.
+pub(super) fn span_of(head: &[u8], part: &[u8]) -> Span {
+    let start = part.as_ptr() as usize - head.as_ptr() as usize;
+    debug_assert!(start + part.len() <= head.len());
+    Span::new(start, start + part.len())
+}
+
+/// A `Content-Length` value: digits only, no sign, no list, no overflow (RFC 9110 §8.6).
+pub(super) fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 19 {
+        return None;
+    }
+    value.iter().try_fold(0_u64, |sum, digit| {
+        digit.is_ascii_digit().then(|| sum * 10 + u64::from(digit - b'0'))
+    })
+}
+
+/// The comma-separated members of a list field, trimmed, empty ones left out (RFC 9110 §5.6.1).
+pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+/// Whether all bytes are `tchar` and there is at least one (RFC 9110 §5.6.2).
+#[must_use]
+pub fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|b| is_tchar(*b))
+}
+
+/// Whether a field value may be sent: no CR, LF, NUL or other control but tab (RFC 9110 §5.5).
+#[must_use]
+pub fn is_field_value(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| *b == b'\t' || (*b >= 0x20 && *b != 0x7f))
+}
+
+fn is_tchar(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_lengths() {
+        let good: [(&[u8], u64); 4] = [
+            (b"0", 0),
+            (b"007", 7),
+            (b"42", 42),
+            (b"9999999999999999999", 9_999_999_999_999_999_999),
+        ];
+        for (value, expected) in good {
+            assert_eq!(content_length(value), Some(expected));
+        }
+        for bad in ["", "+1", "-1", "1 ", "1,1", "0x1", "1e3", "99999999999999999999", "1\t"] {
+            assert_eq!(content_length(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn lists() {
+        let members = |v: &'static str| {
+            list_members(v.as_bytes())
+                .map(|m| String::from_utf8_lossy(m).into_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(members("close"), ["close"]);
+        assert_eq!(members(" a ,, b,\tc "), ["a", "b", "c"]);
+        assert!(members(" , ").is_empty());
+    }
+
+    #[test]
+    fn tokens_and_values() {
+        assert!(is_token(b"x-a_b!") && !is_token(b"") && !is_token(b"a b") && !is_token(b"a:"));
+        assert!(is_field_value(b"a\tb \xff") && !is_field_value(b"a\r") && !is_field_value(b"\0"));
+    }
+}

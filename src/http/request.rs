@@ -1,0 +1,345 @@
+//! Request heads: httparse's tokens, then every rule that binds a server (RFC 9112 §2 to §6).
+//!
+//! ```text
+//! bytes ─► httparse ─► line ends ─► target form ─► fields, one pass ─► framing ─► RequestHead
+//!            │             every step may refuse with a RequestError
+//!            └─ incomplete: None, read more
+//! ```
+
+use super::fields::{content_length, field_of, lines_end_in_crlf, list_members, span_of};
+use super::{BodyLength, Field, Method, RequestError, Span, Version};
+use crate::limits;
+use memchr::memchr;
+use std::mem::MaybeUninit;
+
+/// How large a head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes of the whole head.
+    pub bytes: usize,
+    /// Number of fields, at most [`limits::HEADERS_CEILING`].
+    pub fields: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { bytes: limits::HEAD_BYTES_MAX, fields: limits::HEADERS_MAX }
+    }
+}
+
+/// One request's head: spans over the bytes it was parsed from. Kept and filled again for each
+/// request of a connection.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    /// Bytes from the start of the input to the first byte of the body.
+    pub len: usize,
+    /// The method, where routes can name it.
+    pub method: Method,
+    /// The method's spelling.
+    pub method_span: Span,
+    /// Path and query; of an absolute-form the part after the authority (empty means `/`).
+    pub target: Span,
+    /// The version spoken.
+    pub version: Version,
+    /// The target's or the Host field's authority; empty if there is none.
+    pub authority: Span,
+    /// All fields but Host.
+    pub fields: Vec<Field>,
+    /// The body's length.
+    pub body: BodyLength,
+    /// Whether the client lets the connection persist (RFC 9112 §9.3).
+    pub keep_alive: bool,
+    /// Whether the client waits for a 100 before its body (RFC 9110 §10.1.1).
+    pub expect_continue: bool,
+    /// Whether the client asks for another protocol.
+    pub upgrade: bool,
+}
+
+impl RequestHead {
+    /// Parses the head that `input` begins with. `Ok(false)`: it is not complete yet.
+    ///
+    /// # Errors
+    /// The first rule that the head breaks, or a limit it exceeds.
+    pub fn parse(&mut self, input: &[u8], limits: HeadLimits) -> Result<bool, RequestError> {
+        let within = &input[..input.len().min(limits.bytes)];
+        let mut table = [const { MaybeUninit::uninit() }; limits::HEADERS_CEILING];
+        let table = &mut table[..limits.fields.min(limits::HEADERS_CEILING)];
+        let mut parsed = httparse::Request::new(&mut []);
+        let outcome = parsed
+            .parse_with_uninit_headers(within, table)
+            .map_err(|error| classify(error, within))?;
+        let httparse::Status::Complete(len) = outcome else {
+            return incomplete(input, limits);
+        };
+        let (Some(method), Some(target), Some(version)) =
+            (parsed.method, parsed.path, parsed.version)
+        else {
+            return Err(RequestError::Bad("a request line without its three parts"));
+        };
+        let head = &within[..len];
+        if !lines_end_in_crlf(head) {
+            return Err(RequestError::Bad("a line ends in a bare LF"));
+        }
+        self.len = len;
+        self.method = Method::from_bytes(method.as_bytes());
+        self.method_span = span_of(head, method.as_bytes());
+        self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
+        let from_target = self.read_target(head, target.as_bytes())?;
+        self.read_fields(head, parsed.headers, from_target)?;
+        Ok(true)
+    }
+
+    /// Splits the target by its form (RFC 9112 §3.2); gives the authority of an absolute-form.
+    fn read_target(&mut self, head: &[u8], target: &[u8]) -> Result<Option<Span>, RequestError> {
+        if !target.iter().all(|b| (0x21..0x7f).contains(b) && *b != b'#') {
+            return Err(RequestError::Bad("the target has a byte that must be percent-encoded"));
+        }
+        if self.method == Method::Connect {
+            return Err(RequestError::NotImplemented("CONNECT is for forward proxies"));
+        }
+        if target[0] == b'/' || (target == b"*" && self.method == Method::Options) {
+            self.target = span_of(head, target);
+            return Ok(None);
+        }
+        let rest = strip_scheme(target).ok_or(RequestError::Bad("a target of unknown form"))?;
+        let end = rest.iter().position(|b| *b == b'/' || *b == b'?').unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        if authority.is_empty() || !is_authority(authority) {
+            return Err(RequestError::Bad("the target's authority is invalid"));
+        }
+        if path.first() == Some(&b'?') {
+            return Err(RequestError::Bad("an absolute target without a path has a query"));
+        }
+        self.target = span_of(head, path);
+        Ok(Some(span_of(head, authority)))
+    }
+
+    /// One pass over the fields: keeps them, and the facts that framing and the connection need.
+    fn read_fields(
+        &mut self,
+        head: &[u8],
+        headers: &[httparse::Header<'_>],
+        from_target: Option<Span>,
+    ) -> Result<(), RequestError> {
+        let mut facts = Facts::default();
+        self.fields.clear();
+        for header in headers {
+            let field = field_of(head, header);
+            match facts.note(header.name.as_bytes(), header.value)? {
+                Keep::Field => self.fields.push(field),
+                Keep::Host => self.authority = field.value,
+            }
+        }
+        self.check_host(head, &facts, from_target)?;
+        self.body = facts.framing(self.version)?;
+        let persists = match self.version {
+            Version::Http11 => true,
+            Version::Http10 => facts.keep_alive,
+        };
+        self.keep_alive = persists && !facts.close;
+        self.upgrade = facts.upgrade && self.version == Version::Http11;
+        self.expect_continue = facts.expect_continue
+            && self.version == Version::Http11
+            && self.body != BodyLength::None;
+        Ok(())
+    }
+
+    /// Exactly one valid Host in HTTP/1.1, at most one in 1.0 (RFC 9112 §3.2); the authority of an
+    /// absolute-form wins over it (§3.2.2).
+    fn check_host(
+        &mut self,
+        head: &[u8],
+        facts: &Facts,
+        from_target: Option<Span>,
+    ) -> Result<(), RequestError> {
+        match facts.hosts {
+            0 if self.version == Version::Http11 => {
+                return Err(RequestError::Bad("no Host field"));
+            }
+            0 => self.authority = Span::default(),
+            1 => {}
+            _ => return Err(RequestError::Bad("more than one Host field")),
+        }
+        if !is_authority(self.authority.of(head)) {
+            return Err(RequestError::Bad("the Host field is invalid"));
+        }
+        if let Some(authority) = from_target {
+            self.authority = authority;
+        }
+        Ok(())
+    }
+}
+
+/// Where a field belongs.
+enum Keep {
+    Field,
+    Host,
+}
+
+/// What one pass over the fields found.
+#[derive(Default)]
+struct Facts {
+    hosts: u32,
+    content_length: Option<u64>,
+    transfer_encodings: u32,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    expect_continue: bool,
+}
+
+impl Facts {
+    /// Looks at one field. The length is compared first: most fields are none of these.
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<Keep, RequestError> {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                self.hosts += 1;
+                return Ok(Keep::Host);
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => self.note_expect(value)?,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            10 if name.eq_ignore_ascii_case(b"connection") => self.note_connection(value),
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let length = content_length(value);
+                let length = length.ok_or(RequestError::Bad("an invalid Content-Length"))?;
+                if self.content_length.replace(length).is_some() {
+                    return Err(RequestError::Bad("more than one Content-Length"));
+                }
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.note_coding(value)?,
+            _ => {}
+        }
+        Ok(Keep::Field)
+    }
+
+    fn note_connection(&mut self, value: &[u8]) {
+        for option in list_members(value) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    fn note_expect(&mut self, value: &[u8]) -> Result<(), RequestError> {
+        if !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(RequestError::Expectation);
+        }
+        self.expect_continue = true;
+        Ok(())
+    }
+
+    /// Only a single `chunked` is understood. Anything else ends in 501, and in 400 where
+    /// `chunked` is repeated or not last, which makes framing ambiguous (RFC 9112 §6.1, §6.3).
+    fn note_coding(&mut self, value: &[u8]) -> Result<(), RequestError> {
+        self.transfer_encodings += 1;
+        if self.transfer_encodings > 1 {
+            return Err(RequestError::Bad("more than one Transfer-Encoding"));
+        }
+        if value.eq_ignore_ascii_case(b"chunked") {
+            self.chunked = true;
+            return Ok(());
+        }
+        let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+        let times = list_members(value).filter(|coding| is_chunked(coding)).count();
+        let last = list_members(value).last();
+        match (times, last) {
+            (1, Some(last)) if is_chunked(last) => {
+                Err(RequestError::NotImplemented("a transfer coding other than chunked"))
+            }
+            (0, Some(_)) => {
+                Err(RequestError::NotImplemented("a transfer coding other than chunked"))
+            }
+            _ => Err(RequestError::Bad("chunked must be the last transfer coding, once")),
+        }
+    }
+
+    fn framing(&self, version: Version) -> Result<BodyLength, RequestError> {
+        match (self.chunked, self.content_length) {
+            (true, Some(_)) => Err(RequestError::Bad("Content-Length beside Transfer-Encoding")),
+            (true, None) if version == Version::Http10 => {
+                Err(RequestError::Bad("Transfer-Encoding in HTTP/1.0"))
+            }
+            (true, None) => Ok(BodyLength::Chunked),
+            (false, Some(0) | None) => Ok(BodyLength::None),
+            (false, Some(length)) => Ok(BodyLength::Known(length)),
+        }
+    }
+}
+
+/// A head that has not ended: more is needed, unless no more is allowed.
+fn incomplete(input: &[u8], limits: HeadLimits) -> Result<bool, RequestError> {
+    if input.len() < limits.bytes {
+        return Ok(false);
+    }
+    match memchr(b'\n', &input[..limits.bytes]) {
+        None => Err(RequestError::TargetTooLong),
+        Some(_) => Err(RequestError::HeadTooLarge),
+    }
+}
+
+/// httparse's errors with the status and the words of the rule.
+fn classify(error: httparse::Error, input: &[u8]) -> RequestError {
+    match error {
+        httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
+        httparse::Error::Version if names_other_version(input) => RequestError::Version,
+        httparse::Error::Version => RequestError::Bad("an invalid HTTP version"),
+        httparse::Error::HeaderName => RequestError::Bad("an invalid field name"),
+        httparse::Error::HeaderValue => RequestError::Bad("an invalid field value"),
+        httparse::Error::NewLine => RequestError::Bad("an invalid line end"),
+        httparse::Error::Status | httparse::Error::Token => {
+            RequestError::Bad("an invalid request line")
+        }
+    }
+}
+
+/// Whether the request line ends in `HTTP/` digit `.` digit: a version, only not ours.
+fn names_other_version(input: &[u8]) -> bool {
+    let start = input.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(0);
+    let input = &input[start..];
+    let line = input[..memchr(b'\n', input).unwrap_or(input.len())].trim_ascii_end();
+    let mut parts = line.split(|b| *b == b' ');
+    let (Some(_), Some(_), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
+    let colon = memchr(b':', target)?;
+    let (scheme, rest) = target.split_at(colon);
+    let known = scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https");
+    known.then(|| rest.strip_prefix(b"://")).flatten()
+}
+
+/// `host [":" port]` without user information (RFC 9110 §4.2.4, §7.2). Empty is allowed: a target
+/// URI without authority sends an empty Host.
+fn is_authority(value: &[u8]) -> bool {
+    let (host, port) = match value.first() {
+        Some(b'[') => match memchr(b']', value) {
+            Some(end) => (&value[..=end], &value[end + 1..]),
+            None => return false,
+        },
+        _ => value.split_at(memchr(b':', value).unwrap_or(value.len())),
+    };
+    let port_fits = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    port_fits && is_host(host) && !(host.is_empty() && !port.is_empty())
+}
+
+fn is_host(host: &[u8]) -> bool {
+    if let [b'[', inner @ .., b']'] = host {
+        let text = std::str::from_utf8(inner).unwrap_or_default();
+        return text.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b))
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,119 @@
+//! Connected sockets. A read and a send may run at the same time, never two of a kind.
+
+use monoio::buf::{IoBufMut, SliceMut};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
+use monoio::net::TcpStream;
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown, sockopt};
+use std::cell::UnsafeCell;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A handle to a connection; it closes when the last handle and the last operation are gone.
+#[derive(Clone)]
+pub struct Socket(Rc<UnsafeCell<TcpStream>>);
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Socket")
+    }
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self(Rc::new(UnsafeCell::new(stream))))
+    }
+
+    /// Our end's address.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn local(&self) -> io::Result<SocketAddr> {
+        self.with(TcpStream::local_addr)
+    }
+
+    /// Whether an idle connection has neither data nor an end waiting: a request may be sent on it.
+    /// No operation is armed on idle connections, so nobody else would notice.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        let peeked = self.with_fd(|fd| {
+            let mut byte = [0; 1];
+            recv(fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|_| ())
+        });
+        peeked == Err(rustix::io::Errno::AGAIN)
+    }
+
+    /// Tells the peer that nothing more comes; it may still send.
+    pub fn end_sending(&self) {
+        // A connection that is gone needs no end.
+        let _ = self.with_fd(|fd| shutdown(fd, Shutdown::Write));
+    }
+
+    /// Makes the closing visible as a reset, so that a cut-off body never looks whole.
+    pub fn reset_on_close(&self) {
+        // A connection that is gone needs no reset.
+        let _ = self.with_fd(|fd| sockopt::set_socket_linger(fd, Some(Duration::ZERO)));
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&TcpStream) -> T) -> T {
+        // SAFETY: sockets stay on their thread (`Rc`), and `f` runs to its end before anything else
+        // on this thread can make another reference.
+        f(unsafe { &*self.0.get() })
+    }
+
+    fn with_fd<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+        self.with(|stream| {
+            // SAFETY: the descriptor is open for as long as `stream` is borrowed.
+            f(unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) })
+        })
+    }
+}
+
+/// Connects.
+///
+/// # Errors
+/// As the kernel says.
+pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
+    Socket::new(TcpStream::connect_addr(address).await?)
+}
+
+/// Reads into the free room of `buffer`, behind what is in it. Gives how many bytes came; 0 is the
+/// end. A future dropped before its result may have lost bytes: the connection is then over.
+pub async fn read(socket: Socket, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+    let (used, room) = (buffer.len(), buffer.capacity());
+    debug_assert!(used < room, "no room to read into");
+    // SAFETY: sockets stay on their thread; the reference is used to start the operation only, which
+    // keeps the descriptor and not the reference.
+    let stream = unsafe { &mut *socket.0.get() };
+    let (result, slice) = stream.read(writable(buffer, used, room)).await;
+    (result, slice.into_inner())
+}
+
+/// Sends all of `buffer`; tells whether that worked.
+pub async fn send(socket: Socket, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+    // SAFETY: as in `read`; a read that runs at the same time holds no reference either.
+    let stream = unsafe { &mut *socket.0.get() };
+    let whole = buffer.len();
+    let (result, buffer) = stream.write(buffer).await;
+    match result {
+        Ok(sent) if sent == whole => (Ok(()), buffer),
+        Ok(sent) => send_rest(socket, buffer, sent).await,
+        Err(error) => (Err(error), buffer),
+    }
+}
+
+/// The kernel took a part: the rest follows.
+async fn send_rest(socket: Socket, buffer: Vec<u8>, sent: usize) -> (io::Result<()>, Vec<u8>) {
+    use monoio::buf::IoBuf;
+    // SAFETY: as in `read`.
+    let stream = unsafe { &mut *socket.0.get() };
+    let (result, slice) = stream.write_all(buffer.slice(sent..)).await;
+    (result.map(|_| ()), slice.into_inner())
+}
+
+fn writable(buffer: Vec<u8>, from: usize, to: usize) -> SliceMut<Vec<u8>> {
+    buffer.slice_mut(from..to)
+}

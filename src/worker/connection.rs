@@ -1,0 +1,250 @@
+//! One downstream connection, from accept to close.
+//!
+//! ```text
+//! read ─► heads in the buffer? ─ no ─► send what is gathered ─► read more (idle or head deadline)
+//!            │ yes                                                   │ end, deadline, drain
+//!            ▼                                                       ▼
+//!         serve one: fast path, exchange, or an error response ─► close (lingering if unread)
+//! ```
+
+use super::slots::{Slot, poll_slot};
+use super::{Ring, Worker};
+use crate::http::{RequestError, RequestHead};
+use crate::limits;
+use crate::net::{self, Socket};
+use crate::plugin::Connection;
+use crate::time::DeadlineId;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+/// A connection's own state.
+pub(super) struct Downstream {
+    pub(super) socket: Socket,
+    pub(super) facts: Connection,
+    pub(super) alarm: DeadlineId,
+    pub(super) head: RequestHead,
+    /// Bytes received and not used up yet; those before `at` are used.
+    pub(super) input: Vec<u8>,
+    pub(super) at: usize,
+    /// A head has begun to arrive, and its deadline is set.
+    head_begun: bool,
+    /// Bytes to send.
+    pub(super) output: Vec<u8>,
+    /// Normalised paths and lower-cased hosts that differ from what was received.
+    pub(super) scratch: Vec<u8>,
+    pub(super) host: Vec<u8>,
+}
+
+/// How serving one request went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Served {
+    /// The next request may follow.
+    Next,
+    /// More bytes are needed for a whole head.
+    Incomplete,
+    /// Send what is gathered, then close once the client stops sending what nobody wants.
+    Close,
+    /// Close at once.
+    Abort,
+}
+
+/// What waiting for more input came to.
+enum Arrived {
+    Bytes,
+    /// The client is gone, or was idle for too long, or the worker drains.
+    End,
+    /// A head that had begun did not end in time.
+    Late,
+}
+
+/// How long a closing connection is read to its end, so that the last response is not lost in a
+/// reset (RFC 9112 §9.6).
+const LINGER_MS: u64 = 2_000;
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, peer: SocketAddr, local: SocketAddr) {
+    let id = worker.next_connection.get();
+    worker.next_connection.set(id + 1);
+    let alarm = worker.deadlines.borrow_mut().add(super::Alarm::default());
+    worker.counters.connections.up();
+    worker.counters.open.up();
+    let mut downstream = Downstream {
+        socket,
+        facts: Connection { id, peer, local },
+        alarm,
+        head: RequestHead::default(),
+        input: worker.take_buffer(limits::READ_BUFFER_BYTES),
+        at: 0,
+        head_begun: false,
+        output: Vec::new(),
+        scratch: Vec::new(),
+        host: Vec::new(),
+    };
+    downstream.run(&worker).await;
+    worker.deadlines.borrow_mut().remove(alarm);
+    worker.give_back_buffer(downstream.input);
+    worker.give_back_buffer(downstream.output);
+    worker.counters.open.down();
+}
+
+impl Downstream {
+    async fn run(&mut self, worker: &Rc<Worker>) {
+        loop {
+            let served = loop {
+                match self.serve_next(worker).await {
+                    Served::Next if self.output.len() < limits::OUTPUT_BYTES_HIGH => {}
+                    Served::Next => {
+                        if !self.send_output(worker).await {
+                            return;
+                        }
+                    }
+                    served => break served,
+                }
+            };
+            if served == Served::Abort {
+                return self.socket.reset_on_close();
+            }
+            if !self.output.is_empty() && !self.send_output(worker).await {
+                return;
+            }
+            if served != Served::Incomplete {
+                break;
+            }
+            match self.read_more(worker).await {
+                Arrived::Bytes => {}
+                Arrived::End => return,
+                Arrived::Late => {
+                    self.write_error(worker, 408);
+                    self.send_output(worker).await;
+                    break;
+                }
+            }
+        }
+        self.linger(worker).await;
+    }
+
+    /// Reads behind what is in the buffer. Used bytes make room first; a head that fills the buffer
+    /// gets more, up to its limit.
+    async fn read_more(&mut self, worker: &Rc<Worker>) -> Arrived {
+        self.make_room(worker);
+        let idle = self.input.is_empty();
+        if idle && worker.stopping.get() {
+            return Arrived::End;
+        }
+        self.arm_for_head(worker, idle);
+        let reading = net::read(self.socket.clone(), std::mem::take(&mut self.input));
+        let mut reading = pin!(Some(reading));
+        loop {
+            match wait_for(worker, self.alarm, &mut reading).await {
+                Ok((result, buffer)) => {
+                    self.input = buffer;
+                    return match result {
+                        Ok(0) | Err(_) => Arrived::End,
+                        Ok(_) => Arrived::Bytes,
+                    };
+                }
+                Err(_) if idle => return Arrived::End,
+                // Draining: a head that has begun may still come.
+                Err(Ring::Drain) => {}
+                Err(Ring::Due) => return Arrived::Late,
+            }
+        }
+    }
+
+    /// A head's deadline begins with its first byte and does not move with the others.
+    fn arm_for_head(&mut self, worker: &Worker, idle: bool) {
+        let rules = worker.pinned.borrow().snapshot.rules;
+        let now = worker.clock.now_ms();
+        if idle {
+            self.head_begun = false;
+            worker.arm(self.alarm, now + rules.idle_ms);
+        } else if !self.head_begun {
+            self.head_begun = true;
+            worker.arm(self.alarm, now + rules.head_ms);
+        }
+    }
+
+    fn make_room(&mut self, worker: &Worker) {
+        if self.at == self.input.len() {
+            self.input.clear();
+        } else {
+            self.input.drain(..self.at);
+        }
+        self.at = 0;
+        if self.input.capacity() > limits::BODY_BUFFER_BYTES && self.input.is_empty() {
+            let grown =
+                std::mem::replace(&mut self.input, worker.take_buffer(limits::READ_BUFFER_BYTES));
+            worker.give_back_buffer(grown);
+        }
+        if self.input.len() == self.input.capacity() {
+            self.input.reserve(self.input.capacity().max(limits::READ_BUFFER_BYTES));
+        }
+    }
+
+    /// Sends what is gathered; tells whether the connection goes on.
+    pub(super) async fn send_output(&mut self, worker: &Rc<Worker>) -> bool {
+        let send_ms = worker.pinned.borrow().snapshot.rules.send_ms;
+        worker.arm(self.alarm, worker.clock.now_ms() + send_ms);
+        let output = std::mem::take(&mut self.output);
+        let mut sending = pin!(Some(net::send(self.socket.clone(), output)));
+        loop {
+            match wait_for(worker, self.alarm, &mut sending).await {
+                Ok((result, mut buffer)) => {
+                    buffer.clear();
+                    self.output = buffer;
+                    return result.is_ok();
+                }
+                Err(Ring::Drain) => {}
+                Err(Ring::Due) => return false,
+            }
+        }
+    }
+
+    /// Reads and throws away what still comes, for a while.
+    async fn linger(&mut self, worker: &Rc<Worker>) {
+        self.socket.end_sending();
+        worker.arm(self.alarm, worker.clock.now_ms() + LINGER_MS);
+        let mut left = LINGER_BYTES;
+        while left > 0 && !worker.stopping.get() {
+            let mut buffer = std::mem::take(&mut self.input);
+            buffer.clear();
+            buffer.reserve(limits::READ_BUFFER_BYTES);
+            let mut reading = pin!(Some(net::read(self.socket.clone(), buffer)));
+            match wait_for(worker, self.alarm, &mut reading).await {
+                Ok((Ok(bytes), buffer)) if bytes > 0 => {
+                    self.input = buffer;
+                    left = left.saturating_sub(bytes);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// The response to a request that can't be read.
+    pub(super) fn refuse(&mut self, worker: &Worker, error: RequestError) {
+        worker.counters.refused.up();
+        log::info!("{}: request refused: {error}", self.facts.peer);
+        self.write_error(worker, error.status());
+    }
+}
+
+/// Waits for an operation, or for the alarm.
+async fn wait_for<F: Future>(
+    worker: &Worker,
+    alarm: DeadlineId,
+    slot: &mut Slot<'_, F>,
+) -> Result<F::Output, Ring> {
+    poll_fn(|cx| {
+        let rang = worker.rang(alarm, cx.waker());
+        match (poll_slot(slot, cx), rang) {
+            (Poll::Ready(done), _) => Poll::Ready(Ok(done)),
+            (Poll::Pending, Some(ring)) => Poll::Ready(Err(ring)),
+            (Poll::Pending, None) => Poll::Pending,
+        }
+    })
+    .await
+}

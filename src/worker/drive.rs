@@ -1,0 +1,275 @@
+//! Carrying out what an exchange commands.
+//!
+//! Each kind of operation has a slot of its own; waiting looks at all that run. Events are given to
+//! the exchange one at a time, and all its commands are taken before the next wait.
+
+use super::connection::Downstream;
+use super::slots::{Slot, poll_slot};
+use super::{Ring, Worker};
+use crate::exchange::{Command, Cx, Ending, Exchange};
+use crate::limits;
+use crate::net::{self, Socket};
+use crate::upstream::KeepAlive;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+type ReadDone = (io::Result<usize>, Vec<u8>);
+type SendDone = (io::Result<()>, Vec<u8>);
+
+/// The upstream connection of one exchange.
+#[derive(Default)]
+struct UpstreamLink {
+    socket: Option<Socket>,
+    /// Requests it has carried, this one included.
+    requests: u64,
+    input: Vec<u8>,
+    at: usize,
+}
+
+/// The operations of one exchange that may run at the same time.
+struct Operations<'a, DR, DS, C, UR, US, T> {
+    read_down: Slot<'a, DR>,
+    send_down: Slot<'a, DS>,
+    connect: Slot<'a, C>,
+    read_up: Slot<'a, UR>,
+    send_up: Slot<'a, US>,
+    sleep: Slot<'a, T>,
+}
+
+/// What happened.
+enum Event {
+    ReadDown(ReadDone),
+    SentDown(SendDone),
+    Connected(io::Result<Socket>),
+    ReadUp(ReadDone),
+    SentUp(SendDone),
+    Slept,
+    Due,
+}
+
+impl<DR, DS, C, UR, US, T> Operations<'_, DR, DS, C, UR, US, T>
+where
+    DR: Future<Output = ReadDone>,
+    DS: Future<Output = SendDone>,
+    C: Future<Output = io::Result<Socket>>,
+    UR: Future<Output = ReadDone>,
+    US: Future<Output = SendDone>,
+    T: Future<Output = ()>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(done) = poll_slot(&mut self.send_up, cx) {
+            return Poll::Ready(Event::SentUp(done));
+        }
+        if let Poll::Ready(done) = poll_slot(&mut self.read_up, cx) {
+            return Poll::Ready(Event::ReadUp(done));
+        }
+        if let Poll::Ready(done) = poll_slot(&mut self.send_down, cx) {
+            return Poll::Ready(Event::SentDown(done));
+        }
+        if let Poll::Ready(done) = poll_slot(&mut self.read_down, cx) {
+            return Poll::Ready(Event::ReadDown(done));
+        }
+        if let Poll::Ready(done) = poll_slot(&mut self.connect, cx) {
+            return Poll::Ready(Event::Connected(done));
+        }
+        poll_slot(&mut self.sleep, cx).map(|()| Event::Slept)
+    }
+
+    /// Drops everything that runs on the upstream connection.
+    fn drop_upstream(&mut self) {
+        self.connect.set(None);
+        self.read_up.set(None);
+        self.send_up.set(None);
+    }
+}
+
+impl Downstream {
+    /// Runs an exchange that has begun to its end.
+    pub(super) async fn drive(&mut self, worker: &Rc<Worker>, exchange: &mut Exchange) -> Ending {
+        let mut link = UpstreamLink::default();
+        let mut operations = Operations {
+            read_down: pin!(None),
+            send_down: pin!(None),
+            connect: pin!(None),
+            read_up: pin!(None),
+            send_up: pin!(None),
+            sleep: pin!(None),
+        };
+        loop {
+            while let Some(command) = worker.with_cx(|cx| exchange.poll(cx)) {
+                match command {
+                    Command::ReadDownstream => {
+                        if self.at < self.input.len() {
+                            self.give_input(worker, exchange);
+                            continue;
+                        }
+                        let buffer = self.body_buffer();
+                        operations.read_down.set(Some(net::read(self.socket.clone(), buffer)));
+                    }
+                    Command::SendDownstream(bytes) => {
+                        operations.send_down.set(Some(net::send(self.socket.clone(), bytes)));
+                    }
+                    Command::Connect { address, fresh } => {
+                        if fresh || !link.take_idle(worker, address) {
+                            operations.connect.set(Some(net::connect(address)));
+                        } else {
+                            worker.with_cx(|cx| exchange.on_connected(true, cx));
+                        }
+                    }
+                    Command::SendUpstream(bytes) => {
+                        let Some(socket) = link.socket.clone() else { continue };
+                        operations.send_up.set(Some(net::send(socket, bytes)));
+                    }
+                    Command::ReadUpstream => {
+                        if link.at < link.input.len() && link.give(worker, exchange) {
+                            continue;
+                        }
+                        let Some(socket) = link.socket.clone() else { continue };
+                        let buffer = link.read_buffer(worker);
+                        operations.read_up.set(Some(net::read(socket, buffer)));
+                    }
+                    Command::CloseUpstream => {
+                        operations.drop_upstream();
+                        link.close(worker);
+                    }
+                    Command::ReleaseUpstream { address, policy } => {
+                        link.release(worker, address, policy);
+                    }
+                    Command::Sleep(ms) => operations.sleep.set(Some(net::sleep_ms(ms))),
+                    Command::Finish(ending) => return ending,
+                }
+            }
+            worker.arm(self.alarm, exchange.due_ms());
+            let event = poll_fn(|cx| {
+                let rang = worker.rang(self.alarm, cx.waker());
+                match (operations.poll(cx), rang) {
+                    (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
+                    (event, _) => event,
+                }
+            })
+            .await;
+            self.on_event(worker, exchange, &mut link, event);
+        }
+    }
+
+    fn on_event(
+        &mut self,
+        worker: &Worker,
+        exchange: &mut Exchange,
+        link: &mut UpstreamLink,
+        event: Event,
+    ) {
+        match event {
+            Event::ReadDown((result, buffer)) => {
+                self.input = buffer;
+                match result {
+                    Ok(bytes) if bytes > 0 => self.give_input(worker, exchange),
+                    _ => worker.with_cx(|cx| exchange.on_downstream_end(cx)),
+                }
+            }
+            Event::SentDown((result, buffer)) => {
+                worker.with_cx(|cx| exchange.on_downstream_sent(buffer, result.is_ok(), cx));
+            }
+            Event::Connected(Ok(socket)) => {
+                link.socket = Some(socket);
+                link.requests = 1;
+                worker.with_cx(|cx| exchange.on_connected(false, cx));
+            }
+            Event::Connected(Err(error)) => {
+                let why = error.to_string();
+                worker.with_cx(|cx| exchange.on_connect_failed(&why, cx));
+            }
+            Event::ReadUp((result, buffer)) => {
+                link.input = buffer;
+                match result {
+                    Ok(bytes) if bytes > 0 => {
+                        link.give(worker, exchange);
+                    }
+                    _ => worker.with_cx(|cx| exchange.on_upstream_end(cx)),
+                }
+            }
+            Event::SentUp((result, buffer)) => {
+                worker.with_cx(|cx| exchange.on_upstream_sent(buffer, result.is_ok(), cx));
+            }
+            Event::Slept => worker.with_cx(|cx| exchange.on_slept(cx)),
+            Event::Due => worker.with_cx(|cx| exchange.on_due(cx)),
+        }
+    }
+
+    /// Body bytes that are in the buffer already.
+    fn give_input(&mut self, worker: &Worker, exchange: &mut Exchange) {
+        let bytes = &self.input[self.at..];
+        self.at += worker.with_cx(|cx| exchange.on_downstream(bytes, cx));
+    }
+
+    /// The read buffer for a body: all of it was used up, so it is empty; large bodies get more room.
+    fn body_buffer(&mut self) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.input);
+        buffer.clear();
+        self.at = 0;
+        if buffer.capacity() < limits::BODY_BUFFER_BYTES {
+            buffer.reserve(limits::BODY_BUFFER_BYTES);
+        }
+        buffer
+    }
+}
+
+impl UpstreamLink {
+    /// Takes an idle connection to that address that nobody has closed.
+    fn take_idle(&mut self, worker: &Worker, address: SocketAddr) -> bool {
+        let now = worker.clock.now_ms();
+        let idle = worker.idle.borrow_mut().take(address, now, Socket::is_fresh);
+        let Some(idle) = idle else { return false };
+        self.socket = Some(idle.connection);
+        self.requests = idle.requests + 1;
+        true
+    }
+
+    /// Gives what was read to the exchange; tells whether it used any of it.
+    fn give(&mut self, worker: &Worker, exchange: &mut Exchange) -> bool {
+        let used = worker.with_cx(|cx| exchange.on_upstream(&self.input[self.at..], cx));
+        self.at += used;
+        used > 0
+    }
+
+    /// The read buffer, behind what the exchange could not use yet (an incomplete head).
+    fn read_buffer(&mut self, worker: &Worker) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.input);
+        buffer.drain(..self.at);
+        self.at = 0;
+        if buffer.capacity() == 0 {
+            buffer = worker.take_buffer(limits::BODY_BUFFER_BYTES);
+        }
+        if buffer.len() == buffer.capacity() {
+            buffer.reserve(limits::BODY_BUFFER_BYTES);
+        }
+        buffer
+    }
+
+    fn close(&mut self, worker: &Worker) {
+        self.socket = None;
+        worker.give_back_buffer(std::mem::take(&mut self.input));
+        self.at = 0;
+    }
+
+    fn release(&mut self, worker: &Worker, address: SocketAddr, policy: KeepAlive) {
+        if let Some(socket) = self.socket.take() {
+            let now = worker.clock.now_ms();
+            worker.idle.borrow_mut().put(address, socket, self.requests, policy, now);
+        }
+        self.close(worker);
+    }
+}
+
+impl Worker {
+    /// Lends the worker's own state to a call of an exchange, at the time of now.
+    fn with_cx<T>(&self, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
+        let mut locals = self.locals.borrow_mut();
+        locals.now_ms = self.clock.now_ms();
+        f(&mut Cx { locals: &mut locals, date: &self.date.borrow() })
+    }
+}

@@ -1,0 +1,196 @@
+//! One request of a connection: parse, route, and answer at once or run an exchange.
+
+use super::Worker;
+use super::clock::epoch_ns;
+use super::connection::{Downstream, Served};
+use crate::exchange::{Arrival, Cx, Ending};
+use crate::http::{BodyLength, Headers, Method, RequestError, RequestHead, Version, uri};
+use crate::http::{write_error_page, write_field, write_number_field};
+use crate::plugin::{Connection, RequestFacts, VariablesOf};
+use crate::route::Lookup;
+use crate::snapshot::{Pinned, write_local_head};
+use std::rc::Rc;
+
+impl Downstream {
+    /// Serves the request at the start of the unused input.
+    pub(super) async fn serve_next(&mut self, worker: &Rc<Worker>) -> Served {
+        let pinned = worker.pinned();
+        if self.at == self.input.len() {
+            return Served::Incomplete;
+        }
+        match self.head.parse(&self.input[self.at..], pinned.snapshot.rules.head) {
+            Ok(true) => {}
+            Ok(false) => return Served::Incomplete,
+            Err(error) => {
+                self.refuse(worker, error);
+                return Served::Close;
+            }
+        }
+        let route = match self.find_route(&pinned) {
+            Ok(route) => route,
+            Err(_) => {
+                self.refuse(worker, RequestError::Bad("the path can't be normalised"));
+                return Served::Close;
+            }
+        };
+        if self.answer_prepared(worker, &pinned, route) {
+            return Served::Next;
+        }
+        self.run_exchange(worker, &pinned, route).await
+    }
+
+    /// The route's number. Ordinary paths and hosts are used where they lie.
+    fn find_route(&mut self, pinned: &Pinned) -> Result<Option<u32>, uri::UriError> {
+        let bytes = &self.input[self.at..];
+        let path = path_of(self.head.target.of(bytes));
+        self.scratch.clear();
+        if !uri::is_normal(path) && path != b"*" {
+            uri::normalise(path, &mut self.scratch)?;
+        }
+        let path = if self.scratch.is_empty() { path } else { &self.scratch };
+        let mut host = uri::host_of(self.head.authority.of(bytes));
+        if host.iter().any(u8::is_ascii_uppercase) {
+            self.host.clear();
+            self.host.extend(host.iter().map(u8::to_ascii_lowercase));
+            host = &self.host;
+        }
+        let peer = self.facts.peer.ip();
+        let lookup = Lookup { host, path, method: self.head.method, peer };
+        let facts = Parsed { head: &self.head, bytes, path, connection: &self.facts };
+        Ok(pinned.snapshot.router.find(&lookup, &VariablesOf(&facts)))
+    }
+
+    /// The fast path: the only response the route can give is written as it is.
+    fn answer_prepared(&mut self, worker: &Worker, pinned: &Pinned, route: Option<u32>) -> bool {
+        let Some(prepared) = &pinned.snapshot.route(route).prepared else { return false };
+        let plain = self.head.version == Version::Http11
+            && self.head.keep_alive
+            && self.head.body == BodyLength::None
+            && !worker.stopping.get();
+        if !plain {
+            return false;
+        }
+        let to_head = self.head.method == Method::Head;
+        prepared.write(&mut self.output, &worker.date.borrow(), to_head);
+        worker.counters.prepared.up();
+        worker.counters.count_response(prepared.status);
+        self.at += self.head.len;
+        true
+    }
+
+    async fn run_exchange(
+        &mut self,
+        worker: &Rc<Worker>,
+        pinned: &Rc<Pinned>,
+        route: Option<u32>,
+    ) -> Served {
+        let mut exchange = worker.take_exchange();
+        self.begin_exchange(worker, pinned, route, &mut exchange);
+        self.at += self.head.len;
+        let ending = self.drive(worker, &mut exchange).await;
+        self.output = exchange.take_output();
+        worker.counters.count_response(exchange.message().response.status);
+        worker.give_back_exchange(exchange);
+        match ending {
+            Ending::KeepAlive => Served::Next,
+            Ending::Close => Served::Close,
+            Ending::Abort => {
+                worker.counters.aborted.up();
+                Served::Abort
+            }
+        }
+    }
+
+    fn begin_exchange(
+        &mut self,
+        worker: &Worker,
+        pinned: &Rc<Pinned>,
+        route: Option<u32>,
+        exchange: &mut crate::exchange::Exchange,
+    ) {
+        let number = worker.next_request.get();
+        worker.next_request.set(number + 1);
+        let bytes = &self.input[self.at..];
+        let received = path_of(self.head.target.of(bytes));
+        let arrival = Arrival {
+            head: &self.head,
+            bytes,
+            path: if self.scratch.is_empty() { received } else { &self.scratch },
+            route,
+            connection: self.facts,
+            started_ns: epoch_ns(),
+            number,
+            closing: worker.stopping.get(),
+        };
+        let mut locals = worker.locals.borrow_mut();
+        locals.now_ms = worker.clock.now_ms();
+        let date = worker.date.borrow();
+        let mut cx = Cx { locals: &mut locals, date: &date };
+        let output = std::mem::take(&mut self.output);
+        exchange.begin(pinned, &arrival, output, &mut cx);
+    }
+
+    /// An error page that ends the connection.
+    pub(super) fn write_error(&mut self, worker: &Worker, status: u16) {
+        let date = worker.date.borrow();
+        let mut page = Vec::new();
+        write_error_page(&mut page, status);
+        let out = &mut self.output;
+        write_local_head(out, status, &Headers::new(), true, &date);
+        write_number_field(out, b"Content-Length", page.len() as u64);
+        write_field(out, b"Connection", b"close");
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&page);
+        worker.counters.count_response(status);
+    }
+}
+
+/// A request that was parsed and not yet copied, for the variables of `vars` rules.
+struct Parsed<'a> {
+    head: &'a RequestHead,
+    bytes: &'a [u8],
+    path: &'a [u8],
+    connection: &'a Connection,
+}
+
+impl RequestFacts for Parsed<'_> {
+    fn connection(&self) -> &Connection {
+        self.connection
+    }
+
+    fn method(&self) -> &[u8] {
+        self.head.method_span.of(self.bytes)
+    }
+
+    fn target(&self) -> &[u8] {
+        self.head.target.of(self.bytes)
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path
+    }
+
+    fn authority(&self) -> &[u8] {
+        self.head.authority.of(self.bytes)
+    }
+
+    fn version(&self) -> Version {
+        self.head.version
+    }
+
+    fn for_each_field<'a>(&'a self, visit: &mut dyn FnMut(&'a [u8], &'a [u8])) {
+        for field in &self.head.fields {
+            visit(field.name.of(self.bytes), field.value.of(self.bytes));
+        }
+    }
+
+    fn started_ns(&self) -> u64 {
+        epoch_ns()
+    }
+}
+
+/// The path of a target; an absolute-form without one means `/` (RFC 9110 §4.2.3).
+fn path_of(target: &[u8]) -> &[u8] {
+    let path = uri::split(target).path;
+    if path.is_empty() { b"/" } else { path }
+}

@@ -1,0 +1,63 @@
+//! What the control thread and the workers share: the snapshot and the wish to stop.
+
+use crate::snapshot::Snapshot;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// How urgently workers are to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// Not at all.
+    No,
+    /// Accept nothing new, finish what is running.
+    Drain,
+    /// At once.
+    Now,
+}
+
+/// Written by the control thread, read by workers at every tick.
+#[derive(Debug)]
+pub struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    number: AtomicU64,
+    stop: AtomicU8,
+}
+
+impl Shared {
+    /// With the first snapshot.
+    #[must_use]
+    pub fn new(snapshot: Arc<Snapshot>) -> Arc<Self> {
+        let number = AtomicU64::new(snapshot.number);
+        let stop = AtomicU8::new(Stop::No as u8);
+        Arc::new(Self { snapshot: ArcSwap::new(snapshot), number, stop })
+    }
+
+    /// Publishes a snapshot; every worker takes it at its next tick, prepared before it serves.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        let number = snapshot.number;
+        self.snapshot.store(snapshot);
+        self.number.store(number, Ordering::Release);
+    }
+
+    /// Asks all workers to stop; never less urgently than before.
+    pub fn stop(&self, stop: Stop) {
+        self.stop.fetch_max(stop as u8, Ordering::AcqRel);
+    }
+
+    pub(super) fn stop_wish(&self) -> Stop {
+        match self.stop.load(Ordering::Acquire) {
+            0 => Stop::No,
+            1 => Stop::Drain,
+            _ => Stop::Now,
+        }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+}

@@ -1,0 +1,156 @@
+//! Starting a worker thread.
+
+use super::clock::{Clock, epoch_ns};
+use super::{Shared, Worker, connection};
+use crate::limits;
+use crate::net::{self, DriverChoice, DriverKind, Listener};
+use crate::plugin::Locals;
+use crate::snapshot::Pinned;
+use crate::stats::Counters;
+use crate::time::{Deadlines, HttpDate};
+use crate::upstream::IdlePool;
+use crossbeam::channel::Sender;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// How one worker runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its index, from 0.
+    pub index: usize,
+    /// The core it is pinned to, if it is.
+    pub core: Option<usize>,
+    /// Submission entries of its ring.
+    pub ring_entries: u32,
+    /// Which driver it runs on.
+    pub driver: DriverChoice,
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// How long running exchanges may take to finish after a stop.
+    pub drain_ms: u64,
+}
+
+/// What a worker reports once, when it serves or can't.
+#[derive(Debug)]
+pub struct Started {
+    /// Which worker.
+    pub index: usize,
+    /// The addresses it listens on and its driver, or why it does not run.
+    pub outcome: Result<(Vec<SocketAddr>, DriverKind), String>,
+}
+
+/// Starts a worker thread. It reports to `started`, then serves until `shared` says stop.
+///
+/// # Errors
+/// No thread could be made.
+pub fn start(
+    settings: Settings,
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    started: Sender<Started>,
+) -> io::Result<JoinHandle<()>> {
+    let name = format!("ringgate-w{}", settings.index);
+    std::thread::Builder::new().name(name).spawn(move || {
+        let index = settings.index;
+        if let Err(why) = run(settings, shared, counters, &started) {
+            // Nobody listening means that the gateway is ending already.
+            let _ = started.send(Started { index, outcome: Err(why) });
+        }
+    })
+}
+
+fn run(
+    settings: Settings,
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    started: &Sender<Started>,
+) -> Result<(), String> {
+    if let Some(core) = settings.core {
+        net::pin_to_core(core).map_err(|e| format!("can't be pinned to core {core}: {e}"))?;
+    }
+    let worker = build(&settings, shared, counters)?;
+    let kind = Cell::new(DriverKind::Uring);
+    let made = |driver, reason: Option<io::Error>| {
+        kind.set(driver);
+        if let Some(reason) = reason {
+            log::warn!("worker {}: no io_uring ({reason}); using epoll", settings.index);
+        }
+    };
+    let serving = serve(&worker, &settings, &kind, started);
+    net::run(settings.driver, settings.ring_entries, made, serving)
+        .map_err(|error| format!("the event loop can't be set up: {error}"))?
+}
+
+/// Makes the worker's own things and prepares every plugin, before anything is served.
+fn build(
+    settings: &Settings,
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+) -> Result<Rc<Worker>, String> {
+    let clock = Clock::new();
+    let mut locals = Locals::new(settings.index);
+    let snapshot = shared.snapshot();
+    for plugin in &snapshot.plugins {
+        plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;
+    }
+    let pinned = Pinned::new(snapshot, &mut locals.random);
+    Ok(Rc::new(Worker {
+        shared,
+        counters,
+        clock,
+        date: RefCell::new(HttpDate::new(epoch_ns() / 1_000_000_000)),
+        pinned: RefCell::new(pinned),
+        locals: RefCell::new(locals),
+        deadlines: RefCell::new(Deadlines::new(limits::TICK_MS, clock.now_ms())),
+        idle: RefCell::new(IdlePool::default()),
+        exchanges: RefCell::default(),
+        buffers: RefCell::default(),
+        next_connection: Cell::new((settings.index as u64) << 48 | 1),
+        next_request: Cell::new((settings.index as u64) << 48 | 1),
+        stopping: Cell::new(false),
+    }))
+}
+
+async fn serve(
+    worker: &Rc<Worker>,
+    settings: &Settings,
+    kind: &Cell<DriverKind>,
+    started: &Sender<Started>,
+) -> Result<(), String> {
+    let mut listeners = Vec::new();
+    for address in &settings.listen {
+        let listener =
+            Listener::bind(*address).map_err(|e| format!("can't listen on {address}: {e}"))?;
+        listeners.push(Rc::new(listener));
+    }
+    let addresses = listeners.iter().map(|listener| listener.local()).collect();
+    for listener in &listeners {
+        net::spawn(accept(Rc::clone(worker), Rc::clone(listener)));
+    }
+    // Nobody listening means that the gateway is ending already.
+    let _ = started.send(Started { index: settings.index, outcome: Ok((addresses, kind.get())) });
+    worker.tick(&listeners, settings.drain_ms).await;
+    Ok(())
+}
+
+async fn accept(worker: Rc<Worker>, listener: Rc<Listener>) {
+    let fixed = Some(listener.local()).filter(|local| !local.ip().is_unspecified());
+    loop {
+        match listener.accept().await {
+            Ok(Some((socket, peer))) => {
+                let Some(local) = fixed.or_else(|| socket.local().ok()) else { continue };
+                net::spawn(connection::serve(Rc::clone(&worker), socket, peer, local));
+            }
+            Ok(None) => return,
+            Err(error) => {
+                // No descriptors left, most likely: waiting lets some be closed.
+                log::warn!("accept on {}: {error}", listener.local());
+                net::sleep_ms(limits::TICK_MS).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What a worker does every tick, beside serving.
+
+use super::clock::epoch_ns;
+use super::{Ring, Stop, Worker};
+use crate::limits::TICK_MS;
+use crate::net::{self, Listener};
+use crate::snapshot::Pinned;
+use std::rc::Rc;
+
+/// Ticks between two looks at pools and idle connections.
+const MAINTAIN_EVERY: u64 = 4;
+
+impl Worker {
+    /// Runs until the worker may end: all connections are gone after a stop, or it must stop now.
+    pub(super) async fn tick(self: &Rc<Self>, listeners: &[Rc<Listener>], drain_ms: u64) {
+        let mut count = 0_u64;
+        let mut drain_until = u64::MAX;
+        loop {
+            net::sleep_ms(TICK_MS).await;
+            count += 1;
+            let now = self.clock.now_ms();
+            self.date.borrow_mut().update(epoch_ns() / 1_000_000_000);
+            self.deadlines.borrow_mut().sweep(now, |alarm| alarm.ring(Ring::Due));
+            self.adopt_snapshot();
+            if count.is_multiple_of(MAINTAIN_EVERY) {
+                self.maintain(now);
+            }
+            match self.shared.stop_wish() {
+                Stop::No => continue,
+                Stop::Now => return,
+                Stop::Drain if !self.stopping.get() => {
+                    self.begin_drain(listeners);
+                    drain_until = now + drain_ms;
+                }
+                Stop::Drain => {}
+            }
+            if self.deadlines.borrow().is_empty() {
+                return;
+            }
+            if now >= drain_until {
+                log::warn!(
+                    "{} connections cut off after the drain timeout",
+                    self.counters.open.get()
+                );
+                return;
+            }
+        }
+    }
+
+    fn begin_drain(&self, listeners: &[Rc<Listener>]) {
+        self.stopping.set(true);
+        for listener in listeners {
+            listener.stop();
+        }
+        for alarm in self.deadlines.borrow_mut().values_mut() {
+            alarm.ring(Ring::Drain);
+        }
+    }
+
+    /// Takes a new snapshot once all of its plugins can run here; keeps the old one if not.
+    fn adopt_snapshot(&self) {
+        if self.pinned.borrow().snapshot.number == self.shared.number() {
+            return;
+        }
+        let snapshot = self.shared.snapshot();
+        let mut locals = self.locals.borrow_mut();
+        for plugin in &snapshot.plugins {
+            if let Err(why) = plugin.prepare(&mut locals) {
+                log::error!("snapshot {} not taken: {}: {why}", snapshot.number, plugin.name());
+                return;
+            }
+        }
+        *self.pinned.borrow_mut() = Pinned::new(snapshot, &mut locals.random);
+    }
+
+    fn maintain(&self, now: u64) {
+        self.idle.borrow_mut().sweep(now);
+        let pinned = self.pinned();
+        let mut locals = self.locals.borrow_mut();
+        for plugin in &pinned.snapshot.plugins {
+            plugin.maintain(&mut locals);
+        }
+    }
+}
