@@ -18,6 +18,13 @@ impl SlotIds {
         Self(AtomicUsize::new(0))
     }
 
+    /// The ids of this process: every plugin takes its own from here, so that none meets another's.
+    #[must_use]
+    pub fn process() -> &'static Self {
+        static IDS: SlotIds = SlotIds::new();
+        &IDS
+    }
+
     /// An id nobody else has.
     pub fn next(&self) -> SlotId {
         SlotId(self.0.fetch_add(1, Ordering::Relaxed))
