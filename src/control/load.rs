@@ -1,8 +1,10 @@
 //! From files to a snapshot.
 
+use super::wasm::{self, Guests};
 use crate::builtin::Builtins;
 use crate::conf::{Config, Report, Source, process, resources};
 use crate::plugin::Loader;
+use crate::proxy_wasm::{self, Host};
 use crate::snapshot::{Inputs, Snapshot, compile};
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -16,6 +18,8 @@ pub struct Loading {
     pub config: Config,
     config_source: Source,
     config_warnings: Report,
+    /// The Proxy-Wasm host: modules that did not change are kept between loads.
+    host: Option<Host>,
     number: u64,
 }
 
@@ -47,8 +51,9 @@ impl Loading {
         let config_source = read(config_path, hint)?;
         let (config, config_warnings) =
             process::parse(&config_source, &environment).map_err(Failure::Wrong)?;
+        let host = wasm::host(&config).map_err(Failure::File)?;
         let config_path = config_path.to_owned();
-        Ok(Self { config_path, config, config_source, config_warnings, number: 0 })
+        Ok(Self { config_path, config, config_source, config_warnings, host, number: 0 })
     }
 
     /// Reads the resources and compiles them. Gives the warnings of both files too.
@@ -61,8 +66,14 @@ impl Loading {
         let source = read(&path, hint)?;
         let (resources, mut warnings) =
             resources::parse(&source, &environment, true).map_err(Failure::Wrong)?;
+        let guests = self.load_guests()?;
         let mut builtins = Builtins;
-        let loaders: Vec<&mut dyn Loader> = vec![&mut builtins];
+        let mut guests =
+            guests.as_ref().map(|loader| Guests { loader, plugins: &self.config.wasm_plugins });
+        let mut loaders: Vec<&mut dyn Loader> = vec![&mut builtins];
+        if let Some(guests) = &mut guests {
+            loaders.push(guests);
+        }
         let inputs = Inputs {
             number: self.number + 1,
             config: &self.config,
@@ -81,10 +92,12 @@ impl Loading {
         Ok((snapshot, warnings))
     }
 
-    /// The settings as text, for problems that are found later.
-    #[must_use]
-    pub fn config_source(&self) -> &Source {
-        &self.config_source
+    fn load_guests(&self) -> Result<Option<proxy_wasm::Loader>, Failure> {
+        let Some(host) = &self.host else { return Ok(None) };
+        let folder = self.config_path.parent().unwrap_or(Path::new(""));
+        wasm::load(host, &self.config, &self.config_source, folder)
+            .map(Some)
+            .map_err(Failure::Wrong)
     }
 }
 

@@ -13,6 +13,7 @@
 mod load;
 mod logger;
 mod run;
+mod wasm;
 
 pub use load::{Failure, Loading};
 pub use logger::{flush_log, start_log};

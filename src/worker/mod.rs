@@ -48,6 +48,7 @@ struct Worker {
     idle: RefCell<IdlePool<Socket>>,
     exchanges: RefCell<Vec<Box<Exchange>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
+    buffer_bytes: usize,
     next_connection: Cell<u64>,
     next_request: Cell<u64>,
     stopping: Cell<bool>,

@@ -28,6 +28,12 @@ pub struct Settings {
     pub ring_entries: u32,
     /// Which driver it runs on.
     pub driver: DriverChoice,
+    /// First size of a connection's read buffer.
+    pub buffer_bytes: usize,
+    /// Read buffers made before the first connection.
+    pub buffers: usize,
+    /// Wasm instances made ahead per plugin, where the worker has a number of its own.
+    pub pool: Option<usize>,
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
     /// How long running exchanges may take to finish after a stop.
@@ -93,6 +99,7 @@ fn build(
 ) -> Result<Rc<Worker>, String> {
     let clock = Clock::new();
     let mut locals = Locals::new(settings.index);
+    locals.pool = settings.pool;
     let snapshot = shared.snapshot();
     for plugin in &snapshot.plugins {
         plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;
@@ -108,11 +115,16 @@ fn build(
         deadlines: RefCell::new(Deadlines::new(limits::TICK_MS, clock.now_ms())),
         idle: RefCell::new(IdlePool::default()),
         exchanges: RefCell::default(),
-        buffers: RefCell::default(),
+        buffers: RefCell::new(made_ahead(settings)),
+        buffer_bytes: settings.buffer_bytes,
         next_connection: Cell::new((settings.index as u64) << 48 | 1),
         next_request: Cell::new((settings.index as u64) << 48 | 1),
         stopping: Cell::new(false),
     }))
+}
+
+fn made_ahead(settings: &Settings) -> Vec<Vec<u8>> {
+    (0..settings.buffers).map(|_| Vec::with_capacity(settings.buffer_bytes)).collect()
 }
 
 async fn serve(

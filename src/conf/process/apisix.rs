@@ -53,7 +53,6 @@ pub(super) struct Apisix {
     pub(super) server_tokens: bool,
     pub(super) router: Router,
     pub(super) delete_uri_tail_slash: bool,
-    pub(super) normalize_uri_like_servlet: bool,
 }
 
 pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Apisix {
@@ -62,12 +61,11 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> A
         server_tokens: object.boolean("enable_server_tokens").unwrap_or(true),
         router: router(object.section("router")),
         delete_uri_tail_slash: object.boolean("delete_uri_tail_slash").unwrap_or(false),
-        normalize_uri_like_servlet: object.boolean("normalize_uri_like_servlet").unwrap_or(false),
     };
-    if object.boolean("match_uri_encoded_slash") == Some(true)
-        && let Some(reader) = object.get("match_uri_encoded_slash")
-    {
-        reader.error("`match_uri_encoded_slash: true` is not supported yet");
+    for key in ["match_uri_encoded_slash", "normalize_uri_like_servlet"] {
+        if let Some(reader) = object.get(key).filter(|reader| reader.boolean() == Some(true)) {
+            reader.error(format!("`{key}: true` is not supported yet"));
+        }
     }
     proxy_mode(&mut object);
     for key in ["proxy_protocol", "lua_module_hook"] {

@@ -56,7 +56,6 @@ fn defaults_are_those_of_apisix() {
         server_tokens: true,
         router: Router::HostUri,
         delete_uri_tail_slash: false,
-        normalize_uri_like_servlet: false,
         plugins: None,
         wasm_plugins: Vec::new(),
         workers: Workers::Auto,
@@ -93,7 +92,7 @@ fn every_section_is_read() {
   router: {http: radixtree_uri, ssl: radixtree_sni}
   enable_server_tokens: ${{FLAG}}
   delete_uri_tail_slash: true
-  normalize_uri_like_servlet: true
+  normalize_uri_like_servlet: false
   match_uri_encoded_slash: false
   proxy_mode: http
   enable_admin: false
@@ -126,7 +125,7 @@ ringgate:
 "#,
     );
     assert_eq!((config.router, config.server_tokens), (Router::Uri, false));
-    assert!(config.delete_uri_tail_slash && config.normalize_uri_like_servlet);
+    assert!(config.delete_uri_tail_slash);
     let downstream = Downstream {
         keepalive_timeout: Duration::ZERO,
         client_header_timeout: Duration::from_secs(90),

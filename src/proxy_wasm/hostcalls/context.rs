@@ -1,0 +1,50 @@
+//! Contexts, timers, foreign functions.
+
+use super::super::abi::Status;
+use super::super::guest::Ending;
+use super::{Host, Outcome, open};
+
+pub(super) fn proxy_set_effective_context(mut host: Host<'_>, context: u32) -> Outcome {
+    let guest = host.data_mut();
+    if !guest.is_live(context) {
+        return Err(Status::BadArgument.into());
+    }
+    guest.frame.effective = context;
+    Ok(())
+}
+
+/// The guest has finished a root context that it asked us to wait for.
+pub(super) fn proxy_done(mut host: Host<'_>) -> Outcome {
+    match host.data_mut().root() {
+        Some(root) if root.ending == Ending::Pending => {
+            root.ending = Ending::Done;
+            Ok(())
+        }
+        _ => Err(Status::NotFound.into()),
+    }
+}
+
+pub(super) fn proxy_set_tick_period_milliseconds(mut host: Host<'_>, period: u32) -> Outcome {
+    let guest = host.data_mut();
+    let Some(root) = guest.root() else { return Err(Status::BadArgument.into()) };
+    root.tick_ms = period;
+    if period != 0 {
+        guest.complain_once("asked for ticks; they come in a later version");
+    }
+    Ok(())
+}
+
+pub(super) fn proxy_call_foreign_function(
+    mut host: Host<'_>,
+    name: u32,
+    name_len: u32,
+    args: u32,
+    args_len: u32,
+    _ptr_at: u32,
+    _len_at: u32,
+) -> Outcome {
+    let (memory, _) = open(&mut host)?;
+    memory.check(name, name_len)?;
+    memory.check(args, args_len)?;
+    Err(Status::NotFound.into())
+}

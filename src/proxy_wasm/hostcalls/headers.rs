@@ -1,0 +1,136 @@
+//! Header and trailer maps.
+
+use super::super::abi::{Phase, Status};
+use super::super::guest::Guest;
+use super::super::header_map::Map;
+use super::super::pairs::Pairs;
+use super::{Host, Outcome, give, open};
+use crate::plugin::Message;
+
+/// The last map the ABI has.
+const MAP_LAST: u32 = 7;
+
+pub(super) fn proxy_get_header_map_pairs(
+    mut host: Host<'_>,
+    map: u32,
+    ptr_at: u32,
+    len_at: u32,
+) -> Outcome {
+    if map > MAP_LAST {
+        return Err(Status::BadArgument.into());
+    }
+    let guest = host.data_mut();
+    let mut out = std::mem::take(&mut guest.scratch);
+    out.clear();
+    // A map that is not there reads as empty.
+    if let Ok((map, message)) = readable(guest, map) {
+        map.encode(message, &mut out);
+    }
+    guest.scratch = out;
+    give(&mut host, ptr_at, len_at)
+}
+
+pub(super) fn proxy_set_header_map_pairs(
+    mut host: Host<'_>,
+    map: u32,
+    pairs: u32,
+    len: u32,
+) -> Outcome {
+    let (memory, guest) = open(&mut host)?;
+    let pairs = Pairs::lenient(memory.slice(pairs, len)?, &guest.facts.name);
+    let (map, message) = writable(guest, map)?;
+    Ok(map.set_all(message, pairs)?)
+}
+
+pub(super) fn proxy_get_header_map_value(
+    mut host: Host<'_>,
+    map: u32,
+    key: u32,
+    key_len: u32,
+    ptr_at: u32,
+    len_at: u32,
+) -> Outcome {
+    let (memory, guest) = open(&mut host)?;
+    let key = memory.slice(key, key_len)?;
+    let mut out = std::mem::take(&mut guest.scratch);
+    out.clear();
+    let found = readable(guest, map).map(|(map, message)| map.get(message, key, &mut out));
+    guest.scratch = out;
+    if !found? && !guest.facts.abi.missing_is_empty() {
+        return Err(Status::NotFound.into());
+    }
+    give(&mut host, ptr_at, len_at)
+}
+
+pub(super) fn proxy_add_header_map_value(
+    mut host: Host<'_>,
+    map: u32,
+    key: u32,
+    key_len: u32,
+    value: u32,
+    value_len: u32,
+) -> Outcome {
+    let (memory, guest) = open(&mut host)?;
+    let (key, value) = (memory.slice(key, key_len)?, memory.slice(value, value_len)?);
+    let (map, message) = writable(guest, map)?;
+    Ok(map.add(message, key, value)?)
+}
+
+pub(super) fn proxy_replace_header_map_value(
+    mut host: Host<'_>,
+    map: u32,
+    key: u32,
+    key_len: u32,
+    value: u32,
+    value_len: u32,
+) -> Outcome {
+    let (memory, guest) = open(&mut host)?;
+    let (key, value) = (memory.slice(key, key_len)?, memory.slice(value, value_len)?);
+    let (map, message) = writable(guest, map)?;
+    Ok(map.replace(message, key, value)?)
+}
+
+pub(super) fn proxy_remove_header_map_value(
+    mut host: Host<'_>,
+    map: u32,
+    key: u32,
+    key_len: u32,
+) -> Outcome {
+    let (memory, guest) = open(&mut host)?;
+    let key = memory.slice(key, key_len)?;
+    let (map, message) = writable(guest, map)?;
+    Ok(map.remove(message, key)?)
+}
+
+pub(super) fn proxy_get_header_map_size(mut host: Host<'_>, map: u32, size_at: u32) -> Outcome {
+    let (mut memory, guest) = open(&mut host)?;
+    memory.check(size_at, 4)?;
+    let (map, message) = readable(guest, map)?;
+    memory.write_u32(size_at, map.byte_len(message))?;
+    Ok(())
+}
+
+/// A map that can be read now. When all is over, one that never was is only missing: plugins panic
+/// on anything else.
+fn readable(guest: &Guest, map: u32) -> Result<(Map, &Message), Status> {
+    let frame = guest.frame;
+    let known = Map::from_number(map).ok_or(Status::BadArgument)?;
+    let absent = if frame.phase == Phase::Log { Status::NotFound } else { Status::BadArgument };
+    let message = guest.stream_message().ok_or(absent)?;
+    if known.is_there(message, frame.phase, frame.end_of_stream) {
+        Ok((known, message))
+    } else if frame.phase == Phase::Log && guest.facts.abi.missing_is_empty() {
+        Ok((Map::RequestTrailers, message))
+    } else {
+        Err(absent)
+    }
+}
+
+/// A map that can be changed now.
+fn writable(guest: &mut Guest, map: u32) -> Result<(Map, &mut Message), Status> {
+    let frame = guest.frame;
+    let known = Map::from_number(map).ok_or(Status::BadArgument)?;
+    let message = guest.stream_message_mut().ok_or(Status::BadArgument)?;
+    let there = known.is_there(message, frame.phase, frame.end_of_stream);
+    if there && frame.phase != Phase::Log { Ok((known, message)) } else { Err(Status::BadArgument) }
+}

@@ -1,0 +1,98 @@
+//! Local responses, and letting streams go on or end. All of it takes effect when the guest has
+//! returned.
+
+use super::super::abi::{Phase, Status, stream};
+use super::super::guest::Guest;
+use super::super::header_map::is_field;
+use super::super::pairs::Pairs;
+use super::{Host, Outcome, open};
+
+/// The largest gRPC status; anything else means that there is none.
+const GRPC_STATUS_LAST: u32 = 16;
+
+#[allow(clippy::too_many_arguments, reason = "the ABI has them")]
+pub(super) fn proxy_send_local_response(
+    mut host: Host<'_>,
+    status: u32,
+    details: u32,
+    details_len: u32,
+    body: u32,
+    body_len: u32,
+    headers: u32,
+    headers_len: u32,
+    grpc: u32,
+) -> Outcome {
+    let (memory, guest) = open(&mut host)?;
+    memory.check(details, details_len)?;
+    let body = memory.slice(body, body_len)?;
+    let headers = Pairs::lenient(memory.slice(headers, headers_len)?, &guest.facts.name);
+    Ok(respond(guest, status, body, headers, grpc)?)
+}
+
+pub(super) fn proxy_continue_stream(mut host: Host<'_>, stream: u32) -> Outcome {
+    Ok(resume(host.data_mut(), stream)?)
+}
+
+pub(super) fn proxy_continue_request(mut host: Host<'_>) -> Outcome {
+    Ok(resume(host.data_mut(), stream::REQUEST)?)
+}
+
+pub(super) fn proxy_continue_response(mut host: Host<'_>) -> Outcome {
+    Ok(resume(host.data_mut(), stream::RESPONSE)?)
+}
+
+pub(super) fn proxy_close_stream(mut host: Host<'_>, stream: u32) -> Outcome {
+    let guest = host.data_mut();
+    if stream > stream::LAST || guest.stream_message().is_none() {
+        return Err(Status::BadArgument.into());
+    }
+    guest.effects.close = true;
+    Ok(())
+}
+
+/// The route was chosen before the plugins ran; choosing again comes in a later version.
+pub(super) fn proxy_clear_route_cache(_: Host<'_>) -> Outcome {
+    Ok(())
+}
+
+/// Prepares the local response. The first one counts; when all is over there is nobody to answer.
+fn respond(
+    guest: &mut Guest,
+    status: u32,
+    body: &[u8],
+    headers: Pairs<'_>,
+    grpc: u32,
+) -> Result<(), Status> {
+    let (phase, already) = (guest.frame.phase, guest.effects.respond);
+    let message = guest.stream_message_mut().ok_or(Status::BadArgument)?;
+    let fields = headers.iter().filter(|(name, _)| !name.starts_with(b":"));
+    let good = (200..=999).contains(&status) && fields.clone().all(|(k, v)| is_field(k, v));
+    if !good {
+        return Err(Status::BadArgument);
+    }
+    if already || phase == Phase::Log {
+        return Ok(());
+    }
+    message.respond(status as u16, Some(body).filter(|body| !body.is_empty()));
+    fields.for_each(|(name, value)| message.local.headers.append(name, value));
+    if grpc <= GRPC_STATUS_LAST {
+        let mut digits = itoa::Buffer::new();
+        message.local.headers.append(b"grpc-status", digits.format(grpc).as_bytes());
+    }
+    guest.effects.respond = true;
+    Ok(())
+}
+
+/// Lets a held request or response go on; one that is not held goes on anyway.
+fn resume(guest: &mut Guest, stream: u32) -> Result<(), Status> {
+    if stream > stream::LAST {
+        return Err(Status::BadArgument);
+    }
+    let Some(message) = guest.stream_message_mut() else { return Ok(()) };
+    match stream {
+        stream::REQUEST => message.resume_request = true,
+        stream::RESPONSE => message.resume_response = true,
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,380 @@
+//! One instance of a plugin's module: its start, its root contexts, its streams' callbacks.
+
+use super::abi::{Abi, Phase};
+use super::error::Reason;
+use super::guest::{Effects, Ending, Frame, Guest, Root};
+use super::host::{Conf, Entry};
+use crate::plugin::{Action, Hold, Message};
+use crate::vm::{Fault, FaultKind, deadline_ticks};
+use std::sync::Arc;
+use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
+
+/// What starting and configuring may take. Go programs need a tenth of a second to start here.
+const START_MS: u64 = 10_000;
+
+/// An instance that was started. After a fault it must not be called again.
+pub(super) struct Instance {
+    store: Store<Guest>,
+    callbacks: Callbacks,
+    deadline: u64,
+    /// Root contexts by conf index; 0 where there is none.
+    root_ids: Vec<u32>,
+}
+
+type Call<P, R> = Option<TypedFunc<P, R>>;
+
+/// The exports we call, looked up once. A missing one is not called.
+struct Callbacks {
+    context_create: Call<(u32, u32), ()>,
+    vm_start: Call<(u32, u32), u32>,
+    configure: Call<(u32, u32), u32>,
+    request_headers: Headers,
+    request_body: Call<(u32, u32, u32), u32>,
+    request_trailers: Call<(u32, u32), u32>,
+    response_headers: Headers,
+    response_body: Call<(u32, u32, u32), u32>,
+    response_trailers: Call<(u32, u32), u32>,
+    done: Call<u32, u32>,
+    log: Call<u32, ()>,
+    delete: Call<u32, ()>,
+}
+
+/// A headers callback of ABI 0.1.0, or of a later one: markers lie, types don't.
+enum Headers {
+    None,
+    Two(TypedFunc<(u32, u32), u32>),
+    Three(TypedFunc<(u32, u32, u32), u32>),
+}
+
+impl Instance {
+    /// Instantiates and starts a module (ABI reference §2.1 and §2.2).
+    pub(super) fn start(entry: &Entry) -> Result<Self, Fault> {
+        let engine = entry.module.engine().wasmtime();
+        let mut store = Store::new(engine, Guest::new(Arc::clone(&entry.facts)));
+        store.limiter(|guest| &mut guest.limiter);
+        store.set_epoch_deadline(deadline_ticks(START_MS));
+        let linked = entry.linked.instantiate(&mut store);
+        let instance = linked.map_err(|error| fault(&mut store, &error))?;
+        let callbacks = Callbacks::find(&mut store, instance);
+        let guest_memory = instance.get_memory(&mut store, "memory");
+        let allocate = ["proxy_on_memory_allocate", "malloc"]
+            .into_iter()
+            .find_map(|name| typed(&mut store, instance, name));
+        let guest = store.data_mut();
+        (guest.memory, guest.allocate) = (guest_memory, allocate);
+        initialize(&mut store, instance)?;
+        let deadline = deadline_ticks(entry.facts.settings.deadline_ms);
+        Ok(Self { store, callbacks, deadline, root_ids: Vec::new() })
+    }
+
+    /// Creates, starts and configures the root context of a conf. Its id.
+    pub(super) fn add_root(&mut self, conf: &Conf) -> Result<u32, Reason> {
+        let guest = self.store.data_mut();
+        let id = guest.new_context();
+        guest.roots.push(Root {
+            id,
+            conf_index: conf.index,
+            conf: Arc::clone(&conf.bytes),
+            tick_ms: 0,
+            ending: Ending::Live,
+        });
+        guest.listen();
+        let vm_config_len = guest.facts.settings.vm_config.len() as u32;
+        let configured = self.configure(id, vm_config_len, conf.bytes.len() as u32);
+        let said = self.store.data_mut().heard();
+        match configured {
+            Ok(None) => {
+                self.set_root(conf.index, id);
+                Ok(id)
+            }
+            Ok(Some(callback)) => {
+                self.store.data_mut().roots.retain(|root| root.id != id);
+                Err(Reason::Refused { callback, said })
+            }
+            Err(fault) => Err(Reason::Configure { fault, said }),
+        }
+    }
+
+    /// The callback that said no, if one did.
+    fn configure(
+        &mut self,
+        id: u32,
+        vm_config_len: u32,
+        conf_len: u32,
+    ) -> Result<Option<&'static str>, Fault> {
+        let (store, ticks) = (&mut self.store, deadline_ticks(START_MS));
+        let frame = Frame::root(Phase::Configure, id);
+        call(store, &self.callbacks.context_create, frame, ticks, (id, 0))?;
+        let params = (id, vm_config_len);
+        if call(store, &self.callbacks.vm_start, frame, ticks, params)? == Some(0) {
+            return Ok(Some("proxy_on_vm_start"));
+        }
+        let params = (id, conf_len);
+        if call(store, &self.callbacks.configure, frame, ticks, params)? == Some(0) {
+            return Ok(Some("proxy_on_configure"));
+        }
+        Ok(None)
+    }
+
+    /// The root context of a conf, if it has been made.
+    pub(super) fn root_of(&self, conf: &Conf) -> Option<u32> {
+        self.root_ids.get(conf.index).copied().filter(|id| *id != 0)
+    }
+
+    fn set_root(&mut self, conf_index: usize, id: u32) {
+        if self.root_ids.len() <= conf_index {
+            self.root_ids.resize(conf_index + 1, 0);
+        }
+        self.root_ids[conf_index] = id;
+    }
+
+    /// Swaps the stream's message with the one in the store: before a callback and after.
+    pub(super) fn swap(&mut self, message: &mut Box<Message>) {
+        std::mem::swap(&mut self.store.data_mut().message, message);
+    }
+
+    /// Makes a stream context under a root. Its id. The message is swapped in.
+    pub(super) fn open_stream(&mut self, root: u32) -> Result<u32, Fault> {
+        let guest = self.store.data_mut();
+        let id = guest.new_context();
+        guest.streams.insert(id, root);
+        let frame = Frame::stream(Phase::RequestHeaders, id, false);
+        call(&mut self.store, &self.callbacks.context_create, frame, self.deadline, (id, root))?;
+        Ok(id)
+    }
+
+    /// Runs the callback of a phase. The message is swapped in.
+    pub(super) fn on(&mut self, phase: Phase, id: u32, end: bool) -> Result<Action, Fault> {
+        let (store, deadline) = (&mut self.store, self.deadline);
+        let frame = Frame::stream(phase, id, end);
+        let returned = match phase {
+            Phase::RequestHeaders => {
+                headers(store, &self.callbacks.request_headers, frame, deadline)?
+            }
+            Phase::ResponseHeaders => {
+                headers(store, &self.callbacks.response_headers, frame, deadline)?
+            }
+            Phase::RequestBody => body(store, &self.callbacks.request_body, frame, deadline)?,
+            Phase::ResponseBody => body(store, &self.callbacks.response_body, frame, deadline)?,
+            Phase::RequestTrailers => {
+                let count = store.data().message.request.trailers.len() as u32;
+                call(store, &self.callbacks.request_trailers, frame, deadline, (id, count))?
+            }
+            Phase::ResponseTrailers => {
+                let count = store.data().message.response.trailers.len() as u32;
+                call(store, &self.callbacks.response_trailers, frame, deadline, (id, count))?
+            }
+            Phase::Start | Phase::Configure | Phase::Root | Phase::Log => None,
+        };
+        Ok(self.action(phase, returned))
+    }
+
+    /// Ends a stream context: done, log, delete. What done returns makes no difference to a stream.
+    pub(super) fn close_stream(&mut self, id: u32) -> Result<(), Fault> {
+        let (store, deadline) = (&mut self.store, self.deadline);
+        let frame = Frame::stream(Phase::Log, id, true);
+        call(store, &self.callbacks.done, frame, deadline, id)?;
+        call(store, &self.callbacks.log, frame, deadline, id)?;
+        call(store, &self.callbacks.delete, frame, deadline, id)?;
+        store.data_mut().streams.remove(&id);
+        Ok(())
+    }
+
+    /// Ends the root contexts whose conf nobody uses any more; true if some must wait for their
+    /// streams or for the guest.
+    pub(super) fn retire_roots(&mut self, in_use: impl Fn(usize) -> bool) -> Result<bool, Fault> {
+        let guest = self.store.data();
+        let unused = guest.roots.iter().filter(|root| !in_use(root.conf_index));
+        let unused: Vec<_> = unused.map(|root| (root.id, root.ending, root.conf_index)).collect();
+        let mut waiting = false;
+        for (id, ending, conf_index) in unused {
+            self.set_root(conf_index, 0);
+            let has_streams = self.store.data().streams.values().any(|root| *root == id);
+            waiting |= has_streams || !self.end_root(id, ending)?;
+        }
+        Ok(waiting)
+    }
+
+    /// One step: ask whether it is done, later see whether it said so, then delete it. True once it
+    /// is deleted.
+    fn end_root(&mut self, id: u32, ending: Ending) -> Result<bool, Fault> {
+        let (store, deadline) = (&mut self.store, self.deadline);
+        let frame = Frame::root(Phase::Root, id);
+        let waits = match ending {
+            Ending::Live => call(store, &self.callbacks.done, frame, deadline, id)? == Some(0),
+            Ending::Pending => true,
+            Ending::Done => false,
+        };
+        if waits {
+            let mut roots = store.data_mut().roots.iter_mut();
+            if let Some(root) = roots.find(|root| root.id == id && root.ending == Ending::Live) {
+                root.ending = Ending::Pending;
+            }
+            return Ok(false);
+        }
+        call(store, &self.callbacks.delete, frame, deadline, id)?;
+        store.data_mut().roots.retain(|root| root.id != id);
+        Ok(true)
+    }
+
+    /// What the exchange does after a callback (ABI reference §9). A local response or a close
+    /// overrides what was returned.
+    fn action(&mut self, phase: Phase, returned: Option<u32>) -> Action {
+        let guest = self.store.data_mut();
+        match (guest.effects, returned) {
+            (Effects { close: true, .. }, _) => Action::Close,
+            (Effects { respond: true, .. }, _) => Action::Respond,
+            (_, None | Some(0)) => Action::Continue,
+            (_, Some(returned)) => match phase {
+                Phase::RequestHeaders | Phase::ResponseHeaders => headers_action(guest, returned),
+                Phase::RequestBody | Phase::ResponseBody => body_action(guest, returned),
+                _ => Action::Pause(Hold::All),
+            },
+        }
+    }
+}
+
+/// 1 holds as the plugin's settings say, 2 (continue and end) is Continue in Envoy too, others hold
+/// everything.
+fn headers_action(guest: &Guest, returned: u32) -> Action {
+    match returned {
+        1 if guest.facts.abi == Abi::V0_2_100 => Action::Pause(Hold::Body),
+        1 => Action::Pause(guest.facts.settings.pause),
+        2 => Action::Continue,
+        _ => Action::Pause(Hold::All),
+    }
+}
+
+/// 1 and 2 keep what came so far; with anything else the guest has taken the bytes to itself.
+fn body_action(guest: &mut Guest, returned: u32) -> Action {
+    if returned > 2 {
+        guest.message.body.clear();
+    }
+    Action::Pause(Hold::Body)
+}
+
+fn headers(
+    store: &mut Store<Guest>,
+    callback: &Headers,
+    frame: Frame,
+    deadline: u64,
+) -> Result<Option<u32>, Fault> {
+    use super::header_map::Map;
+    let map = match frame.phase {
+        Phase::RequestHeaders => Map::RequestHeaders,
+        _ => Map::ResponseHeaders,
+    };
+    let (id, count) = (frame.current, map.len(&store.data().message));
+    let returned = match callback {
+        Headers::None => return Ok(None),
+        Headers::Two(function) => run(store, function, frame, deadline, (id, count)),
+        Headers::Three(function) => {
+            run(store, function, frame, deadline, (id, count, frame.end_of_stream.into()))
+        }
+    };
+    returned.map(Some)
+}
+
+fn body(
+    store: &mut Store<Guest>,
+    callback: &Call<(u32, u32, u32), u32>,
+    frame: Frame,
+    deadline: u64,
+) -> Result<Option<u32>, Fault> {
+    let len = u32::try_from(store.data().message.body.len()).unwrap_or(u32::MAX);
+    call(store, callback, frame, deadline, (frame.current, len, frame.end_of_stream.into()))
+}
+
+/// Calls an export if the guest has it.
+fn call<P: WasmParams, R: WasmResults>(
+    store: &mut Store<Guest>,
+    function: &Call<P, R>,
+    frame: Frame,
+    deadline: u64,
+    params: P,
+) -> Result<Option<R>, Fault> {
+    match function {
+        Some(function) => run(store, function, frame, deadline, params).map(Some),
+        None => {
+            store.data_mut().effects = Effects::default();
+            Ok(None)
+        }
+    }
+}
+
+fn run<P: WasmParams, R: WasmResults>(
+    store: &mut Store<Guest>,
+    function: &TypedFunc<P, R>,
+    frame: Frame,
+    deadline: u64,
+    params: P,
+) -> Result<R, Fault> {
+    let guest = store.data_mut();
+    guest.frame = frame;
+    guest.effects = Effects::default();
+    store.set_epoch_deadline(deadline);
+    function.call(&mut *store, params).map_err(|error| fault(store, &error))
+}
+
+#[cold]
+fn fault(store: &mut Store<Guest>, error: &wasmtime::Error) -> Fault {
+    Fault::new(error, store.data_mut().limiter.take_refused())
+}
+
+/// `_initialize` and then `main`, or `_start`: whichever the toolchain made. A command that exits
+/// with 0 has started well.
+fn initialize(store: &mut Store<Guest>, instance: wasmtime::Instance) -> Result<(), Fault> {
+    let ticks = deadline_ticks(START_MS);
+    let reactor: Call<(), ()> = typed(store, instance, "_initialize");
+    if reactor.is_none() {
+        let command: Call<(), ()> = typed(store, instance, "_start");
+        return match call(store, &command, Frame::START, ticks, ()) {
+            Err(Fault { kind: FaultKind::Exit(0), .. }) => Ok(()),
+            other => other.map(|_| ()),
+        };
+    }
+    call(store, &reactor, Frame::START, ticks, ())?;
+    let main: Call<(u32, u32), u32> = typed(store, instance, "main");
+    if main.is_some() {
+        return call(store, &main, Frame::START, ticks, (0, 0)).map(|_| ());
+    }
+    let main: Call<(), u32> = typed(store, instance, "__main_void");
+    call(store, &main, Frame::START, ticks, ()).map(|_| ())
+}
+
+impl Callbacks {
+    fn find(store: &mut Store<Guest>, instance: wasmtime::Instance) -> Self {
+        Self {
+            context_create: typed(store, instance, "proxy_on_context_create"),
+            vm_start: typed(store, instance, "proxy_on_vm_start"),
+            configure: typed(store, instance, "proxy_on_configure"),
+            request_headers: Headers::find(store, instance, "proxy_on_request_headers"),
+            request_body: typed(store, instance, "proxy_on_request_body"),
+            request_trailers: typed(store, instance, "proxy_on_request_trailers"),
+            response_headers: Headers::find(store, instance, "proxy_on_response_headers"),
+            response_body: typed(store, instance, "proxy_on_response_body"),
+            response_trailers: typed(store, instance, "proxy_on_response_trailers"),
+            done: typed(store, instance, "proxy_on_done"),
+            log: typed(store, instance, "proxy_on_log"),
+            delete: typed(store, instance, "proxy_on_delete"),
+        }
+    }
+}
+
+impl Headers {
+    fn find(store: &mut Store<Guest>, instance: wasmtime::Instance, name: &str) -> Self {
+        if let Some(function) = typed(store, instance, name) {
+            return Self::Three(function);
+        }
+        typed(store, instance, name).map_or(Self::None, Self::Two)
+    }
+}
+
+/// The export of that name and type. Types were checked when the module was loaded.
+fn typed<P: WasmParams, R: WasmResults>(
+    store: &mut Store<Guest>,
+    instance: wasmtime::Instance,
+    name: &str,
+) -> Call<P, R> {
+    instance.get_func(&mut *store, name)?.typed(&*store).ok()
+}

@@ -1,0 +1,303 @@
+//! The instances of one entry on one worker.
+//!
+//! ```text
+//!            isolation: shared                     isolation: request
+//! spares ──► active: all streams          spares ──► one a request, dropped with it
+//!    ▲          │ trap: dropped              ▲          │
+//!    └ maintain ┘ next spare at once         └ maintain ┘
+//! ```
+//!
+//! A stream remembers its place as one word: which instance, which context in it. An instance's
+//! number is never used again, so a stream of a dead one finds nothing.
+
+use super::error::Reason;
+use super::host::{Conf, Entry};
+use super::instance::Instance;
+use super::settings::Isolation;
+use crate::plugin::{Locals, SlotId, SlotIds};
+use crate::vm::Fault;
+use rustc_hash::FxHashMap;
+use std::sync::{Arc, LazyLock, Weak};
+
+/// With this many confs root contexts are made when first used, not for every spare.
+const EAGER_CONFS_MAX: usize = 64;
+
+/// An entry whose instances don't start is tried again after this long, then twice as long, ...
+const RETRY_MS_FIRST: u64 = 100;
+const RETRY_MS_MAX: u64 = 10_000;
+
+static SLOT: LazyLock<SlotId> = LazyLock::new(|| SlotIds::process().next());
+
+/// The pools of one worker, by entry.
+#[derive(Default)]
+struct Pools(Vec<Option<Box<Pool>>>);
+
+/// One entry's instances on this worker.
+pub(super) struct Pool {
+    entry: Weak<Entry>,
+    /// The confs in use, by index.
+    confs: Vec<(usize, Weak<Conf>)>,
+    /// Some root contexts are of no use any more.
+    retiring: bool,
+    active: Option<Numbered>,
+    spares: Vec<Box<Instance>>,
+    /// Isolation `request`: the instances of running requests.
+    busy: FxHashMap<u32, Box<Instance>>,
+    last_number: u32,
+    retry_at_ms: u64,
+    retry_ms: u64,
+}
+
+struct Numbered {
+    number: u32,
+    instance: Box<Instance>,
+}
+
+/// Where a stream is: the instance's number above, its context below. 0: nowhere yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u64);
+
+impl Place {
+    /// What a stream's word is before it comes to a plugin.
+    pub(super) const NEW: Self = Self(0);
+    /// The stream is over for this plugin.
+    pub(super) const GONE: Self = Self(u64::MAX);
+
+    pub(super) fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    pub(super) fn word(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn new(number: u32, context: u32) -> Self {
+        Self(u64::from(number) << 32 | u64::from(context))
+    }
+
+    fn number(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(super) fn context(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// The pool of an entry on this worker, if it has been prepared.
+pub(super) fn find<'l>(locals: &'l mut Locals, entry: &Entry) -> Option<&'l mut Pool> {
+    let pools = locals.get_mut::<Pools>(*SLOT)?;
+    pools.0.get_mut(entry.index)?.as_deref_mut()
+}
+
+/// The same, made if it is new.
+pub(super) fn find_or_make<'l>(locals: &'l mut Locals, entry: &Arc<Entry>) -> &'l mut Pool {
+    if locals.get_mut::<Pools>(*SLOT).is_none() {
+        locals.insert(*SLOT, Pools::default());
+    }
+    let Some(pools) = locals.get_mut::<Pools>(*SLOT) else {
+        unreachable!("the slot was filled above");
+    };
+    if pools.0.len() <= entry.index {
+        pools.0.resize_with(entry.index + 1, || None);
+    }
+    pools.0[entry.index].get_or_insert_with(|| Box::new(Pool::new(entry)))
+}
+
+/// Drops the instances of entries that no snapshot has any more. To be called on a worker after it
+/// has let go of a snapshot.
+pub fn sweep(locals: &mut Locals) {
+    let Some(pools) = locals.get_mut::<Pools>(*SLOT) else { return };
+    for pool in &mut pools.0 {
+        if pool.as_ref().is_some_and(|pool| pool.entry.strong_count() == 0) {
+            if let Some(mut pool) = pool.take() {
+                pool.retire_unused();
+            }
+        }
+    }
+}
+
+impl Pool {
+    fn new(entry: &Arc<Entry>) -> Self {
+        Self {
+            entry: Arc::downgrade(entry),
+            confs: Vec::new(),
+            retiring: false,
+            active: None,
+            spares: Vec::new(),
+            busy: FxHashMap::default(),
+            last_number: 0,
+            retry_at_ms: 0,
+            retry_ms: RETRY_MS_FIRST,
+        }
+    }
+
+    /// Makes the pool's instances if they are not there, and this conf's root context in each.
+    pub(super) fn prepare(&mut self, entry: &Entry, conf: &Arc<Conf>) -> Result<(), Reason> {
+        self.retire_unused();
+        if !self.confs.iter().any(|(index, _)| *index == conf.index) {
+            self.confs.push((conf.index, Arc::downgrade(conf)));
+        }
+        let active = self.active.iter_mut().map(|active| &mut active.instance);
+        for instance in active.chain(&mut self.spares) {
+            if instance.root_of(conf).is_none() {
+                instance.add_root(conf)?;
+            }
+        }
+        while self.stock(entry) < entry.facts.settings.pool {
+            let instance = self.make(entry)?;
+            self.spares.push(instance);
+        }
+        self.retry_at_ms = 0;
+        Ok(())
+    }
+
+    /// Refills the pool by one instance a time, so that no tick takes long; ends root contexts of
+    /// confs that are no longer used.
+    pub(super) fn maintain(&mut self, entry: &Entry, now_ms: u64) {
+        self.retire_unused();
+        if self.stock(entry) >= entry.facts.settings.pool || now_ms < self.retry_at_ms {
+            return;
+        }
+        match self.make_or_wait(entry, now_ms) {
+            Ok(instance) => self.spares.push(instance),
+            Err(reason) => log::error!(target: "wasm", "[{}] no spare: {reason}", entry.facts.name),
+        }
+    }
+
+    /// Finds an instance for a new stream: its number, and the root context of the conf in it.
+    pub(super) fn admit(
+        &mut self,
+        entry: &Entry,
+        conf: &Conf,
+        now_ms: u64,
+    ) -> Result<(u32, u32), Fault> {
+        let number = match &self.active {
+            Some(active) => active.number,
+            None => self.take_spare(entry, now_ms)?,
+        };
+        let instance = self.instance(number).ok_or_else(|| Fault::host("no instance"))?;
+        let root = match instance.root_of(conf) {
+            Some(root) => Ok(root),
+            None => instance.add_root(conf),
+        };
+        match root {
+            Ok(root) => Ok((number, root)),
+            Err(reason) => {
+                self.drop_instance(Place::new(number, 0));
+                Err(failed(&reason))
+            }
+        }
+    }
+
+    /// Puts a spare to work, or a new instance if there is none. Its number.
+    fn take_spare(&mut self, entry: &Entry, now_ms: u64) -> Result<u32, Fault> {
+        let instance = match self.spares.pop() {
+            Some(spare) => spare,
+            None => self.make_or_wait(entry, now_ms).map_err(|reason| failed(&reason))?,
+        };
+        let number = self.new_number();
+        match entry.facts.settings.isolation {
+            Isolation::Shared => self.active = Some(Numbered { number, instance }),
+            Isolation::Request => _ = self.busy.insert(number, instance),
+        }
+        Ok(number)
+    }
+
+    /// The instance a stream is in, if it still lives.
+    pub(super) fn of(&mut self, place: Place) -> Option<&mut Instance> {
+        self.instance(place.number())
+    }
+
+    /// Drops the instance of a stream after a fault. The next spare takes over at once.
+    pub(super) fn drop_instance(&mut self, place: Place) {
+        let number = place.number();
+        if self.active.as_ref().is_some_and(|active| active.number == number) {
+            self.active = None;
+        }
+        self.busy.remove(&number);
+    }
+
+    /// A stream is over: an instance that was its alone is dropped.
+    pub(super) fn release(&mut self, place: Place) {
+        self.busy.remove(&place.number());
+    }
+
+    pub(super) fn instance(&mut self, number: u32) -> Option<&mut Instance> {
+        match &mut self.active {
+            Some(active) if active.number == number => Some(&mut active.instance),
+            _ if self.busy.is_empty() => None,
+            _ => self.busy.get_mut(&number).map(|instance| &mut **instance),
+        }
+    }
+
+    /// Instances there are to serve new requests.
+    fn stock(&self, entry: &Entry) -> usize {
+        match entry.facts.settings.isolation {
+            Isolation::Shared => self.spares.len() + usize::from(self.active.is_some()),
+            Isolation::Request => self.spares.len(),
+        }
+    }
+
+    fn new_number(&mut self) -> u32 {
+        // `u32::MAX` would look like `Place::GONE`; after 4 billion traps numbers start again.
+        self.last_number = (self.last_number + 1) % u32::MAX;
+        self.last_number = self.last_number.max(1);
+        self.last_number
+    }
+
+    fn make_or_wait(&mut self, entry: &Entry, now_ms: u64) -> Result<Box<Instance>, Reason> {
+        if now_ms < self.retry_at_ms {
+            return Err(Reason::Start(Fault::host("it failed to start and is tried again later")));
+        }
+        let made = self.make(entry);
+        if made.is_ok() {
+            self.retry_ms = RETRY_MS_FIRST;
+        } else {
+            self.retry_at_ms = now_ms + self.retry_ms;
+            self.retry_ms = (self.retry_ms * 2).min(RETRY_MS_MAX);
+        }
+        made
+    }
+
+    /// A started instance with a root context for each conf, unless there are very many.
+    fn make(&self, entry: &Entry) -> Result<Box<Instance>, Reason> {
+        let mut instance = Box::new(Instance::start(entry).map_err(Reason::Start)?);
+        if self.confs.len() <= EAGER_CONFS_MAX {
+            for conf in self.confs.iter().filter_map(|(_, conf)| conf.upgrade()) {
+                instance.add_root(&conf)?;
+            }
+        }
+        Ok(instance)
+    }
+
+    /// Ends root contexts whose conf is gone; one that still has streams waits for them.
+    fn retire_unused(&mut self) {
+        let before = self.confs.len();
+        self.confs.retain(|(_, conf)| conf.strong_count() > 0);
+        self.retiring |= self.confs.len() != before;
+        if !self.retiring {
+            return;
+        }
+        let confs = &self.confs;
+        let in_use = |index| confs.iter().any(|(known, _)| *known == index);
+        let mut waiting = false;
+        let mut lives = |instance: &mut Instance| match instance.retire_roots(in_use) {
+            Ok(more) => {
+                waiting |= more;
+                true
+            }
+            Err(fault) => {
+                log::error!(target: "wasm", "an instance is dropped, ending a root context: {fault}");
+                false
+            }
+        };
+        self.active.take_if(|active| !lives(&mut active.instance));
+        self.spares.retain_mut(|spare| lives(spare));
+        self.retiring = waiting;
+    }
+}
+
+fn failed(reason: &Reason) -> Fault {
+    Fault::host(reason.to_string())
+}

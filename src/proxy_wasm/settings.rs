@@ -1,0 +1,91 @@
+//! What an entry of `wasm.plugins` says.
+
+use crate::limits::HELD_BODY_BYTES_MAX;
+use crate::plugin::{Hold, RequestPhase};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where a module's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A `.wasm`, `.wat` or `.cwasm` file.
+    File(PathBuf),
+    /// The bytes of a `.wasm` or `.wat` file.
+    Bytes(Arc<[u8]>),
+}
+
+/// What becomes of a stream whose plugin failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// It is answered 503, or closed if its response has begun.
+    #[default]
+    Closed,
+    /// It goes on without the plugin.
+    Open,
+}
+
+/// Which streams share an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// All streams of a worker, as the ABI intends.
+    #[default]
+    Shared,
+    /// None: every request gets an instance of its own, already started and configured.
+    Request,
+}
+
+/// One entry of `wasm.plugins`, all defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginSettings {
+    /// The key of routes' `plugins`.
+    pub name: String,
+    /// Higher runs earlier.
+    pub priority: i64,
+    /// The module.
+    pub source: Source,
+    /// Where the request callbacks stand.
+    pub request_phase: RequestPhase,
+    /// The property `plugin_root_id`; the plugin's name if `None`.
+    pub root_id: Option<String>,
+    /// Names the namespace of shared data and queues, and the property `plugin_vm_id`.
+    pub vm_id: String,
+    /// Buffer 6 of the guest.
+    pub vm_config: Vec<u8>,
+    /// Which streams share an instance.
+    pub isolation: Isolation,
+    /// Instances made ahead on each worker, the active one included. At least 1.
+    pub pool: usize,
+    /// What becomes of a stream whose plugin failed.
+    pub on_error: OnError,
+    /// How long one callback may take.
+    pub deadline_ms: u64,
+    /// Linear memory of one instance.
+    pub memory_mb: usize,
+    /// A body in a body callback, in bytes: what the guest's edits may make of it.
+    pub body_bytes_max: usize,
+    /// How Pause from request or response headers holds.
+    pub pause: Hold,
+}
+
+impl PluginSettings {
+    /// The settings an entry has that gives only what APISIX requires.
+    #[must_use]
+    pub fn new(name: &str, priority: i64, source: Source) -> Self {
+        Self {
+            name: name.to_owned(),
+            priority,
+            source,
+            request_phase: RequestPhase::Access,
+            root_id: None,
+            vm_id: String::new(),
+            vm_config: Vec::new(),
+            isolation: Isolation::Shared,
+            pool: 2,
+            on_error: OnError::Closed,
+            deadline_ms: 100,
+            memory_mb: 128,
+            body_bytes_max: HELD_BODY_BYTES_MAX,
+            pause: Hold::All,
+        }
+    }
+}

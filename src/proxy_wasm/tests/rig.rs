@@ -1,0 +1,155 @@
+//! One worker, one plugin, one exchange a time; guests as text.
+
+use super::super::{Error, Host, Loader, PluginSettings, Source};
+use crate::plugin::{Action, Locals, Message, Plugin, ResponseSource, Stream};
+use crate::vm::{Engine, EngineSettings};
+use serde_json::json;
+use std::cell::RefCell;
+use std::sync::{Arc, LazyLock, Once};
+
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    let settings = EngineSettings { instances_max: 500, ..EngineSettings::default() };
+    Engine::new(&settings).expect("engine")
+});
+
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Lines;
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        if record.target() == "wasm" {
+            LINES.with_borrow_mut(|lines| {
+                lines.push(format!("{} {}", record.level(), record.args()))
+            });
+        }
+    }
+    fn flush(&self) {}
+}
+
+/// What this thread's guests and their host have logged since the last time.
+pub(super) fn lines() -> Vec<String> {
+    LINES.take()
+}
+
+pub(super) fn host() -> Host {
+    static LOGGER: Once = Once::new();
+    LOGGER.call_once(|| {
+        log::set_logger(&Lines).expect("the only logger");
+        log::set_max_level(log::LevelFilter::Debug);
+    });
+    Host::new(ENGINE.clone())
+}
+
+/// The settings of a plugin `p` of that text.
+pub(super) fn settings(text: &str) -> PluginSettings {
+    PluginSettings::new("p", 0, Source::Bytes(text.as_bytes().into()))
+}
+
+pub(super) struct Rig {
+    pub(super) host: Host,
+    pub(super) loader: Loader,
+    pub(super) plugin: Arc<dyn Plugin>,
+    pub(super) locals: Locals,
+    pub(super) message: Box<Message>,
+    pub(super) state: u64,
+}
+
+impl Rig {
+    /// A rig for that guest, configured with `c`.
+    pub(super) fn new(text: &str) -> Self {
+        Self::with(settings(text))
+    }
+
+    pub(super) fn with(settings: PluginSettings) -> Self {
+        Self::try_with(settings).unwrap_or_else(|errors| panic!("{errors:?}"))
+    }
+
+    pub(super) fn try_with(settings: PluginSettings) -> Result<Self, Vec<Error>> {
+        let host = host();
+        let loader = host.load(vec![settings])?;
+        let plugin = loader.plugin("p", &json!({"conf": "c"})).map_err(|error| vec![error])?;
+        let mut locals = Locals::new(0);
+        plugin.prepare(&mut locals).expect("prepared");
+        lines();
+        Ok(Self { host, loader, plugin, locals, message: request(), state: 0 })
+    }
+
+    pub(super) fn stream(&mut self) -> (Arc<dyn Plugin>, Stream<'_>) {
+        let (message, state) = (&mut self.message, &mut self.state);
+        (Arc::clone(&self.plugin), Stream { message, state, locals: &mut self.locals })
+    }
+
+    pub(super) fn request_headers(&mut self) -> Action {
+        let (plugin, mut stream) = self.stream();
+        plugin.on_request_headers(&mut stream, true)
+    }
+
+    pub(super) fn request_body(&mut self, bytes: &[u8], end: bool) -> Action {
+        self.message.body.extend_from_slice(bytes);
+        let (plugin, mut stream) = self.stream();
+        plugin.on_request_body(&mut stream, end)
+    }
+
+    pub(super) fn request_trailers(&mut self) -> Action {
+        let (plugin, mut stream) = self.stream();
+        plugin.on_request_trailers(&mut stream)
+    }
+
+    pub(super) fn response_headers(&mut self) -> Action {
+        self.message.response.status = 200;
+        self.message.response.source = ResponseSource::Upstream;
+        self.message.response.headers.append(b"Server", b"up");
+        let (plugin, mut stream) = self.stream();
+        plugin.on_response_headers(&mut stream, false)
+    }
+
+    pub(super) fn response_body(&mut self, bytes: &[u8], end: bool) -> Action {
+        self.message.body.extend_from_slice(bytes);
+        let (plugin, mut stream) = self.stream();
+        plugin.on_response_body(&mut stream, end)
+    }
+
+    pub(super) fn response_trailers(&mut self) -> Action {
+        let (plugin, mut stream) = self.stream();
+        plugin.on_response_trailers(&mut stream)
+    }
+
+    pub(super) fn log(&mut self) {
+        let (plugin, mut stream) = self.stream();
+        plugin.on_log(&mut stream);
+    }
+
+    /// The next exchange begins.
+    pub(super) fn next(&mut self) {
+        self.message.clear();
+        fill(&mut self.message);
+        self.state = 0;
+    }
+
+    /// Puts another stream in this one's place; gives the one that was there.
+    pub(super) fn switch(&mut self, other: (Box<Message>, u64)) -> (Box<Message>, u64) {
+        let message = std::mem::replace(&mut self.message, other.0);
+        (message, std::mem::replace(&mut self.state, other.1))
+    }
+}
+
+pub(super) fn request() -> Box<Message> {
+    let mut message = Box::default();
+    fill(&mut message);
+    message
+}
+
+fn fill(message: &mut Message) {
+    message.request_number = 42;
+    message.request.method.extend_from_slice(b"GET");
+    message.request.target.extend_from_slice(b"/a?b=c");
+    message.request.path.extend_from_slice(b"/a");
+    message.request.authority.extend_from_slice(b"host.example");
+    message.request.headers.append(b"User-Agent", b"test");
+}
