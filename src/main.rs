@@ -71,7 +71,7 @@ fn check(config: &Path) -> Exit {
     let checked = Loading::open(config).and_then(|mut loading| loading.snapshot());
     match checked {
         Ok((snapshot, warnings)) => {
-            eprint!("{warnings}");
+            control::show_warnings(&warnings);
             println!("ringgate: {} is good: {} routes", config.display(), snapshot.routes.len());
             Exit::Done
         }

@@ -16,7 +16,7 @@ fn refused(config: &str, resources: &str) -> String {
         stderr
     };
     let stderr = said("run");
-    assert_eq!(said("check"), stderr);
+    assert!(stderr.starts_with(&said("check")), "{stderr}");
     stderr
 }
 
@@ -115,15 +115,13 @@ fn bad_yaml_points_at_the_place() {
 }
 
 #[test]
-fn all_mistakes_of_both_files_come_at_once() {
+fn all_mistakes_come_at_once_each_on_lines_of_its_own() {
     let config = "ringgate:\n  workers: 0\n  driver: none\n";
-    let resources = "routes:\n  - {uri: /a, plugin: {}}\n#END\n";
-    let stderr = refused(config, resources);
-    for wanted in ["config.yaml:2:12:", "config.yaml:3:11:"] {
+    let stderr = refused(config, RESOURCES);
+    for wanted in ["config.yaml:2:12: error:", "config.yaml:3:11: error:"] {
         assert!(stderr.contains(wanted), "{wanted}:\n{stderr}");
     }
-    // Without the process there may be no reading of routes; with it both are shown.
-    assert!(stderr.contains("apisix.yaml:2:17:"), "{stderr}");
+    assert!(stderr.ends_with("^^^^\nringgate: the configuration was refused\n"), "{stderr}");
 }
 
 #[test]

@@ -36,8 +36,15 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(message) => writeln!(f, "error: {message}"),
-            Self::Wrong(report) => write!(f, "{report}"),
+            Self::Wrong(report) => writeln!(f, "{report}"),
         }
+    }
+}
+
+/// Writes warnings to standard error.
+pub fn show_warnings(warnings: &Report) {
+    if !warnings.is_empty() {
+        eprintln!("{warnings}");
     }
 }
 

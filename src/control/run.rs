@@ -1,6 +1,6 @@
 //! Starting the workers and keeping them until a signal says stop.
 
-use super::{Failure, Loading, flush_log, start_log};
+use super::{Failure, Loading, flush_log, show_warnings, start_log};
 use crate::conf::{Driver, Workers};
 use crate::limits;
 use crate::net::{DriverChoice, DriverKind, Reservation, reserve};
@@ -41,7 +41,7 @@ pub fn run(config_path: &Path) -> Exit {
     start_log(loading.config.log_level);
     let exit = match loading.snapshot() {
         Ok((snapshot, warnings)) => {
-            eprint!("{warnings}");
+            show_warnings(&warnings);
             let shared = Shared::new(Arc::new(snapshot));
             serve(&mut loading, &shared).unwrap_or_else(|why| {
                 eprintln!("ringgate: {why}");
@@ -225,7 +225,7 @@ fn join(workers: Vec<JoinHandle<()>>) -> bool {
 fn reload(loading: &mut Loading, shared: &Shared) {
     match loading.snapshot() {
         Ok((snapshot, warnings)) => {
-            eprint!("{warnings}");
+            show_warnings(&warnings);
             log::info!("snapshot {} published", snapshot.number);
             shared.publish(Arc::new(snapshot));
         }

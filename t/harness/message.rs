@@ -78,13 +78,13 @@ impl Message {
 
     /// How a request's body is framed (RFC 9112 §6.3).
     #[track_caller]
-    pub(super) fn request_framing(&self) -> Framing {
+    pub(crate) fn request_framing(&self) -> Framing {
         self.framed_by_fields().unwrap_or(Framing::None)
     }
 
     /// How the body of a response is framed; `to_head`: it answers a HEAD.
     #[track_caller]
-    pub(super) fn response_framing(&self, to_head: bool) -> Framing {
+    pub(crate) fn response_framing(&self, to_head: bool) -> Framing {
         let framing = self.framed_by_fields();
         let status = self.status();
         if to_head || status < 200 || status == 204 || status == 304 {

@@ -132,7 +132,9 @@ fn listen(object: &mut Object<'_>, duplicates: &mut Vec<Duplicate>) -> Vec<Socke
             Value::Object(_) => address(element.clone().object()?)?,
             _ => anywhere(port(&element)?),
         };
-        once.see(&address.to_string(), element.at(), duplicates);
+        if address.port() != 0 {
+            once.see(&address.to_string(), element.at(), duplicates);
+        }
         Some(address)
     };
     reader.list_of(1..=usize::MAX, entry).unwrap_or_default()
@@ -149,8 +151,9 @@ fn address(mut object: Object<'_>) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip?, port?))
 }
 
+/// 0 is a port that is free, chosen at start and printed.
 fn port(reader: &Reader<'_>) -> Option<u16> {
-    reader.integer(1..=65_535).and_then(|port| port.try_into().ok())
+    reader.integer(0..=65_535).and_then(|port| port.try_into().ok())
 }
 
 fn ip(reader: &Reader<'_>) -> Option<IpAddr> {

@@ -75,6 +75,7 @@ fn listeners() {
     for (text, wanted) in [
         ("80", &["0.0.0.0:80"][..]),
         ("[80, 81]", &["0.0.0.0:80", "0.0.0.0:81"]),
+        ("[0, 0]", &["0.0.0.0:0", "0.0.0.0:0"]),
         ("[{port: 80}, {ip: 127.0.0.1, port: 80}]", &["0.0.0.0:80", "127.0.0.1:80"]),
         ("[{ip: \"::\", port: 1}, {ip: \"[::1]\", port: 2}]", &["[::]:1", "[::1]:2"]),
         ("\"${{PORT}}\"", &["0.0.0.0:9081"]),
@@ -207,14 +208,14 @@ wasm:
 fn broken_settings_are_shown_exactly() {
     for (text, wanted) in [
         (
-            "apisix:\n  node_listen:\n    - 9080\n    - ip: localhost\n      port: 0\n    - 9080\n",
+            "apisix:\n  node_listen:\n    - 9080\n    - ip: localhost\n      port: -1\n    - 9080\n",
             "\
 c.yaml:4:11: error: \"localhost\" is not an address
     4 |     - ip: localhost
       |           ^^^^^^^^^ as in `127.0.0.1`, `0.0.0.0` or `::`
-c.yaml:5:13: error: expected an integer from 1 to 65535, found integer 0
-    5 |       port: 0
-      |             ^
+c.yaml:5:13: error: expected an integer from 0 to 65535, found integer -1
+    5 |       port: -1
+      |             ^^
 c.yaml:6:7: error: the address `0.0.0.0:9080` is there twice
     6 |     - 9080
       |       ^^^^ the first is on line 3",
