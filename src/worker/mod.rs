@@ -26,7 +26,7 @@ pub use start::{Settings, Started, start};
 use crate::exchange::Exchange;
 use crate::net::Socket;
 use crate::plugin::Locals;
-use crate::snapshot::Pinned;
+use crate::snapshot::{Pinned, Rules};
 use crate::stats::Counters;
 use crate::time::{DeadlineId, Deadlines, HttpDate};
 use crate::upstream::IdlePool;
@@ -98,6 +98,11 @@ impl Worker {
             alarm.waker = Some(waker.clone());
         }
         alarm.rang.take()
+    }
+
+    /// Whether connections close after the response at hand.
+    fn closes_after(&self, rules: &Rules) -> bool {
+        self.stopping.get() || rules.idle_ms == 0
     }
 
     fn take_exchange(&self) -> Box<Exchange> {

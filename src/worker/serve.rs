@@ -76,7 +76,7 @@ impl Downstream {
         let plain = self.head.version == Version::Http11
             && self.head.keep_alive
             && self.head.body == BodyLength::None
-            && !worker.stopping.get();
+            && !worker.closes_after(&pinned.snapshot.rules);
         if !plain {
             return false;
         }
@@ -130,7 +130,7 @@ impl Downstream {
             connection: self.facts,
             started_ns: epoch_ns(),
             number,
-            closing: worker.stopping.get(),
+            closing: worker.closes_after(&pinned.snapshot.rules),
         };
         let mut locals = worker.locals.borrow_mut();
         locals.now_ms = worker.clock.now_ms();
