@@ -29,8 +29,8 @@ fn chunks_go_both_ways() {
         client.send("4\r\nwiki\r\n5;ext=\"v\"\r\npedia\r\n00\r\n\r\n");
         let response = client.response();
         assert_eq!((response.text().as_str(), response.chunked), ("abc", true));
-        let request = upstream.request();
-        assert_eq!((request.text().as_str(), request.chunked), ("wikipedia", true));
+        // A body that is all there may go on with its length instead.
+        assert_eq!(upstream.request().text(), "wikipedia");
     }
 }
 

@@ -3,4 +3,10 @@
 mod a00_command_line;
 mod a10_bad_config;
 mod a20_bad_resources;
+mod b10_http1;
+mod b15_bodies;
+mod b20_malformed;
+mod b30_limits;
+mod c00_routes;
+mod c10_references;
 mod harness;

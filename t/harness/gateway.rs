@@ -170,8 +170,7 @@ impl Setup {
         self.folder.path().join("config.yaml").to_str().expect("a path of text").to_owned()
     }
 
-    fn command(&self) -> Command {
-        let config = self.write();
+    fn command(&self, config: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
         command.arg("run").arg("-c").arg(config);
         for (name, value) in &self.environment {
@@ -183,7 +182,14 @@ impl Setup {
     /// Starts the gateway and waits until it listens.
     #[track_caller]
     pub(crate) fn start(self) -> Gateway {
-        let process = Process::start(&mut self.command());
+        let config = self.write_path();
+        self.start_written(&config)
+    }
+
+    /// The same with a configuration that was written already.
+    #[track_caller]
+    pub(crate) fn start_written(self, config: &str) -> Gateway {
+        let process = Process::start(&mut self.command(Path::new(config)));
         let address = process.wait_for_output(|line| {
             let rest = line.strip_prefix("ringgate: listening on http://")?;
             rest.split(' ').next()?.parse().ok()
@@ -195,7 +201,7 @@ impl Setup {
     /// Runs a gateway that is expected not to start.
     #[track_caller]
     pub(crate) fn refused(&self) -> Ended {
-        let mut process = Process::start(&mut self.command());
+        let mut process = Process::start(&mut self.command(&self.write()));
         process.wait().expect("a gateway that can't start ends")
     }
 }
