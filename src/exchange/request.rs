@@ -62,6 +62,11 @@ impl RequestSide {
         self.flow.headers_through && (self.length == BodyLength::None || self.flow.end_through)
     }
 
+    /// Whether its bytes still have somewhere to go.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.rest == Rest::Wanted
+    }
+
     pub(super) fn is_discarding(&self) -> bool {
         matches!(self.rest, Rest::Discarded(_)) && !self.is_complete()
     }
@@ -113,6 +118,7 @@ impl Exchange {
         let facts = arrival.route.map(|number| self.pinned().facts(number));
         let message = &mut *self.message;
         message.clear();
+        message.body.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
         message.connection = arrival.connection;
         message.request_number = arrival.number;
         message.started_ns = arrival.started_ns;
@@ -148,6 +154,7 @@ impl Exchange {
     /// are the next request's and stay with the driver.
     pub fn on_downstream(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> usize {
         self.request.reading = false;
+        self.request.expects_continue = false;
         self.timers.disarm(Timer::DownstreamRead);
         self.message.body.clear();
         let progress = match self.request.decoder.decode(bytes, &mut self.message.body) {
@@ -158,10 +165,10 @@ impl Exchange {
                 return bytes.len();
             }
         };
-        let arrived = self.message.body.len() as u64;
-        self.message.request_bytes += arrived;
+        self.message.request_bytes += self.message.body.len() as u64;
         if let Rest::Discarded(budget) = &mut self.request.rest {
-            *budget = budget.saturating_sub(arrived);
+            // Framing counts too: chunks of one byte must not come for free.
+            *budget = budget.saturating_sub(progress.consumed as u64);
             if *budget == 0 {
                 self.request.refuse_rest();
             }
@@ -179,6 +186,7 @@ impl Exchange {
     pub fn on_downstream_end(&mut self, cx: &mut Cx<'_>) {
         let _ = cx;
         self.request.reading = false;
+        self.timers.disarm(Timer::DownstreamRead);
         self.request.refuse_rest();
         if !self.response.is_complete() {
             self.abort();
@@ -201,7 +209,7 @@ impl Exchange {
         let passed = match passed {
             Passed::Through | Passed::Held if done && !end => {
                 self.release_request_body();
-                self.pass_trailers(Direction::Request, cx)
+                self.pass_trailers(Direction::Request, 0, cx)
             }
             passed => passed,
         };
@@ -211,14 +219,13 @@ impl Exchange {
     /// What follows once the request went through its chain, as far as it did.
     pub(super) fn on_request_passed(&mut self, passed: Passed, cx: &mut Cx<'_>) {
         match passed {
-            Passed::Through => {
-                self.timers.disarm(Timer::Hold);
+            Passed::Through | Passed::Held => {
+                self.disarm_hold(Direction::Request);
                 self.release_request_body();
                 if self.request.flow.headers_through && self.upstream.state == State::None {
                     self.want_upstream(cx);
                 }
             }
-            Passed::Held => {}
             Passed::Respond(step) => self.respond(Some(step), cx),
             Passed::Close => self.abort(),
             Passed::TooMuch => self.fail_request(413, cx),
@@ -229,10 +236,9 @@ impl Exchange {
     fn fail_request(&mut self, status: u16, cx: &mut Cx<'_>) {
         self.request.refuse_rest();
         self.message.body.clear();
-        if self.response.has_begun() {
-            return self.abort();
+        if self.response.is_complete() {
+            return;
         }
-        self.upstream.spoil();
         self.answer(status, ResponseSource::Gateway, cx);
     }
 
