@@ -101,6 +101,16 @@ impl RequestSide {
         }
     }
 
+    /// Bytes were thrown away. Framing counts too: chunks of one byte must not come for free.
+    fn count_discarded(&mut self, bytes: usize) {
+        if let Rest::Discarded(budget) = &mut self.rest {
+            *budget = budget.saturating_sub(bytes as u64);
+            if *budget == 0 {
+                self.refuse_rest();
+            }
+        }
+    }
+
     /// Nothing more can be read from this client.
     pub(super) fn refuse_rest(&mut self) {
         self.rest = Rest::Refused;
@@ -166,13 +176,9 @@ impl Exchange {
             }
         };
         self.message.request_bytes += self.message.body.len() as u64;
-        if let Rest::Discarded(budget) = &mut self.request.rest {
-            // Framing counts too: chunks of one byte must not come for free.
-            *budget = budget.saturating_sub(progress.consumed as u64);
-            if *budget == 0 {
-                self.request.refuse_rest();
-            }
+        if !self.request.is_wanted() {
             self.message.body.clear();
+            self.request.count_discarded(progress.consumed);
         } else if self.rules().body_bytes_max.is_some_and(|most| self.message.request_bytes > most)
         {
             self.fail_request(413, cx);
