@@ -125,7 +125,8 @@ fn read_response(client: &mut TcpStream) {
         got.extend_from_slice(&piece[..bytes]);
         let text = String::from_utf8_lossy(&got).to_ascii_lowercase();
         let Some(end) = text.find("\r\n\r\n") else { continue };
-        let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        let length =
+            text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
         let length: usize = length.expect("a length").parse().expect("a number");
         if got.len() >= end + 4 + length {
             return;

@@ -4,6 +4,10 @@ use crate::http::{
     BodyLength, ChunkError, Chunked, Headers, Progress, write_chunk, write_last_chunk,
 };
 
+/// Pieces up to this size are copied behind what is in a buffer; moving larger ones is cheaper, and
+/// buffers of small exchanges stay small.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
+
 /// Takes the framing off a body as it arrives.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
@@ -104,12 +108,38 @@ impl Encoder {
         match self {
             Self::None if data.is_empty() => {}
             Self::None => return Err(LengthBroken),
-            Self::Length(left) => {
-                *left = left.checked_sub(data.len() as u64).ok_or(LengthBroken)?;
+            Self::Length(_) => {
+                self.count(data.len())?;
                 out.extend_from_slice(data);
             }
             Self::Chunked => write_chunk(out, data),
             Self::UntilClose => out.extend_from_slice(data),
+        }
+        Ok(())
+    }
+
+    /// As [`Encoder::write`], and `data` is empty afterwards. A body without framing of its own moves
+    /// instead of being copied where nothing stands before it.
+    pub(super) fn write_all(
+        &mut self,
+        out: &mut Vec<u8>,
+        data: &mut Vec<u8>,
+    ) -> Result<(), LengthBroken> {
+        let plain = matches!(self, Self::Length(_) | Self::UntilClose);
+        let wrote = if plain && out.is_empty() && data.len() > COPIED_BYTES_MAX {
+            std::mem::swap(out, data);
+            self.count(out.len())
+        } else {
+            self.write(out, data)
+        };
+        data.clear();
+        wrote
+    }
+
+    /// Takes that many bytes off a known length.
+    fn count(&mut self, len: usize) -> Result<(), LengthBroken> {
+        if let Self::Length(left) = self {
+            *left = left.checked_sub(len as u64).ok_or(LengthBroken)?;
         }
         Ok(())
     }

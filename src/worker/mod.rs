@@ -86,7 +86,7 @@ impl Worker {
         if due_ms == u64::MAX {
             deadlines.disarm(alarm);
         } else {
-            deadlines.arm(alarm, due_ms);
+            deadlines.arm(alarm, due_ms.saturating_add(clock::SLACK_MS));
         }
     }
 

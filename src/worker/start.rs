@@ -112,7 +112,7 @@ fn build(
         date: RefCell::new(HttpDate::new(epoch_ns() / 1_000_000_000)),
         pinned: RefCell::new(pinned),
         locals: RefCell::new(locals),
-        deadlines: RefCell::new(Deadlines::new(limits::TICK_MS, clock.now_ms())),
+        deadlines: RefCell::new(Deadlines::new(limits::TICK_MS, 0)),
         idle: RefCell::new(IdlePool::default()),
         exchanges: RefCell::default(),
         buffers: RefCell::new(made_ahead(settings)),

@@ -1,0 +1,375 @@
+//! Random exchanges from seeds, against a small model of what may come of them.
+//!
+//! `RINGGATE_SIM_SEED=n` replays one seed and prints what happened; `RINGGATE_SIM_SEEDS=n` plays that
+//! many instead of [`SEEDS`].
+
+use super::case::responses;
+use super::double::{Act, Effect, PHASES, Phase, Scripted, Setup};
+use super::naive::{self, Parsed};
+use super::world::{Answers, ClientScript, Connects, Fate, PeerScript, Takes, Then, World};
+use crate::exchange::Ending;
+use crate::plugin::{Action, Hold, ResponseSource};
+use crate::snapshot::Target;
+use fastrand::Rng;
+
+const SEEDS: u64 = 12_000;
+
+#[test]
+fn random_exchanges() {
+    let of_env = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = of_env("RINGGATE_SIM_SEED") {
+        return play(seed, true);
+    }
+    for seed in 0..of_env("RINGGATE_SIM_SEEDS").unwrap_or(SEEDS) {
+        let played = std::panic::catch_unwind(|| play(seed, false));
+        assert!(played.is_ok(), "replay with RINGGATE_SIM_SEED={seed}");
+    }
+}
+
+/// What the model knows before the exchange begins.
+#[derive(Debug)]
+struct Plan {
+    to_head: bool,
+    /// The body the client sends, if it sends all of it.
+    body: Option<Vec<u8>>,
+    /// Plugins' steps; each is logged once.
+    plugins: usize,
+    edits_request: bool,
+    edits_response: bool,
+    /// Plugins that may hold, answer or close.
+    meddles: bool,
+    client_fails: bool,
+    answers: Vec<Answer>,
+}
+
+/// What one peer answers.
+#[derive(Clone, Debug)]
+struct Answer {
+    body: Vec<u8>,
+    status: u16,
+    /// It is a whole response that a gateway can pass on.
+    sound: bool,
+}
+
+fn play(seed: u64, traced: bool) {
+    let mut random = Rng::with_seed(seed);
+    let (client, plan, setup, peers) = plan(&mut random);
+    let mut world = World::new(client, peers);
+    world.locals.random.seed(seed);
+    if traced {
+        println!("{plan:#?}\n{:#?}", setup.plugins);
+        world.trace = Some(Vec::new());
+    }
+    let pieces = random.bool();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        world.run(setup, &mut |n| choose(&mut random, n, pieces));
+    }));
+    if let Some(trace) = world.trace.take() {
+        println!("{}", trace.join("\n"));
+        println!("the client saw {:?}", String::from_utf8_lossy(&world.seen));
+    }
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+    verify(&plan, &world);
+}
+
+/// Small numbers mostly small, large ones anywhere: bytes come in large and in tiny pieces.
+fn choose(random: &mut Rng, n: usize, pieces: bool) -> usize {
+    if pieces && n > 8 && random.u8(..8) > 0 { random.usize(..8) } else { random.usize(..n) }
+}
+
+fn plan(random: &mut Rng) -> (ClientScript, Plan, Setup, Vec<PeerScript>) {
+    let mut plan = Plan {
+        to_head: random.u8(..8) == 0,
+        body: None,
+        plugins: random.usize(..4),
+        edits_request: false,
+        edits_response: false,
+        meddles: false,
+        client_fails: false,
+        answers: vec![],
+    };
+    let client = client(random, &mut plan);
+    let mut setup = Setup {
+        peers: random.usize(1..4),
+        retries: random.u32(..3),
+        retry_ms: [0, 0, 500][random.usize(..3)],
+        ..Setup::default()
+    };
+    if random.u8(..16) == 0 {
+        setup.target = [Target::Status(503), Target::NoRoute][random.usize(..2)];
+    }
+    if random.u8(..10) == 0 {
+        setup.rules.body_bytes_max = Some(random.u64(..200));
+    }
+    let meddling = random.bool();
+    for at in 0..plan.plugins {
+        let plugin = plugin(random, &format!("p{at}"), meddling, &mut plan);
+        setup.plugins.push(plugin);
+    }
+    let peers = (0..8).map(|_| peer(random, &mut plan)).collect();
+    (client, plan, setup, peers)
+}
+
+fn client(random: &mut Rng, plan: &mut Plan) -> ClientScript {
+    let method = match random.u8(..4) {
+        _ if plan.to_head => "HEAD",
+        0 => "PUT",
+        1 => "POST",
+        _ => "GET",
+    };
+    let mut bytes = format!("{method} /a?b=c HTTP/1.1\r\nHost: h\r\n").into_bytes();
+    if random.u8(..8) == 0 {
+        let minor = if random.bool() { "Connection: keep-alive\r\n" } else { "" };
+        bytes = format!("{method} / HTTP/1.0\r\nHost: h\r\n{minor}").into_bytes();
+    } else if random.u8(..10) == 0 {
+        bytes.extend_from_slice(b"Connection: close\r\n");
+    }
+    let old = bytes.windows(8).any(|text| text == b"HTTP/1.0");
+    let body = text(random);
+    let mut client = ClientScript::default();
+    match random.u8(..5) {
+        0 | 1 => bytes.extend_from_slice(b"\r\n"),
+        2 if !old => {
+            bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+            chunks(random, &mut bytes, &body);
+        }
+        _ => {
+            client.waits_for_continue = random.u8(..6) == 0 && !old && !body.is_empty();
+            let expect = if client.waits_for_continue { "Expect: 100-continue\r\n" } else { "" };
+            let head = format!("{expect}Content-Length: {}\r\n\r\n", body.len());
+            bytes.extend_from_slice(head.as_bytes());
+            bytes.extend_from_slice(&body);
+        }
+    }
+    let head = bytes.windows(4).position(|text| text == b"\r\n\r\n").expect("a head") + 4;
+    let sends_body = bytes.len() > head;
+    plan.body = Some(if sends_body { body } else { vec![] });
+    if sends_body && random.u8(..8) == 0 {
+        // Cut off, with or without a close; or broken.
+        let at = random.usize(head..bytes.len());
+        if random.bool() {
+            bytes.truncate(at);
+        } else {
+            bytes[at] = b'\n';
+        }
+        plan.body = None;
+        client.closes = random.bool();
+    } else if random.u8(..6) == 0 {
+        bytes.extend_from_slice(b"GET /next");
+    }
+    if !client.waits_for_continue {
+        client.early = random.usize(..=bytes.len() - head);
+    }
+    if random.u8(..12) == 0 {
+        plan.client_fails = true;
+        client.takes = Some((random.usize(..200), random.bool()));
+    }
+    client.bytes = bytes;
+    client
+}
+
+/// Plugins edit idempotently: bytes that are shown twice are upper case all the same.
+fn plugin(random: &mut Rng, name: &str, meddling: bool, plan: &mut Plan) -> Scripted {
+    let mut plugin = Scripted::new(name).holds_at_most([50, 100_000][random.usize(..2)]);
+    let (edits_request, edits_response) = (random.u8(..3) == 0, random.u8(..3) == 0);
+    plan.edits_request |= edits_request;
+    plan.edits_response |= edits_response;
+    for phase in PHASES {
+        let body = matches!(phase, Phase::RequestBody | Phase::ResponseBody);
+        let edits = phase == Phase::RequestBody && edits_request
+            || phase == Phase::ResponseBody && edits_response;
+        if !edits && random.bool() {
+            continue;
+        }
+        let mut acts = Vec::new();
+        for _ in 0..random.usize(1..4) {
+            let effects = if edits { vec![Effect::Upper] } else { vec![] };
+            let mut act = Act { effects, action: Action::Continue };
+            if meddling && random.u8(..3) == 0 {
+                meddle(random, &mut act, body);
+                plan.meddles = true;
+            }
+            acts.push(act);
+        }
+        plugin = plugin.on(phase, &acts);
+    }
+    plugin
+}
+
+fn meddle(random: &mut Rng, act: &mut Act, body: bool) {
+    match random.u8(..12) {
+        0..3 => act.action = Action::Pause(Hold::All),
+        3..6 => act.action = Action::Pause(Hold::Body),
+        6 if !body => act.action = Action::Pause(Hold::Sleep(random.u64(..5_000))),
+        6 | 7 => act.effects.push(Effect::ResumeRequest),
+        8 => act.effects.push(Effect::ResumeResponse),
+        9 => {
+            let bodies = [None, Some(""), Some("plugin")];
+            let status = [200, 204, 304, 403, 503][random.usize(..5)];
+            act.effects.push(Effect::Respond(status, bodies[random.usize(..3)]));
+            act.action = Action::Respond;
+        }
+        10 => act.action = Action::Close,
+        _ => act.effects.push(Effect::SetResponse("X-Set", "1")),
+    }
+}
+
+fn peer(random: &mut Rng, plan: &mut Plan) -> PeerScript {
+    let mut answer = Answer { body: text(random), status: 200, sound: true };
+    let mut then = [Then::Waits, Then::Waits, Then::Closes, Then::Breaks][random.usize(..4)];
+    let mut bytes = Vec::new();
+    if random.u8(..6) == 0 {
+        bytes.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n");
+    }
+    answer.status = [200, 200, 404, 503, 204, 304][random.usize(..6)];
+    let start = format!("HTTP/1.1 {} Any\r\nX-Peer: 1\r\n", answer.status);
+    bytes.extend_from_slice(start.as_bytes());
+    if random.u8(..8) == 0 {
+        bytes.extend_from_slice(b"Connection: close\r\n");
+    }
+    let bodiless = plan.to_head || matches!(answer.status, 204 | 304);
+    match random.u8(..4) {
+        0 if !bodiless => {
+            bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+            chunks(random, &mut bytes, &answer.body);
+        }
+        1 if !bodiless => {
+            bytes.extend_from_slice(b"\r\n");
+            bytes.extend_from_slice(&answer.body);
+            // Only a proper close ends it.
+            answer.sound = then == Then::Closes;
+        }
+        _ => {
+            let length = format!("Content-Length: {}\r\n\r\n", answer.body.len());
+            bytes.extend_from_slice(length.as_bytes());
+            if !bodiless {
+                bytes.extend_from_slice(&answer.body);
+            }
+        }
+    }
+    if bodiless {
+        answer.body.clear();
+    }
+    match random.u8(..16) {
+        0 | 1 => {
+            // Cut off anywhere, at its start too.
+            bytes.truncate(random.usize(..bytes.len()));
+            answer.sound = false;
+        }
+        2 => {
+            bytes = b"SSH-2.0-OpenSSH\r\n\r\n".to_vec();
+            answer.sound = false;
+        }
+        3 if then != Then::Closes || answer.sound && bodiless => {
+            bytes.extend_from_slice(b"too much");
+            then = Then::Waits;
+        }
+        _ => {}
+    }
+    plan.answers.push(answer);
+    let connects = match random.u8(..10) {
+        0 => Connects::Refused,
+        1 => Connects::Never,
+        2..5 => Connects::Reused,
+        _ => Connects::New,
+    };
+    let answers = match random.u8(..6) {
+        0 => Answers::AfterHead,
+        1 => Answers::After(random.usize(..300)),
+        _ => Answers::AfterAll,
+    };
+    let stops = [Takes::ThenFails, Takes::ThenStalls][random.usize(..2)];
+    let takes = (random.u8(..12) == 0).then(|| (random.usize(..300), stops));
+    PeerScript { connects, answers, answer: bytes, then, takes }
+}
+
+fn text(random: &mut Rng) -> Vec<u8> {
+    let most = if random.u8(..50) == 0 { 400_000 } else { 120 };
+    let length = random.usize(..most);
+    (0..length).map(|at| b"abcdefghij klmnopqr"[at % 19]).collect()
+}
+
+fn chunks(random: &mut Rng, out: &mut Vec<u8>, body: &[u8]) {
+    let mut rest = body;
+    while !rest.is_empty() {
+        let take = random.usize(1..=rest.len());
+        out.extend_from_slice(format!("{take:X}\r\n").as_bytes());
+        out.extend_from_slice(&rest[..take]);
+        out.extend_from_slice(b"\r\n");
+        rest = &rest[take..];
+    }
+    let trailers = if random.u8(..3) == 0 { "X-Trailer: 1\r\n" } else { "" };
+    out.extend_from_slice(format!("0\r\n{trailers}\r\n").as_bytes());
+}
+
+/// What must hold, whatever happened.
+fn verify(plan: &Plan, world: &World) {
+    let ending = world.ending.expect("it ended");
+    let logged = world.calls.lock().expect("no panic");
+    let logs = logged.iter().filter(|call| call.contains(" log ")).count();
+    assert_eq!(logs, plan.plugins, "each step is logged once");
+    let (_, response) = responses(&world.seen, plan.to_head);
+    match (ending, &response) {
+        _ if plan.client_fails => {}
+        (Ending::KeepAlive, Some(response)) => assert!(response.complete),
+        (Ending::KeepAlive, None) => panic!("kept without a response"),
+        (Ending::Close, Some(response)) => assert!(response.complete || response.until_close),
+        (Ending::Close, None) => assert!(plan.meddles || plan.body.is_none()),
+        (Ending::Abort, Some(response)) => assert!(!response.complete, "cut off, yet whole"),
+        (Ending::Abort, None) => {}
+    }
+    verify_requests(plan, world);
+    if let Some(response) = &response
+        && !plan.client_fails
+    {
+        verify_response(plan, world, response, ending);
+    }
+}
+
+/// Every peer got the beginning of a well-formed request, and a whole one if its connection is kept.
+fn verify_requests(plan: &Plan, world: &World) {
+    for link in &world.links {
+        let request = naive::request(&link.received);
+        let whole = request.as_ref().is_some_and(|request| request.complete);
+        if link.fate == Fate::Released {
+            assert!(whole && link.is_read(), "kept with something left");
+        }
+        if let Some(request) = request
+            && let Some(sent) = &plan.body
+        {
+            assert_eq!(request.len, link.received.len(), "bytes behind the request");
+            let expected = edited(sent, plan.edits_request);
+            assert!(expected.starts_with(&request.body), "another body went upstream");
+            assert!(!request.complete || expected == request.body, "a cut body looks whole");
+        } else {
+            assert!(!whole || plan.body.is_some(), "a cut-off request went upstream as whole");
+        }
+    }
+}
+
+fn verify_response(plan: &Plan, world: &World, response: &Parsed, ending: Ending) {
+    let message = world.exchange.message();
+    assert_eq!(response.get("server"), Some("ringgate"));
+    assert!(response.get("date").is_some());
+    assert_eq!(response.status(), message.response.status);
+    if message.response.source != ResponseSource::Upstream {
+        assert!(ending != Ending::Abort || !response.complete);
+        return;
+    }
+    // The connection that answered is the last one; scripts are used in order.
+    let used = 8 - world.peers.len();
+    let answer = &plan.answers[used - 1];
+    let expected = edited(&answer.body, plan.edits_response);
+    assert_eq!(response.status(), answer.status);
+    assert!(expected.starts_with(&response.body), "another body came back");
+    if ending != Ending::Abort {
+        assert!(answer.sound, "a cut-off answer looks whole");
+        assert!(plan.to_head || response.body == expected, "a part of the body is missing");
+    }
+}
+
+fn edited(body: &[u8], edits: bool) -> Vec<u8> {
+    if edits { body.to_ascii_uppercase() } else { body.to_vec() }
+}
