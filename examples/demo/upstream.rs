@@ -44,9 +44,11 @@ fn answer(request: &[u8], received: usize) -> Vec<u8> {
     if received > 0 {
         body.extend_from_slice(format!("({received} bytes of body)\n").as_bytes());
     }
-    let mut response =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", body.len())
-            .into_bytes();
+    let mut response = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
     response.extend_from_slice(&body);
     response
 }
