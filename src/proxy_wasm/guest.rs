@@ -129,7 +129,7 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn new(facts: Arc<Facts>) -> Self {
-        let limiter = Limiter::new(facts.settings.memory_mb.saturating_mul(1 << 20));
+        let limiter = Limiter::new(facts.settings.memory_bytes_max);
         Self {
             facts,
             memory: None,

@@ -8,7 +8,8 @@ use super::inspect::{Checked, check};
 use super::instance::Instance;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Metric, Shared};
-use crate::plugin::{Hooks, Plugin};
+use crate::plugin::{Hooks, Loaded, Loader, Plugin};
+use crate::schema::{Fault, Reader};
 use crate::vm::{Engine, Module};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -32,7 +33,7 @@ pub struct Host {
 
 /// The plugins of one configuration.
 #[derive(Debug)]
-pub struct Loader {
+pub struct Plugins {
     entries: Vec<Arc<Entry>>,
 }
 
@@ -74,7 +75,7 @@ impl Host {
     ///
     /// # Errors
     /// One for each entry that can't be loaded.
-    pub fn load(&self, plugins: Vec<PluginSettings>) -> Result<Loader, Vec<Error>> {
+    pub fn load(&self, plugins: Vec<PluginSettings>) -> Result<Plugins, Vec<Error>> {
         let mut errors = Vec::new();
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         for settings in plugins {
@@ -88,7 +89,7 @@ impl Host {
                 Err(reason) => errors.push(reason.of(&name)),
             }
         }
-        if errors.is_empty() { Ok(Loader { entries }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Plugins { entries }) } else { Err(errors) }
     }
 
     /// The metrics that plugins defined, for the exposition.
@@ -118,7 +119,7 @@ impl Host {
     }
 }
 
-impl Loader {
+impl Plugins {
     /// The entries' settings, in the order given.
     pub fn settings(&self) -> impl Iterator<Item = &PluginSettings> {
         self.entries.iter().map(|entry| &entry.facts.settings)
@@ -130,11 +131,45 @@ impl Loader {
     /// # Errors
     /// When there is no such entry, `conf` is missing or of the wrong type, or the guest refuses it.
     pub fn plugin(&self, name: &str, value: &Value) -> Result<Arc<dyn Plugin>, Error> {
-        let entry = self.entries.iter().find(|entry| *entry.facts.name == *name);
-        let entry = entry.ok_or_else(|| Reason::Unknown.of(name))?;
+        let entry = self.find(name).ok_or_else(|| Reason::Unknown.of(name))?;
         let bytes = conf_bytes(value).map_err(|what| Reason::Conf(what).of(name))?;
         let plugin = entry.plugin(bytes).map_err(|reason| reason.of(name))?;
         Ok(plugin)
+    }
+
+    /// The compiled module of an entry.
+    #[must_use]
+    pub fn module(&self, name: &str) -> Option<Module> {
+        self.find(name).map(|entry| entry.module.clone())
+    }
+
+    fn find(&self, name: &str) -> Option<&Arc<Entry>> {
+        self.entries.iter().find(|entry| *entry.facts.name == *name)
+    }
+}
+
+impl Loader for Plugins {
+    fn names(&self) -> Vec<&str> {
+        self.entries.iter().map(|entry| &*entry.facts.name).collect()
+    }
+
+    fn load(&mut self, name: &str, conf: Reader<'_>) -> Option<Loaded> {
+        let settings = &self.find(name)?.facts.settings;
+        let (phase, priority) = (settings.request_phase, settings.priority);
+        match self.plugin(name, conf.value()) {
+            Ok(plugin) => Some(Loaded { plugin, phase, priority }),
+            Err(error) => {
+                let hint = error.hint().map(str::to_owned);
+                let fault = Fault { message: error.reason.to_string(), hint };
+                match conf.value().get("conf") {
+                    Some(value) => {
+                        Reader::new(value, conf.at().key("conf"), conf.problems()).error(fault);
+                    }
+                    None => conf.error_on_key(fault),
+                }
+                None
+            }
+        }
     }
 }
 

@@ -87,7 +87,9 @@ impl HttpPlugin {
         let what = match fault.kind {
             FaultKind::Trap => "trapped".to_owned(),
             FaultKind::Deadline => format!("passed {} ms", facts.settings.deadline_ms),
-            FaultKind::Memory => format!("wanted more than {} MB", facts.settings.memory_mb),
+            FaultKind::Memory => {
+                format!("wanted more than {} MiB", facts.settings.memory_bytes_max >> 20)
+            }
             FaultKind::Exit(code) => format!("exited with code {code}"),
             FaultKind::Host => "failed".to_owned(),
         };
@@ -113,9 +115,17 @@ impl Plugin for HttpPlugin {
         self.entry.hooks
     }
 
+    fn is_per_worker(&self) -> bool {
+        true
+    }
+
+    fn held_bytes_max(&self) -> usize {
+        self.entry.facts.settings.body_bytes_max
+    }
+
     fn prepare(&self, locals: &mut Locals) -> Result<(), String> {
         let prepared = pool::find_or_make(locals, &self.entry).prepare(&self.entry, &self.conf);
-        prepared.map_err(|reason| reason.of(self.name()).to_string())
+        prepared.map_err(|reason| reason.to_string())
     }
 
     fn maintain(&self, locals: &mut Locals) {

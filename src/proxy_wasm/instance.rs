@@ -138,6 +138,7 @@ impl Instance {
         let guest = self.store.data_mut();
         let id = guest.new_context();
         guest.streams.insert(id, root);
+        guest.effects = Effects::default();
         let frame = Frame::stream(Phase::RequestHeaders, id, false);
         call(&mut self.store, &self.callbacks.context_create, frame, self.deadline, (id, root))?;
         Ok(id)
@@ -147,6 +148,10 @@ impl Instance {
     pub(super) fn on(&mut self, phase: Phase, id: u32, end: bool) -> Result<Action, Fault> {
         let (store, deadline) = (&mut self.store, self.deadline);
         let frame = Frame::stream(phase, id, end);
+        // What the guest asked for while the stream was made belongs to its first callback.
+        if phase != Phase::RequestHeaders {
+            store.data_mut().effects = Effects::default();
+        }
         let returned = match phase {
             Phase::RequestHeaders => {
                 headers(store, &self.callbacks.request_headers, frame, deadline)?
@@ -215,6 +220,13 @@ impl Instance {
         call(store, &self.callbacks.delete, frame, deadline, id)?;
         store.data_mut().roots.retain(|root| root.id != id);
         Ok(true)
+    }
+
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> [usize; 5] {
+        let guest = self.store.data();
+        let streams = [guest.streams.len(), guest.streams.capacity()];
+        [streams[0], streams[1], guest.scratch.capacity(), guest.roots.len(), self.root_ids.len()]
     }
 
     /// What the exchange does after a callback (ABI reference §9). A local response or a close
@@ -295,10 +307,7 @@ fn call<P: WasmParams, R: WasmResults>(
 ) -> Result<Option<R>, Fault> {
     match function {
         Some(function) => run(store, function, frame, deadline, params).map(Some),
-        None => {
-            store.data_mut().effects = Effects::default();
-            Ok(None)
-        }
+        None => Ok(None),
     }
 }
 
@@ -311,7 +320,6 @@ fn run<P: WasmParams, R: WasmResults>(
 ) -> Result<R, Fault> {
     let guest = store.data_mut();
     guest.frame = frame;
-    guest.effects = Effects::default();
     store.set_epoch_deadline(deadline);
     function.call(&mut *store, params).map_err(|error| fault(store, &error))
 }

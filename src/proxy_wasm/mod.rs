@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! control side                              each worker
-//! Host ─ load ─► Loader                     Pool (one per entry)
+//! Host ─ load ─► Plugins                    Pool (one per entry)
 //!   entries ─► Entry: module, exports         active ── serves all streams of the worker
 //!              │                              spares ── take over when it traps
 //!   confs ───► Conf: one root context           │
@@ -40,7 +40,7 @@ mod shared;
 mod tests;
 
 pub use error::{Error, Reason};
-pub use host::{Host, Loader};
+pub use host::{Host, Plugins};
 pub use inspect::{Inspection, inspect};
 pub use pool::sweep;
 pub use settings::{Isolation, OnError, PluginSettings, Source};

@@ -35,6 +35,8 @@ struct Pools(Vec<Option<Box<Pool>>>);
 /// One entry's instances on this worker.
 pub(super) struct Pool {
     entry: Weak<Entry>,
+    /// Instances made ahead.
+    size: usize,
     /// The confs in use, by index.
     confs: Vec<(usize, Weak<Conf>)>,
     /// Some root contexts are of no use any more.
@@ -92,6 +94,7 @@ pub(super) fn find<'l>(locals: &'l mut Locals, entry: &Entry) -> Option<&'l mut 
 
 /// The same, made if it is new.
 pub(super) fn find_or_make<'l>(locals: &'l mut Locals, entry: &Arc<Entry>) -> &'l mut Pool {
+    let size = entry.facts.settings.pool_of(locals.worker);
     if locals.get_mut::<Pools>(*SLOT).is_none() {
         locals.insert(*SLOT, Pools::default());
     }
@@ -101,7 +104,7 @@ pub(super) fn find_or_make<'l>(locals: &'l mut Locals, entry: &Arc<Entry>) -> &'
     if pools.0.len() <= entry.index {
         pools.0.resize_with(entry.index + 1, || None);
     }
-    pools.0[entry.index].get_or_insert_with(|| Box::new(Pool::new(entry)))
+    pools.0[entry.index].get_or_insert_with(|| Box::new(Pool::new(entry, size)))
 }
 
 /// Drops the instances of entries that no snapshot has any more. To be called on a worker after it
@@ -118,9 +121,10 @@ pub fn sweep(locals: &mut Locals) {
 }
 
 impl Pool {
-    fn new(entry: &Arc<Entry>) -> Self {
+    fn new(entry: &Arc<Entry>, size: usize) -> Self {
         Self {
             entry: Arc::downgrade(entry),
+            size,
             confs: Vec::new(),
             retiring: false,
             active: None,
@@ -144,7 +148,7 @@ impl Pool {
                 instance.add_root(conf)?;
             }
         }
-        while self.stock(entry) < entry.facts.settings.pool {
+        while self.stock(entry) < self.size {
             let instance = self.make(entry)?;
             self.spares.push(instance);
         }
@@ -156,7 +160,7 @@ impl Pool {
     /// confs that are no longer used.
     pub(super) fn maintain(&mut self, entry: &Entry, now_ms: u64) {
         self.retire_unused();
-        if self.stock(entry) >= entry.facts.settings.pool || now_ms < self.retry_at_ms {
+        if self.stock(entry) >= self.size || now_ms < self.retry_at_ms {
             return;
         }
         match self.make_or_wait(entry, now_ms) {
@@ -300,4 +304,16 @@ impl Pool {
 
 fn failed(reason: &Reason) -> Fault {
     Fault::host(reason.to_string())
+}
+
+/// Sizes of everything that could grow with requests, for tests of the steady state.
+#[cfg(test)]
+pub(super) fn sizes(locals: &mut Locals) -> Vec<usize> {
+    let pools = locals.get_mut::<Pools>(*SLOT).map(|pools| &pools.0).into_iter().flatten();
+    let pools = pools.flatten().flat_map(|pool| {
+        let of_pool = [pool.spares.capacity(), pool.busy.capacity(), pool.confs.capacity()];
+        let active = pool.active.iter().flat_map(|active| active.instance.sizes());
+        of_pool.into_iter().chain(active)
+    });
+    pools.collect()
 }

@@ -11,7 +11,7 @@ use super::abi::{Phase, Status};
 use super::guest::Guest;
 use super::header_map::{Map, property as set_by_plugin, scheme};
 use crate::http::{BodyLength, Headers, Version};
-use crate::plugin::{Message, RouteFacts};
+use crate::plugin::{Message, RouteFacts, append_variable};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -188,27 +188,8 @@ impl Of<'_> {
 
     /// APISIX's host gives nginx variables by their bare names; plugins written for it ask so.
     fn nginx_variable(&self, name: &[u8], out: &mut Vec<u8>) -> Option<()> {
-        let (message, request) = (self.message, &self.message.request);
-        let route = message.route.as_deref();
-        match name {
-            b"uri" => text(out, &request.path),
-            b"request_uri" => text(out, &request.target),
-            b"request_method" => text(out, &request.method),
-            b"scheme" => text(out, scheme(message)),
-            b"host" | b"http_host" => some_text(out, &request.authority),
-            b"args" => text(out, request.query()?),
-            b"remote_addr" => display(out, &message.connection.peer.ip()),
-            b"remote_port" => display(out, &message.connection.peer.port()),
-            b"server_addr" => display(out, &message.connection.local.ip()),
-            b"server_port" => display(out, &message.connection.local.port()),
-            b"route_id" => some_text(out, route?.route_id.as_bytes()),
-            b"service_id" => some_text(out, route?.service_id.as_bytes()),
-            b"status" if message.response.status != 0 => display(out, &message.response.status),
-            _ => match name.strip_prefix(b"arg_") {
-                Some(argument) => text(out, query_argument(request.query()?, argument)?),
-                None => http_variable(&request.headers, name.strip_prefix(b"http_")?, out),
-            },
-        }
+        let name = std::str::from_utf8(name).ok()?;
+        append_variable(self.message, name, out).then_some(())
     }
 
     fn is_over(&self) -> bool {
@@ -272,20 +253,6 @@ fn joined(headers: &Headers, name: &[u8], out: &mut Vec<u8>) -> Option<()> {
         found = Some(());
     }
     found
-}
-
-/// `x_request_id` is X-Request-Id.
-fn http_variable(headers: &Headers, name: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let same = |field: &[u8]| {
-        let plain = |b: &u8| if *b == b'-' { b'_' } else { b.to_ascii_lowercase() };
-        field.iter().map(plain).eq(name.iter().map(u8::to_ascii_lowercase))
-    };
-    headers.iter().find(|(field, _)| same(field)).and_then(|(_, value)| text(out, value))
-}
-
-fn query_argument<'q>(query: &'q [u8], name: &[u8]) -> Option<&'q [u8]> {
-    let value = |argument: &'q [u8]| argument.strip_prefix(name)?.strip_prefix(b"=");
-    query.split(|b| *b == b'&').find_map(value)
 }
 
 fn without_query(target: &[u8]) -> &[u8] {

@@ -55,12 +55,14 @@ pub struct PluginSettings {
     pub isolation: Isolation,
     /// Instances made ahead on each worker, the active one included. At least 1.
     pub pool: usize,
+    /// What single workers have instead, by index.
+    pub pool_by_worker: Vec<Option<usize>>,
     /// What becomes of a stream whose plugin failed.
     pub on_error: OnError,
     /// How long one callback may take.
     pub deadline_ms: u64,
     /// Linear memory of one instance.
-    pub memory_mb: usize,
+    pub memory_bytes_max: usize,
     /// A body in a body callback, in bytes: what the guest's edits may make of it.
     pub body_bytes_max: usize,
     /// How Pause from request or response headers holds.
@@ -81,11 +83,18 @@ impl PluginSettings {
             vm_config: Vec::new(),
             isolation: Isolation::Shared,
             pool: 2,
+            pool_by_worker: Vec::new(),
             on_error: OnError::Closed,
-            deadline_ms: 100,
-            memory_mb: 128,
+            deadline_ms: 1_000,
+            memory_bytes_max: 64 << 20,
             body_bytes_max: HELD_BODY_BYTES_MAX,
             pause: Hold::All,
         }
+    }
+
+    /// Instances made ahead on that worker.
+    #[must_use]
+    pub(super) fn pool_of(&self, worker: usize) -> usize {
+        self.pool_by_worker.get(worker).copied().flatten().unwrap_or(self.pool).max(1)
     }
 }

@@ -74,6 +74,7 @@ fn respond(
         return Ok(());
     }
     message.respond(status as u16, Some(body).filter(|body| !body.is_empty()));
+    message.local.verbatim = true;
     fields.for_each(|(name, value)| message.local.headers.append(name, value));
     if grpc <= GRPC_STATUS_LAST {
         let mut digits = itoa::Buffer::new();

@@ -64,6 +64,7 @@ pub(super) fn proxy_resolve_shared_queue(
     id_at: u32,
 ) -> Outcome {
     let (mut memory, guest) = open(&mut host)?;
+    memory.check(id_at, 4)?;
     let (vm_id, name) = (memory.slice(vm_id, vm_id_len)?, memory.slice(name, name_len)?);
     let id = guest.facts.namespace.resolve_queue(vm_id, name).ok_or(Status::NotFound)?;
     memory.write_u32(id_at, id)?;

@@ -1,7 +1,15 @@
 //! Whole plugins, from text to action.
 
+mod guest;
 mod rig;
 
+mod calls;
+mod faults;
 mod lifecycle;
+mod loading;
+mod modules;
+mod pools;
+mod properties;
 
-use rig::{Rig, settings};
+use guest::Guest;
+use rig::{Rig, host, lines, settings};

@@ -1,8 +1,8 @@
 //! One worker, one plugin, one exchange a time; guests as text.
 
-use super::super::{Error, Host, Loader, PluginSettings, Source};
+use super::super::{Error, Host, PluginSettings, Plugins, Source};
 use crate::plugin::{Action, Locals, Message, Plugin, ResponseSource, Stream};
-use crate::vm::{Engine, EngineSettings};
+use crate::vm::{Engine, EngineSettings, Module};
 use serde_json::json;
 use std::cell::RefCell;
 use std::sync::{Arc, LazyLock, Once};
@@ -53,7 +53,7 @@ pub(super) fn settings(text: &str) -> PluginSettings {
 
 pub(super) struct Rig {
     pub(super) host: Host,
-    pub(super) loader: Loader,
+    pub(super) plugins: Plugins,
     pub(super) plugin: Arc<dyn Plugin>,
     pub(super) locals: Locals,
     pub(super) message: Box<Message>,
@@ -72,12 +72,12 @@ impl Rig {
 
     pub(super) fn try_with(settings: PluginSettings) -> Result<Self, Vec<Error>> {
         let host = host();
-        let loader = host.load(vec![settings])?;
-        let plugin = loader.plugin("p", &json!({"conf": "c"})).map_err(|error| vec![error])?;
+        let plugins = host.load(vec![settings])?;
+        let plugin = plugins.plugin("p", &json!({"conf": "c"})).map_err(|error| vec![error])?;
         let mut locals = Locals::new(0);
         plugin.prepare(&mut locals).expect("prepared");
         lines();
-        Ok(Self { host, loader, plugin, locals, message: request(), state: 0 })
+        Ok(Self { host, plugins, plugin, locals, message: request(), state: 0 })
     }
 
     pub(super) fn stream(&mut self) -> (Arc<dyn Plugin>, Stream<'_>) {
@@ -123,6 +123,22 @@ impl Rig {
     pub(super) fn log(&mut self) {
         let (plugin, mut stream) = self.stream();
         plugin.on_log(&mut stream);
+    }
+
+    /// What a guest's `report` kept: the status and the bytes.
+    pub(super) fn reported(&mut self) -> (u32, Vec<u8>) {
+        let mut take = |key: &[u8]| {
+            let at = self.message.properties.iter().position(|(name, _)| name == key);
+            at.map(|at| self.message.properties.remove(at).1)
+        };
+        let status = take(b"status").expect("a status was kept");
+        let status = u32::from_le_bytes(status.try_into().expect("four bytes"));
+        (status, take(b"out").unwrap_or_default())
+    }
+
+    /// The compiled module of the plugin's entry.
+    pub(super) fn plugins_module(&self) -> Module {
+        self.plugins.module("p").expect("there is one entry")
     }
 
     /// The next exchange begins.

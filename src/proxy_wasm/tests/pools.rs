@@ -1,0 +1,179 @@
+//! Spares, refills, streams of dead instances, instances per request, and the steady state.
+
+use super::super::{Isolation, OnError, PluginSettings, pool};
+use super::guest::Arg;
+use super::{Guest, Rig, lines, settings};
+use crate::plugin::{Action, Locals};
+
+/// Says when it starts, counts requests in its memory, and traps if a request has the header `trap`.
+fn counting() -> Guest {
+    let mut guest = Guest::new();
+    let started = guest.say("started");
+    let (key, len) = guest.bytes(b"trap");
+    let trap = guest.call("env.proxy_get_header_map_value", &[0, key, len, 16, 20].map(Arg::W));
+    let count = "(i32.store (i32.const 32) (i32.add (i32.const 1) (i32.load (i32.const 32))))";
+    let report = guest.report("(i32.load (i32.const 32))");
+    guest.on(
+        "request_headers",
+        &format!("(if (i32.eqz {trap}) (then unreachable)) {count} {report}"),
+        0,
+    );
+    guest.on("request_body", "", 0);
+    guest.on("response_body", "", 0);
+    guest.export("_initialize", "", &started);
+    guest
+}
+
+fn trapping(rig: &mut Rig) -> Action {
+    rig.next();
+    rig.message.request.headers.append(b"trap", b"1");
+    let action = rig.request_headers();
+    rig.log();
+    action
+}
+
+fn starts() -> usize {
+    lines().iter().filter(|line| line.contains("started")).count()
+}
+
+fn count(rig: &mut Rig) -> u32 {
+    rig.next();
+    rig.request_headers();
+    let count = rig.reported().0;
+    rig.log();
+    count
+}
+
+#[test]
+fn a_spare_takes_over_at_once_and_is_replaced_later() {
+    let mut rig = Rig::new(&counting().text());
+    assert_eq!((count(&mut rig), count(&mut rig)), (1, 2), "one instance serves all");
+    assert_eq!(trapping(&mut rig), Action::Respond);
+    assert_eq!(count(&mut rig), 1, "another one");
+    assert_eq!(starts(), 0, "it was made ahead");
+    rig.plugin.maintain(&mut rig.locals);
+    assert_eq!(starts(), 1, "the pool is full again");
+    rig.plugin.maintain(&mut rig.locals);
+    assert_eq!(starts(), 0);
+    for _ in 0..5 {
+        assert_eq!(trapping(&mut rig), Action::Respond);
+    }
+    assert_eq!(count(&mut rig), 1, "made inline when there is no spare");
+    assert_eq!(starts(), 4);
+}
+
+#[test]
+fn streams_of_a_dead_instance_are_lost() {
+    for (on_error, request, response) in [
+        (OnError::Closed, Action::Respond, Action::Close),
+        (OnError::Open, Action::Continue, Action::Continue),
+    ] {
+        let mut settings = settings(&counting().text());
+        settings.on_error = on_error;
+        let mut rig = Rig::with(settings);
+        rig.request_headers();
+        let first = rig.switch((super::rig::request(), 0));
+        rig.request_headers();
+        let second = rig.switch((super::rig::request(), 0));
+        trapping(&mut rig);
+        lines();
+
+        rig.switch(first);
+        assert_eq!(rig.request_body(b"x", false), request);
+        assert_eq!(rig.request_body(b"x", true), Action::Continue, "only once");
+        rig.log();
+        rig.switch(second);
+        assert_eq!(rig.response_body(b"x", false), response);
+        rig.log();
+        assert_eq!(lines(), [""; 0], "it was said when it trapped");
+    }
+}
+
+#[test]
+fn an_instance_per_request() {
+    let isolated = PluginSettings { isolation: Isolation::Request, ..settings(&counting().text()) };
+    let mut rig = Rig::with(isolated);
+    assert_eq!((count(&mut rig), count(&mut rig)), (1, 1), "every request is its first");
+    assert_eq!(starts(), 0, "both were made ahead");
+    rig.plugin.maintain(&mut rig.locals);
+    rig.plugin.maintain(&mut rig.locals);
+    assert_eq!(starts(), 2);
+
+    rig.next();
+    rig.request_headers();
+    let other = rig.switch((super::rig::request(), 0));
+    assert_eq!(trapping(&mut rig), Action::Respond);
+    rig.switch(other);
+    assert_eq!(rig.request_body(b"x", true), Action::Continue, "another's trap is another's");
+    rig.log();
+}
+
+#[test]
+fn an_entry_that_stops_starting_is_tried_less_and_less() {
+    // Starts only three times: on the control side and for two spares.
+    let mut guest = Guest::new();
+    let (name, len) = guest.bytes(b"starts");
+    let define = guest.call("env.proxy_define_metric", &[0, name, len, 24].map(Arg::W));
+    let increment = guest.call("env.proxy_increment_metric", &[Arg::W(0), Arg::L(1)]);
+    let get = guest.call("env.proxy_get_metric", &[0, 24].map(Arg::W));
+    guest.export(
+        "_initialize",
+        "",
+        &format!(
+            "(drop {define}) (drop {increment}) (drop {get})
+             (if (i32.gt_u (i32.load (i32.const 24)) (i32.const 3)) (then unreachable))"
+        ),
+    );
+    guest.on("request_headers", "unreachable", 0);
+    let mut rig = Rig::new(&guest.text());
+    let attempts = |rig: &Rig| rig.host.metrics()[0].value.clone();
+    for _ in 0..20 {
+        assert_eq!(rig.request_headers(), Action::Respond);
+        rig.next();
+    }
+    assert_eq!(attempts(&rig), super::super::MetricValue::Counter(4), "one try, then a pause");
+    rig.locals.now_ms += 100;
+    rig.plugin.maintain(&mut rig.locals);
+    rig.plugin.maintain(&mut rig.locals);
+    assert_eq!(attempts(&rig), super::super::MetricValue::Counter(5));
+}
+
+#[test]
+fn workers_may_have_pools_of_their_own_size() {
+    let mut settings = settings(&counting().text());
+    settings.pool_by_worker = vec![None, Some(5)];
+    let rig = Rig::with(settings);
+    let mut other = Locals::new(1);
+    lines();
+    rig.plugin.prepare(&mut other).expect("ready");
+    assert_eq!(starts(), 5);
+}
+
+#[test]
+fn nothing_grows_in_the_steady_state() {
+    let mut guest = Guest::new();
+    let get = {
+        let (key, len) = guest.bytes(b"user-agent");
+        guest.call("env.proxy_get_header_map_value", &[0, key, len, 16, 20].map(Arg::W))
+    };
+    let pairs = guest.call("env.proxy_get_header_map_pairs", &[0, 16, 20].map(Arg::W));
+    let body = guest.bytes(b"body");
+    let args = [200, 0, 0, body.0, body.1, 0, 0, u32::MAX].map(Arg::W);
+    let respond = guest.call("env.proxy_send_local_response", &args);
+    guest.on("request_headers", &format!("(drop {get}) (drop {pairs}) (drop {respond})"), 1);
+    guest.on("done", "", 1).on("log", "", 0).on("delete", "", 0);
+    let text =
+        guest.text_with("(func (export \"malloc\") (param i32) (result i32) (i32.const 40000))");
+    let mut rig = Rig::new(&text);
+    let mut sizes = None;
+    for n in 0..3_000 {
+        assert_eq!(rig.request_headers(), Action::Respond);
+        rig.log();
+        rig.next();
+        let now = pool::sizes(&mut rig.locals);
+        if n >= 10 {
+            assert_eq!(*sizes.get_or_insert(now.clone()), now, "request {n}");
+        }
+    }
+    assert_eq!(lines(), [""; 0]);
+}
