@@ -4,6 +4,7 @@ use crate::plugin::{Action, Hold, Hooks, Plugin, RequestPhase, RouteFacts, Strea
 use crate::route::Router;
 use crate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
 use crate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -86,13 +87,22 @@ impl Act {
 pub(super) type Calls = Arc<Mutex<Vec<String>>>;
 
 /// A plugin whose n-th callback of a phase does the n-th act, and later ones the last.
-#[derive(Debug)]
 pub(super) struct Scripted {
     name: String,
     hooks: Hooks,
     acts: [Vec<Act>; PHASES.len()],
     held_max: usize,
     calls: Calls,
+}
+
+impl fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} holds at most {}", self.name, self.held_max)?;
+        for phase in PHASES.into_iter().filter(|phase| !self.acts[*phase as usize].is_empty()) {
+            write!(f, "\n    {phase:?}: {:?}", self.acts[phase as usize])?;
+        }
+        Ok(())
+    }
 }
 
 impl Scripted {
@@ -125,7 +135,9 @@ impl Scripted {
         let text = String::from_utf8_lossy(&stream.message.body).into_owned();
         self.note(format!("{} {phase:?} {text:?}{}", self.name, if end { " end" } else { "" }));
         let acts = &self.acts[phase as usize];
-        let Some(act) = acts.get(turn).or(acts.last()) else { return Action::Continue };
+        // A plugin that sleeps for ever would never end; every other act may be repeated.
+        let last = acts.last().filter(|_| phase != Phase::Due);
+        let Some(act) = acts.get(turn).or(last) else { return Action::Continue };
         for effect in &act.effects {
             apply(effect, stream);
         }

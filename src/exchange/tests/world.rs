@@ -8,6 +8,7 @@ use crate::plugin::{Connection, Locals};
 use crate::snapshot::Pinned;
 use crate::time::HttpDate;
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -41,7 +42,7 @@ pub(super) enum Then {
 }
 
 /// How a peer behaves on one connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct PeerScript {
     pub(super) connects: Connects,
     pub(super) answers: Answers,
@@ -49,6 +50,14 @@ pub(super) struct PeerScript {
     pub(super) then: Then,
     /// Bytes it takes before sends fail, or stall.
     pub(super) takes: Option<(usize, Takes)>,
+}
+
+impl fmt::Debug for PeerScript {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(&self.answer);
+        let (connects, answers, then) = (self.connects, self.answers, self.then);
+        write!(f, "{connects:?}, {answers:?} {text:?}, {then:?}, takes {:?}", self.takes)
+    }
 }
 
 /// How a peer stops taking bytes.
@@ -231,7 +240,7 @@ impl World {
             count += 1;
             assert!(count < 10_000, "commands without end");
             assert_eq!(self.ending, None, "a command after Finish: {command:?}");
-            self.note(|| format!("  {command:?}"));
+            self.note(|| shown(&command));
             self.start(command);
         }
     }
@@ -500,9 +509,14 @@ impl Link {
     pub(super) fn peer(&self) -> usize {
         (0..9).find(|at| address(*at) == self.address).expect("a known peer")
     }
+}
 
-    /// Whether all of the answer was taken.
-    pub(super) fn is_read(&self) -> bool {
-        self.read == self.script.answer.len() && self.unused.is_empty()
+fn shown(command: &Command) -> String {
+    match command {
+        Command::SendDownstream(bytes) | Command::SendUpstream(bytes) => {
+            let name = if matches!(command, Command::SendUpstream(_)) { "up" } else { "down" };
+            format!("  send {name} {:?}", String::from_utf8_lossy(bytes))
+        }
+        other => format!("  {other:?}"),
     }
 }
