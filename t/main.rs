@@ -9,4 +9,8 @@ mod b20_malformed;
 mod b30_limits;
 mod c00_routes;
 mod c10_references;
+mod d00_upstream;
+mod d10_upstream_faults;
+mod d20_nginx;
+mod e00_fault_injection;
 mod harness;
