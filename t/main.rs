@@ -13,4 +13,6 @@ mod d00_upstream;
 mod d10_upstream_faults;
 mod d20_nginx;
 mod e00_fault_injection;
+mod f00_wasm;
+mod f05_wasm_bodies;
 mod harness;

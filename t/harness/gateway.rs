@@ -83,11 +83,12 @@ impl Setup {
         self
     }
 
-    /// An entry of `wasm.plugins`: name, file in `examples/plugins` or absolute, further keys.
+    /// An entry of `wasm.plugins`: its name, its file as [`module`] finds it, further keys.
     pub(crate) fn wasm(mut self, name: &str, file: &str, keys: &str) -> Self {
-        let file = examples().join(file);
         let keys = if keys.is_empty() { String::new() } else { format!(", {keys}") };
-        self.wasm.push(format!("{{name: {name}, priority: 7000, file: {}{keys}}}", file.display()));
+        let priority = if keys.contains("priority:") { "" } else { ", priority: 7000" };
+        let file = module(file);
+        self.wasm.push(format!("{{name: {name}, file: {}{keys}{priority}}}", file.display()));
         self
     }
 
@@ -213,9 +214,14 @@ fn any_core() -> usize {
     NEXT.fetch_add(1, Ordering::Relaxed) % cores
 }
 
-/// The folder of the example plugins.
-fn examples() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/plugins"))
+/// An example plugin by its place in `examples/plugins`. CI names a folder of modules that were built
+/// a moment ago by `RINGGATE_PLUGINS`; they stand for those of `dist`.
+pub(crate) fn module(file: &str) -> PathBuf {
+    let fresh = std::env::var_os("RINGGATE_PLUGINS").map(PathBuf::from);
+    match (fresh, file.strip_prefix("dist/")) {
+        (Some(fresh), Some(name)) => fresh.join(name),
+        _ => Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/plugins")).join(file),
+    }
 }
 
 /// A running gateway. Dropping it checks that it was still running, and kills it.
