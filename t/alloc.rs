@@ -73,7 +73,6 @@ fn main() {
         driver: DriverChoice::Auto,
         buffer_bytes: READ_BUFFER_BYTES,
         buffers: 0,
-        pool: None,
         listen: vec![reservation.address],
         drain_ms: 1_000,
     };

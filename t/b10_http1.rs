@@ -131,7 +131,9 @@ fn a_request_may_come_byte_by_byte() {
     let upstream = Upstream::echo();
     let gateway = Gateway::start(resources(&upstream));
     let mut client = gateway.client();
-    for byte in b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" {
+    for byte in
+        b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    {
         client.send([*byte]);
     }
     assert_eq!(client.response().text(), "abc");

@@ -84,7 +84,8 @@ fn a_continue_is_sent_when_the_body_is_wanted() {
         let upstream = Upstream::echo();
         let gateway = Setup::new(proxy(&upstream)).driver(*driver).start();
         let mut client = gateway.client();
-        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+        let head =
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
         client.send(head);
         assert_eq!(client.response().status(), 100);
         client.send("body");
@@ -148,7 +149,8 @@ fn a_response_may_begin_before_the_request_ends() {
         }
         conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
         let mut body = Message::default();
-        let framing = Message { fields: vec![("content-length".into(), "6".into())], ..body.clone() };
+        let framing =
+            Message { fields: vec![("content-length".into(), "6".into())], ..body.clone() };
         if conversation.wire.body(&mut body, framing.request_framing()).is_ok() {
             conversation.send(format!("6\r\n{}\r\n0\r\n\r\n", body.text()));
         }
@@ -178,7 +180,8 @@ fn ten_megabytes_up_and_down() {
         let gateway = Setup::new(proxy(&upstream)).driver(*driver).start();
         let body = patterned(TEN_MEGABYTES);
         let mut client = gateway.client();
-        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {TEN_MEGABYTES}\r\n\r\n"));
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {TEN_MEGABYTES}\r\n\r\n"));
         client.send(&body);
         assert!(client.response().body == body, "the body came back changed");
         client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");

@@ -172,7 +172,8 @@ fn truncated_requests() {
         client.wire().end_sending();
         client.expect_end();
     }
-    let chunked = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let chunked =
+        "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     for end in [60, chunked.len() - 8, chunked.len() - 5, chunked.len() - 2, chunked.len() - 1] {
         let mut client = gateway.client();
         client.send(&chunked[..end]);

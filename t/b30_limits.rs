@@ -57,7 +57,8 @@ fn a_target_longer_than_a_head_is_414() {
 fn head_limits_can_be_set() {
     let setup = Setup::new(LOCAL).ringgate("limits: {head_bytes: 4096, headers: 5}");
     let gateway = setup.start();
-    let head = |bytes: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(bytes));
+    let head =
+        |bytes: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(bytes));
     assert_eq!(gateway.ask(head(3000)).status(), 200);
     refused(&gateway, &head(5000), 431);
     let six = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 1\r\nC: 1\r\nD: 1\r\nE: 1\r\n\r\n";
@@ -70,7 +71,9 @@ fn a_body_over_its_limit_is_413() {
         let upstream = Upstream::echo();
         let setup = Setup::new(proxy(&upstream)).http("client_max_body_size: 1k").driver(*driver);
         let gateway = setup.start();
-        let post = |fields: &str, body: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{body}");
+        let post = |fields: &str, body: &str| {
+            format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{body}")
+        };
         refused(&gateway, &post("Content-Length: 1025", ""), 413);
         refused(&gateway, &post("Content-Length: 4000000000", ""), 413);
         let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));

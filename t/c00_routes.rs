@@ -116,12 +116,10 @@ fn radixtree_uri_asks_for_the_path_first() {
     let fields = [("path", "uri: /deep/path"), ("host", "uri: /*, host: a.test")];
     let setup = Setup::new(routes(&fields));
     let listen = "apisix:\n  node_listen:";
-    let config = setup.write_with(listen, "apisix:\n  router: {http: radixtree_uri}\n  node_listen:");
+    let config =
+        setup.write_with(listen, "apisix:\n  router: {http: radixtree_uri}\n  node_listen:");
     let gateway = setup.start_written(&config);
-    check(
-        &gateway,
-        &[("GET", "a.test", "/deep/path", "path"), ("GET", "a.test", "/x", "host")],
-    );
+    check(&gateway, &[("GET", "a.test", "/deep/path", "path"), ("GET", "a.test", "/x", "host")]);
 }
 
 #[test]
@@ -209,7 +207,8 @@ fn priorities() {
 
 #[test]
 fn a_route_of_status_0_is_not_there() {
-    let gateway = start(&[("off", "uri: /a, status: 0, priority: 9"), ("on", "uri: /a, status: 1")]);
+    let gateway =
+        start(&[("off", "uri: /a, status: 0, priority: 9"), ("on", "uri: /a, status: 1")]);
     check(&gateway, &[("GET", "h", "/a", "on")]);
 }
 

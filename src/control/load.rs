@@ -1,6 +1,6 @@
 //! From files to a snapshot.
 
-use super::wasm::{self, Guests};
+use super::wasm;
 use crate::builtin::Builtins;
 use crate::conf::{Config, Report, Source, process, resources};
 use crate::plugin::Loader;
@@ -77,10 +77,8 @@ impl Loading {
         let source = read_resources(&self.config_path)?;
         let (resources, mut warnings) =
             resources::parse(&source, &environment, true).map_err(Failure::Wrong)?;
-        let guests = self.load_guests()?;
+        let mut guests = self.load_guests()?;
         let mut builtins = Builtins;
-        let mut guests =
-            guests.as_ref().map(|loader| Guests { loader, plugins: &self.config.wasm_plugins });
         let mut loaders: Vec<&mut dyn Loader> = vec![&mut builtins];
         if let Some(guests) = &mut guests {
             loaders.push(guests);
@@ -103,7 +101,7 @@ impl Loading {
         Ok((snapshot, warnings))
     }
 
-    fn load_guests(&self) -> Result<Option<proxy_wasm::Loader>, Failure> {
+    fn load_guests(&self) -> Result<Option<proxy_wasm::Plugins>, Failure> {
         let Some(host) = &self.host else { return Ok(None) };
         let folder = self.config_path.parent().unwrap_or(Path::new(""));
         wasm::load(host, &self.config, &self.config_source, folder)

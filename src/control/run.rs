@@ -124,7 +124,6 @@ fn settings(loading: &Loading, listen: &[SocketAddr]) -> Result<Vec<Settings>, S
         driver,
         buffer_bytes: limits::READ_BUFFER_BYTES,
         buffers: 0,
-        pool: None,
         listen: listen.to_vec(),
         drain_ms: u64::try_from(config.drain.as_millis()).unwrap_or(u64::MAX),
     };
@@ -142,7 +141,6 @@ fn settings(loading: &Loading, listen: &[SocketAddr]) -> Result<Vec<Settings>, S
                 ring_entries: own.ring_entries.unwrap_or(RING_ENTRIES),
                 buffer_bytes: own.buffer_bytes.unwrap_or(limits::READ_BUFFER_BYTES),
                 buffers: own.buffers.unwrap_or(0),
-                pool: own.pool,
                 ..one(at, Some(own.core))
             })
             .collect(),

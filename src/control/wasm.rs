@@ -1,9 +1,9 @@
 //! Between the configuration and the Proxy-Wasm host.
 
-use crate::conf::{Config, Isolation, OnError, Pause, Report, Source, WasmPlugin};
-use crate::plugin::{Hold, Loaded, Loader};
+use crate::conf::{Config, Isolation, OnError, Pause, Report, Source, WasmPlugin, Workers};
+use crate::plugin::Hold;
 use crate::proxy_wasm::{self, Host, PluginSettings};
-use crate::schema::{Fault, Problem, Reader};
+use crate::schema::{Fault, Problem};
 use crate::vm::{Engine, EngineSettings};
 use std::path::{Path, PathBuf};
 
@@ -34,8 +34,10 @@ pub(super) fn load(
     config: &Config,
     source: &Source,
     folder: &Path,
-) -> Result<proxy_wasm::Loader, Report> {
-    let settings = config.wasm_plugins.iter().map(|plugin| settings(plugin, folder)).collect();
+) -> Result<proxy_wasm::Plugins, Report> {
+    let pools = pools(config);
+    let settings =
+        config.wasm_plugins.iter().map(|plugin| settings(plugin, folder, &pools)).collect();
     host.load(settings).map_err(|errors| {
         let problems = errors.into_iter().map(|error| {
             let at = config.wasm_plugins.iter().find(|plugin| plugin.name == error.plugin);
@@ -54,7 +56,15 @@ fn fault(error: &proxy_wasm::Error) -> Fault {
     }
 }
 
-fn settings(plugin: &WasmPlugin, folder: &Path) -> PluginSettings {
+/// Instances made ahead, for the workers that have a number of their own.
+fn pools(config: &Config) -> Vec<Option<usize>> {
+    match &config.workers {
+        Workers::List(workers) => workers.iter().map(|worker| worker.pool).collect(),
+        Workers::Auto | Workers::Count(_) => Vec::new(),
+    }
+}
+
+fn settings(plugin: &WasmPlugin, folder: &Path, pools: &[Option<usize>]) -> PluginSettings {
     let source = proxy_wasm::Source::File(find(&plugin.file, folder));
     PluginSettings {
         request_phase: plugin.phase,
@@ -66,12 +76,13 @@ fn settings(plugin: &WasmPlugin, folder: &Path) -> PluginSettings {
             Isolation::Request => proxy_wasm::Isolation::Request,
         },
         pool: plugin.pool,
+        pool_by_worker: pools.to_vec(),
         on_error: match plugin.on_error {
             OnError::Closed => proxy_wasm::OnError::Closed,
             OnError::Open => proxy_wasm::OnError::Open,
         },
         deadline_ms: u64::try_from(plugin.limits.deadline.as_millis()).unwrap_or(u64::MAX),
-        memory_mb: plugin.limits.memory_bytes >> 20,
+        memory_bytes_max: plugin.limits.memory_bytes,
         body_bytes_max: plugin.limits.body_bytes,
         pause: match plugin.pause {
             Pause::Hold => Hold::All,
@@ -85,27 +96,4 @@ fn settings(plugin: &WasmPlugin, folder: &Path) -> PluginSettings {
 fn find(file: &str, folder: &Path) -> PathBuf {
     let beside = folder.join(file);
     if beside.exists() { beside } else { PathBuf::from(file) }
-}
-
-/// The loaded modules as a maker of plugins.
-pub(super) struct Guests<'a> {
-    pub(super) loader: &'a proxy_wasm::Loader,
-    pub(super) plugins: &'a [WasmPlugin],
-}
-
-impl Loader for Guests<'_> {
-    fn names(&self) -> Vec<&str> {
-        self.plugins.iter().map(|plugin| plugin.name.as_str()).collect()
-    }
-
-    fn load(&mut self, name: &str, conf: Reader<'_>) -> Option<Loaded> {
-        let entry = self.plugins.iter().find(|plugin| plugin.name == name)?;
-        match self.loader.plugin(name, conf.value()) {
-            Ok(plugin) => Some(Loaded { plugin, phase: entry.phase, priority: entry.priority }),
-            Err(error) => {
-                conf.error(fault(&error));
-                None
-            }
-        }
-    }
 }

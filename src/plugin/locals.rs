@@ -38,8 +38,6 @@ pub struct Locals {
     pub worker: usize,
     /// Milliseconds since the process started, as of the current event.
     pub now_ms: u64,
-    /// Instances made ahead per plugin, where the worker has a number of its own.
-    pub pool: Option<usize>,
     /// Seeded once per worker from the system.
     pub random: fastrand::Rng,
     slots: Vec<Option<Box<dyn Any>>>,
@@ -49,7 +47,7 @@ impl Locals {
     /// Empty slots; random numbers from the system's entropy.
     #[must_use]
     pub fn new(worker: usize) -> Self {
-        Self { worker, now_ms: 0, pool: None, random: fastrand::Rng::new(), slots: Vec::new() }
+        Self { worker, now_ms: 0, random: fastrand::Rng::new(), slots: Vec::new() }
     }
 
     /// Whether a random integer from 1 to 100 is at most `percentage`: never for 0, always for 100

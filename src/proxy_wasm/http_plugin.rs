@@ -107,10 +107,6 @@ impl Plugin for HttpPlugin {
         &self.entry.facts.name
     }
 
-    fn is_per_worker(&self) -> bool {
-        true
-    }
-
     fn hooks(&self) -> Hooks {
         self.entry.hooks
     }

@@ -32,8 +32,6 @@ pub struct Settings {
     pub buffer_bytes: usize,
     /// Read buffers made before the first connection.
     pub buffers: usize,
-    /// Wasm instances made ahead per plugin, where the worker has a number of its own.
-    pub pool: Option<usize>,
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
     /// How long running exchanges may take to finish after a stop.
@@ -99,7 +97,6 @@ fn build(
 ) -> Result<Rc<Worker>, String> {
     let clock = Clock::new();
     let mut locals = Locals::new(settings.index);
-    locals.pool = settings.pool;
     let snapshot = shared.snapshot();
     for plugin in &snapshot.plugins {
         plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;

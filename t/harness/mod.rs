@@ -45,8 +45,6 @@ pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
 pub(crate) fn skipped(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     // Past the capture of libtest, so that a run shows what it did not test.
-    let _ = std::io::Write::write_fmt(
-        &mut std::io::stderr(),
-        format_args!("skipped: {test}: {why}\n"),
-    );
+    let _ =
+        std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("skipped: {test}: {why}\n"));
 }

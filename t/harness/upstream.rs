@@ -102,7 +102,8 @@ impl Upstream {
     pub(crate) fn echo() -> Self {
         Self::script(|conversation| {
             while let Some(request) = conversation.request() {
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len());
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len());
                 conversation.send(head);
                 conversation.send(&request.body);
             }
