@@ -268,13 +268,13 @@ fn meta() {
 #[test]
 fn what_the_schema_refuses() {
     for (conf, place, message) in [
-        ("{}", "4:26", "expect object to have at least 1 properties"),
-        ("{abort: {http_status: 100}}", "4:48", "200"),
-        ("{abort: {http_status: 200.5}}", "4:48", "integer"),
+        ("{}", "4:24", "expect object to have at least 1 properties"),
+        ("{abort: {http_status: 100}}", "4:46", "200"),
+        ("{abort: {http_status: 200.5}}", "4:46", "integer"),
         ("{abort: {}}", "4:", "http_status"),
         ("{delay: {}}", "4:", "duration"),
-        ("{delay: {duration: test}}", "4:45", "number"),
-        ("{delay: {duration: -1}}", "4:45", "number"),
+        ("{delay: {duration: test}}", "4:43", "number"),
+        ("{delay: {duration: -1}}", "4:43", "number"),
         ("{abort: {http_status: 200, percentage: 101}}", "4:", "100"),
         ("{abort: {http_status: 200, percentage: -1}}", "4:", "0"),
         ("{abort: {http_status: 200, body: 1}}", "4:", "string"),

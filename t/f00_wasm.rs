@@ -161,7 +161,7 @@ fn plugins_of_services_configs_and_global_rules() {
 plugin_configs: [{id: p, plugins: {fault: {conf: {http_status: 200, body: config}}}}]
 routes:
   - {uri: /service, service_id: s}
-  - {uri: /config, plugin_config_id: p}",
+  - {uri: /config, plugin_config_id: p, plugins: {}}",
     )
     .wasm("fault", FAULT_INJECTIONS[2], "")
     .start();
@@ -229,7 +229,7 @@ fn headers_are_set_in_both_directions() {
     let upstream = Upstream::answering(
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Old: upstream\r\nX-Kept: yes\r\n\r\nok",
     );
-    let conf = "{request: {x-name: value, x-replaced: new, :path: /other}, \
+    let conf = "{request: {x-name: value, x-replaced: new, \":path\": /other}, \
                 response: {x-old: plugin, x-more: added}}";
     let resources = routes(&upstream, &[("/*", "headers", conf)]);
     let gateway = Setup::new(resources).wasm("headers", "dist/header_rust.wasm", "").start();
@@ -244,7 +244,8 @@ fn headers_are_set_in_both_directions() {
     assert_eq!(request.field("x-replaced"), Some("new"));
 }
 
-/// The response callbacks also see what the gateway or another plugin answers.
+/// The response callbacks also see what another plugin answers; a plugin that the request did not
+/// come to is not shown the response, as in Envoy.
 #[test]
 fn headers_are_set_on_local_responses_too() {
     let resources = "routes:
@@ -252,10 +253,15 @@ fn headers_are_set_on_local_responses_too() {
     plugins:
       headers: {conf: {response: {x-more: added}}}
       fault-injection: {abort: {http_status: 403, body: no}}";
-    let gateway = Setup::new(resources).wasm("headers", "dist/header_rust.wasm", "").start();
-    let response = gateway.get("/");
-    answer(&response, 403, "no");
-    assert_eq!(response.field("x-more"), Some("added"));
+    for (keys, wanted) in [
+        ("http_request_phase: rewrite, priority: 12000", Some("added")),
+        ("http_request_phase: access", None),
+    ] {
+        let setup = Setup::new(resources).wasm("headers", "dist/header_rust.wasm", keys);
+        let response = setup.start().get("/");
+        answer(&response, 403, "no");
+        assert_eq!(response.field("x-more"), wanted, "{keys}");
+    }
 }
 
 /// Guests that were never called do not stop a start, and a module without `proxy_on_*` for a phase

@@ -95,7 +95,8 @@ fn a_local_answer_is_edited_too() {
     plugins:
       body: {conf: {response: {from: tiger, to: lion}}}
       fault-injection: {abort: {http_status: 200, body: the tiger sat}}";
-    let gateway = Setup::new(resources).wasm("body", "dist/body_rust.wasm", "").start();
+    let keys = "http_request_phase: rewrite, priority: 12000";
+    let gateway = Setup::new(resources).wasm("body", "dist/body_rust.wasm", keys).start();
     let response = gateway.get("/");
     assert_eq!(response.text(), "the lion sat");
     assert_eq!(response.field("content-length"), Some("12"));

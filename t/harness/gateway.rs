@@ -190,13 +190,7 @@ impl Setup {
     /// The same with a configuration that was written already.
     #[track_caller]
     pub(crate) fn start_written(self, config: &str) -> Gateway {
-        let process = Process::start(&mut self.command(Path::new(config)));
-        let address = process.wait_for_output(|line| {
-            let rest = line.strip_prefix("ringgate: listening on http://")?;
-            rest.split(' ').next()?.parse().ok()
-        });
-        let address: SocketAddr = address.expect("the gateway listens in time");
-        Gateway { address, process, ended: false, folder: self.folder }
+        Gateway::of(Process::start(&mut self.command(Path::new(config))), self.folder)
     }
 
     /// Runs a gateway that is expected not to start.
@@ -237,6 +231,17 @@ impl Gateway {
     #[track_caller]
     pub(crate) fn start(resources: impl Into<String>) -> Self {
         Setup::new(resources).start()
+    }
+
+    /// A process that is starting as a gateway; waits until it listens.
+    #[track_caller]
+    pub(crate) fn of(process: Process, folder: Folder) -> Self {
+        let address = process.wait_for_output(|line| {
+            let rest = line.strip_prefix("ringgate: listening on http://")?;
+            rest.split(' ').next()?.parse().ok()
+        });
+        let address: SocketAddr = address.expect("the gateway listens in time");
+        Self { address, process, ended: false, folder }
     }
 
     #[track_caller]
