@@ -1,6 +1,6 @@
 //! What the repository shows newcomers works as it lies there.
 
-use crate::harness::{Gateway, Ended, Folder, Process, Upstream, ringgate};
+use crate::harness::{Ended, Folder, Gateway, Process, Upstream, ringgate};
 use std::path::Path;
 use std::process::Command;
 
@@ -26,7 +26,9 @@ fn conf_is_good() {
 #[test]
 fn every_demo_route_answers() {
     let upstream = Upstream::hello();
+    let examples = format!("{}/examples/", repository().display());
     let config = conf("config.yaml").replace("port: 9080", "port: 0");
+    let config = config.replace("../examples/", &examples);
     let resources = conf("apisix.yaml").replace("127.0.0.1:9081", &upstream.node());
     let folder = Folder::new();
     let config = folder.write("config.yaml", config);
