@@ -57,7 +57,13 @@ impl Loading {
         let hint = "name the configuration with `-c DIR/config.yaml`";
         let config_source = read(config_path, hint)?;
         let (config, config_warnings) =
-            process::parse(&config_source, &environment).map_err(Failure::Wrong)?;
+            process::parse(&config_source, &environment).map_err(|mut report| {
+                // All that is wrong is shown at once.
+                if let Ok(source) = read_resources(config_path) {
+                    report.extend(wrong_resources(&source));
+                }
+                Failure::Wrong(report)
+            })?;
         let host = wasm::host(&config).map_err(Failure::File)?;
         let config_path = config_path.to_owned();
         Ok(Self { config_path, config, config_source, config_warnings, host, number: 0 })
@@ -68,9 +74,7 @@ impl Loading {
     /// # Errors
     /// The file is missing or wrong; the next try gets the same number again.
     pub fn snapshot(&mut self) -> Result<(Snapshot, Report), Failure> {
-        let path = self.config_path.with_file_name("apisix.yaml");
-        let hint = "routes are read from the `apisix.yaml` beside the configuration";
-        let source = read(&path, hint)?;
+        let source = read_resources(&self.config_path)?;
         let (resources, mut warnings) =
             resources::parse(&source, &environment, true).map_err(Failure::Wrong)?;
         let mut guests = self.load_guests()?;
@@ -104,6 +108,15 @@ impl Loading {
             .map(Some)
             .map_err(Failure::Wrong)
     }
+}
+
+fn read_resources(config_path: &Path) -> Result<Source, Failure> {
+    let path = config_path.with_file_name("apisix.yaml");
+    read(&path, "routes are read from the `apisix.yaml` beside the configuration")
+}
+
+fn wrong_resources(source: &Source) -> Report {
+    resources::parse(source, &environment, true).err().unwrap_or_default()
 }
 
 fn read(path: &Path, hint: &str) -> Result<Source, Failure> {

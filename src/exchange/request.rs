@@ -118,7 +118,7 @@ impl RequestSide {
 
     /// Whether the connection can be kept as far as the request is concerned.
     pub(super) fn can_keep(&self) -> bool {
-        self.is_complete() || self.rest != Rest::Refused
+        self.rest != Rest::Refused
     }
 }
 
@@ -153,7 +153,7 @@ impl Exchange {
             _ => false,
         };
         if too_large {
-            return self.answer(413, ResponseSource::Gateway, cx);
+            return self.fail_request(413, cx);
         }
         let end = self.ends_with_headers(Direction::Request);
         let passed = self.pass_headers(Direction::Request, 0, end, cx);

@@ -25,6 +25,10 @@ impl Client {
         &mut self.wire
     }
 
+    pub(crate) fn into_wire(self) -> Wire {
+        self.wire
+    }
+
     /// Sends exactly these bytes.
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -83,11 +83,12 @@ impl Setup {
         self
     }
 
-    /// An entry of `wasm.plugins`: name, file in `examples/plugins` or absolute, further keys.
+    /// An entry of `wasm.plugins`: its name, its file as [`module`] finds it, further keys.
     pub(crate) fn wasm(mut self, name: &str, file: &str, keys: &str) -> Self {
-        let file = examples().join(file);
         let keys = if keys.is_empty() { String::new() } else { format!(", {keys}") };
-        self.wasm.push(format!("{{name: {name}, priority: 7000, file: {}{keys}}}", file.display()));
+        let priority = if keys.contains("priority:") { "" } else { ", priority: 7000" };
+        let file = module(file);
+        self.wasm.push(format!("{{name: {name}, file: {}{keys}{priority}}}", file.display()));
         self
     }
 
@@ -189,13 +190,7 @@ impl Setup {
     /// The same with a configuration that was written already.
     #[track_caller]
     pub(crate) fn start_written(self, config: &str) -> Gateway {
-        let process = Process::start(&mut self.command(Path::new(config)));
-        let address = process.wait_for_output(|line| {
-            let rest = line.strip_prefix("ringgate: listening on http://")?;
-            rest.split(' ').next()?.parse().ok()
-        });
-        let address: SocketAddr = address.expect("the gateway listens in time");
-        Gateway { address, process, ended: false, folder: self.folder }
+        Gateway::of(Process::start(&mut self.command(Path::new(config))), self.folder)
     }
 
     /// Runs a gateway that is expected not to start.
@@ -213,9 +208,14 @@ fn any_core() -> usize {
     NEXT.fetch_add(1, Ordering::Relaxed) % cores
 }
 
-/// The folder of the example plugins.
-fn examples() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/plugins"))
+/// An example plugin by its place in `examples/plugins`. CI names a folder of modules that were built
+/// a moment ago by `RINGGATE_PLUGINS`; they stand for those of `dist`.
+pub(crate) fn module(file: &str) -> PathBuf {
+    let fresh = std::env::var_os("RINGGATE_PLUGINS").map(PathBuf::from);
+    match (fresh, file.strip_prefix("dist/")) {
+        (Some(fresh), Some(name)) => fresh.join(name),
+        _ => Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/plugins")).join(file),
+    }
 }
 
 /// A running gateway. Dropping it checks that it was still running, and kills it.
@@ -231,6 +231,17 @@ impl Gateway {
     #[track_caller]
     pub(crate) fn start(resources: impl Into<String>) -> Self {
         Setup::new(resources).start()
+    }
+
+    /// A process that is starting as a gateway; waits until it listens.
+    #[track_caller]
+    pub(crate) fn of(process: Process, folder: Folder) -> Self {
+        let address = process.wait_for_output(|line| {
+            let rest = line.strip_prefix("ringgate: listening on http://")?;
+            rest.split(' ').next()?.parse().ok()
+        });
+        let address: SocketAddr = address.expect("the gateway listens in time");
+        Self { address, process, ended: false, folder }
     }
 
     #[track_caller]

@@ -18,7 +18,7 @@ mod wire;
 
 pub(crate) use client::{Client, get};
 pub(crate) use folder::Folder;
-pub(crate) use gateway::{Driver, Gateway, Setup, drivers};
+pub(crate) use gateway::{Driver, Gateway, Setup, drivers, module};
 pub(crate) use message::Message;
 pub(crate) use nginx::Nginx;
 pub(crate) use process::{Ended, Process, ringgate};
