@@ -140,18 +140,30 @@ impl Driver {
         output.clear();
         exchange.begin(pinned, &arrival, std::mem::take(output), &mut cx);
         let (mut at, mut pieces) = (head.len, pieces.iter());
-        while let Some(command) = exchange.poll(&mut cx) {
-            match command {
-                Command::ReadDownstream => at += exchange.on_downstream(&request[at..], &mut cx),
-                Command::SendDownstream(bytes) => exchange.on_downstream_sent(bytes, true, &mut cx),
-                Command::Connect { .. } => exchange.on_connected(true, &mut cx),
-                Command::SendUpstream(bytes) => exchange.on_upstream_sent(bytes, true, &mut cx),
-                Command::ReadUpstream => {
+        let mut reading = false;
+        loop {
+            match exchange.poll(&mut cx) {
+                Some(Command::ReadDownstream) => {
+                    at += exchange.on_downstream(&request[at..], &mut cx);
+                }
+                Some(Command::SendDownstream(bytes)) => {
+                    exchange.on_downstream_sent(bytes, true, &mut cx);
+                }
+                Some(Command::Connect { .. }) => exchange.on_connected(true, &mut cx),
+                Some(Command::SendUpstream(bytes)) => {
+                    exchange.on_upstream_sent(bytes, true, &mut cx);
+                }
+                Some(Command::ReadUpstream) => reading = true,
+                // Nothing else is left to do: the upstream has the request, and answers.
+                None if std::mem::take(&mut reading) => {
                     let piece = pieces.next().expect("the response is whole");
                     assert_eq!(exchange.on_upstream(piece, &mut cx), piece.len());
                 }
-                Command::ReleaseUpstream { .. } => {}
-                Command::Finish(ending) => assert_eq!(ending, Ending::KeepAlive),
+                Some(Command::ReleaseUpstream { .. }) => {}
+                Some(Command::Finish(ending)) => {
+                    assert_eq!(ending, Ending::KeepAlive);
+                    break;
+                }
                 other => panic!("{other:?} was not expected"),
             }
         }
