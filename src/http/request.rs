@@ -329,7 +329,7 @@ fn is_authority(value: &[u8]) -> bool {
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    port_fits && is_host(host) && !(host.is_empty() && !port.is_empty())
+    port_fits && is_host(host) && (port.is_empty() || !host.is_empty())
 }
 
 fn is_host(host: &[u8]) -> bool {

@@ -219,7 +219,9 @@ mod tests {
         }
     }
 
-    const NORMALISED: [(&[u8], Result<&[u8], UriError>); 49] = [
+    type Normalised = (&'static [u8], Result<&'static [u8], UriError>);
+
+    const NORMALISED: [Normalised; 49] = [
         // nothing to do
         (b"/", Ok(b"/")),
         (b"/hello", Ok(b"/hello")),
