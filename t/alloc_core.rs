@@ -171,6 +171,9 @@ impl Driver {
     }
 }
 
+/// A name, the configuration, the request with its body, the upstream's answer in pieces.
+type Kind<'a> = (&'a str, &'a Rc<Pinned>, &'a [u8], &'a [&'a [u8]]);
+
 #[test]
 fn warm_exchanges_allocate_nothing() {
     let proxied = pinned(vec![]);
@@ -185,7 +188,7 @@ fn warm_exchanges_allocate_nothing() {
     let in_pieces = [b"HTTP/1.1 200 OK\r\nContent-Length: 120000\r\n\r\n", &large[..], &large];
     let coded =
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n".as_slice();
-    let kinds: [(&str, &Rc<Pinned>, &[u8], &[&[u8]]); 6] = [
+    let kinds: [Kind<'_>; 6] = [
         ("a small proxied GET", &proxied, get, &[small]),
         ("a large answer", &proxied, get, &in_pieces),
         ("a chunked answer", &proxied, get, &[coded]),

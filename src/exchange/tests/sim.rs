@@ -216,10 +216,10 @@ fn plugin(random: &mut Rng, name: &str, meddling: bool, plan: &mut Plan) -> Scri
 
 fn meddle(random: &mut Rng, act: &mut Act, body: bool) {
     match random.u8(..12) {
-        0..3 => act.action = Action::Pause(Hold::All),
-        3..6 => act.action = Action::Pause(Hold::Body),
-        6 if !body => act.action = Action::Pause(Hold::Sleep(random.u64(..5_000))),
-        6 | 7 => act.effects.push(Effect::ResumeRequest),
+        0 => act.action = Action::Pause(Hold::All),
+        1..4 => act.action = Action::Pause(Hold::Body),
+        4..7 if !body => act.action = Action::Pause(Hold::Sleep(random.u64(..5_000))),
+        4..8 => act.effects.push(Effect::ResumeRequest),
         8 => act.effects.push(Effect::ResumeResponse),
         9 => {
             let bodies = [None, Some(""), Some("plugin")];
