@@ -119,7 +119,9 @@ fn all_mistakes_come_at_once_each_on_lines_of_its_own() {
     let config = "ringgate:\n  workers: 0\n  driver: none\n";
     let resources = "routes:\n  - {uri: /a, plugin: {}}\n#END\n";
     let stderr = refused(config, resources);
-    for place in ["config.yaml:2:12: error:", "config.yaml:3:11: error:", "apisix.yaml:2:15: error:"] {
+    for place in
+        ["config.yaml:2:12: error:", "config.yaml:3:11: error:", "apisix.yaml:2:15: error:"]
+    {
         assert!(stderr.contains(place), "{place}:\n{stderr}");
     }
     assert!(stderr.ends_with("^^^^\nringgate: the configuration was refused\n"), "{stderr}");

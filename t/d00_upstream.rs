@@ -21,7 +21,8 @@ fn weights_are_kept() {
         ),
     ] {
         let (heavy_before, light_before) = (heavy.requests().len(), light.requests().len());
-        let gateway = Gateway::start(format!("routes: [{{uri: /*, upstream: {{nodes: {nodes}}}}}]"));
+        let gateway =
+            Gateway::start(format!("routes: [{{uri: /*, upstream: {{nodes: {nodes}}}}}]"));
         let mut client = gateway.client();
         for _ in 0..40 {
             assert_eq!(client.get("/").status(), 200);
@@ -137,8 +138,11 @@ fn the_host_is_passed_replaced_or_the_nodes_own() {
     for path in ["/pass", "/node", "/rewrite"] {
         gateway.ask(format!("GET {path} HTTP/1.1\r\nHost: Client.Test:81\r\n\r\n"));
     }
-    let hosts: Vec<_> =
-        upstream.requests().iter().map(|r| r.field("host").unwrap_or_default().to_owned()).collect();
+    let hosts: Vec<_> = upstream
+        .requests()
+        .iter()
+        .map(|r| r.field("host").unwrap_or_default().to_owned())
+        .collect();
     assert_eq!(hosts, ["Client.Test:81", node.as_str(), "in.test"]);
 }
 

@@ -22,7 +22,10 @@ fn refused_is_502() {
         for _ in 0..2 {
             let response = client.get("/");
             assert_eq!(response.status(), 502);
-            assert!(response.text().contains("502 Bad Gateway"), "the client's connection persists");
+            assert!(
+                response.text().contains("502 Bad Gateway"),
+                "the client's connection persists"
+            );
         }
         client.send(POST);
         assert_eq!(client.response().status(), 502);
@@ -248,7 +251,8 @@ fn stalling_in_the_body_cuts_the_response_off() {
 fn an_early_answer_to_a_large_request_is_passed_on() {
     let upstream = Upstream::script(|conversation| {
         if conversation.head().is_some() {
-            conversation.send("HTTP/1.1 403 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+            conversation
+                .send("HTTP/1.1 403 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
             conversation.wire.end_sending();
             conversation.stall();
         }

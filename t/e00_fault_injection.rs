@@ -86,7 +86,8 @@ fn aborts() {
 /// redirects yet.
 #[test]
 fn an_abort_wins_over_the_upstream_and_a_miss_does_not() {
-    let upstream = Upstream::answering("HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n");
+    let upstream =
+        Upstream::answering("HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n");
     let gateway = Gateway::start(routes(
         &upstream,
         &[
@@ -120,7 +121,10 @@ fn percentages() {
             ("/100", "{abort: {http_status: 418, percentage: 100}}"),
             ("/50", "{abort: {http_status: 418, percentage: 50}}"),
             ("/0", "{abort: {http_status: 418, percentage: 0}}"),
-            ("/both", "{delay: {duration: 0, percentage: 50}, abort: {http_status: 418, percentage: 50}}"),
+            (
+                "/both",
+                "{delay: {duration: 0, percentage: 50}, abort: {http_status: 418, percentage: 50}}",
+            ),
         ],
     ));
     let mut client = gateway.client();
@@ -143,8 +147,14 @@ fn templates() {
             ("/addr", "{abort: {http_status: 200, body: \"client addr: $remote_addr\\n\"}}"),
             ("/head", "{abort: {http_status: 200, headers: {h1: v1, h2: 2, h3: $uri}}}"),
             ("/json", "{abort: {http_status: 200, body: '{\"count\": $arg_count}'}}"),
-            ("/all", "{abort: {http_status: 200, body: '${arg_a}-${arg_b ?? none}-\\$x-$no_such-$http_x_y'}}"),
-            ("/type", "{abort: {http_status: 200, body: '{}', headers: {content-type: application/json}}}"),
+            (
+                "/all",
+                "{abort: {http_status: 200, body: '${arg_a}-${arg_b ?? none}-\\$x-$no_such-$http_x_y'}}",
+            ),
+            (
+                "/type",
+                "{abort: {http_status: 200, body: '{}', headers: {content-type: application/json}}}",
+            ),
         ],
     ));
     answer(&gateway.get("/addr"), 200, "client addr: 127.0.0.1\n");
@@ -180,8 +190,16 @@ fn aborts_with_vars() {
     let gateway = Gateway::start(routes(
         &upstream,
         &[
-            ("/or", &format!("{{abort: {{http_status: 403, vars: [{JACK}, [[http_apikey, ==, api-key]]]}}}}")),
-            ("/not", "{abort: {http_status: 403, vars: [[\"!AND\", [arg_name, ==, jack], [arg_age, \"!\", <, 18]]]}}"),
+            (
+                "/or",
+                &format!(
+                    "{{abort: {{http_status: 403, vars: [{JACK}, [[http_apikey, ==, api-key]]]}}}}"
+                ),
+            ),
+            (
+                "/not",
+                "{abort: {http_status: 403, vars: [[\"!AND\", [arg_name, ==, jack], [arg_age, \"!\", <, 18]]]}}",
+            ),
             ("/none", "{abort: {http_status: 403, vars: []}}"),
             ("/always", "{abort: {http_status: 403, vars: [[]]}}"),
         ],
@@ -286,10 +304,15 @@ fn what_the_schema_refuses() {
             "4:",
             "rule should be wrapped inside brackets",
         ),
-        ("{abort: {http_status: 200, vars: [[[arg_name, \"!=\", jack]]]}}", "4:", "invalid operator"),
+        (
+            "{abort: {http_status: 200, vars: [[[arg_name, \"!=\", jack]]]}}",
+            "4:",
+            "invalid operator",
+        ),
         ("{abort: 1}", "4:", "object"),
     ] {
-        let resources = format!("routes:\n  - uri: /hello\n    plugins:\n      fault-injection: {conf}\n");
+        let resources =
+            format!("routes:\n  - uri: /hello\n    plugins:\n      fault-injection: {conf}\n");
         let ended = Setup::new(resources).refused();
         assert_eq!(ended.code, Some(1), "{conf}: {ended:?}");
         let place = format!("apisix.yaml:{place}");

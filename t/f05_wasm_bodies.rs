@@ -105,7 +105,8 @@ fn a_local_answer_is_edited_too() {
 #[test]
 fn ten_megabytes_through_a_plugin() {
     let upstream = Upstream::echo();
-    let gateway = setup(&upstream, BOTH, "limits: {body_mb: 16, memory_mb: 256, deadline_ms: 20000}");
+    let gateway =
+        setup(&upstream, BOTH, "limits: {body_mb: 16, memory_mb: 256, deadline_ms: 20000}");
     let gateway = gateway.start();
     let line = format!("{}cat{}\n", "x".repeat(497), "y".repeat(499));
     let body = line.repeat(10_000);

@@ -92,7 +92,10 @@ fn a_conf_that_the_plugin_refuses() {
     ] {
         let stderr = refused(&configured(file, "{http_status: 200, percentage: 101}", ""));
         assert!(stderr.contains("apisix.yaml:4:"), "{file}:\n{stderr}");
-        assert!(stderr.contains("percentage must be an integer from 0 to 100"), "{file}:\n{stderr}");
+        assert!(
+            stderr.contains("percentage must be an integer from 0 to 100"),
+            "{file}:\n{stderr}"
+        );
     }
     for (file, words) in [
         ("dist/header_rust.wasm", "header: "),

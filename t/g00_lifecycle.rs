@@ -153,7 +153,8 @@ fn a_response_in_the_middle_goes_on() {
     let inner = gate.clone();
     let upstream = Upstream::script(move |conversation| {
         if conversation.request().is_some() {
-            conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+            conversation
+                .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
             inner.wait();
             conversation.send("6\r\nsecond\r\n0\r\n\r\n");
         }
@@ -174,7 +175,9 @@ fn a_response_in_the_middle_goes_on() {
 }
 
 fn says(word: &str) -> String {
-    format!("routes: [{{uri: /a, plugins: {{fault-injection: {{abort: {{http_status: 200, body: {word}}}}}}}}}]\n#END\n")
+    format!(
+        "routes: [{{uri: /a, plugins: {{fault-injection: {{abort: {{http_status: 200, body: {word}}}}}}}}}]\n#END\n"
+    )
 }
 
 /// SIGHUP reads the routes again; connections stay, and a request in flight keeps its snapshot.
@@ -220,7 +223,9 @@ fn a_reload_that_is_wrong_changes_nothing() {
 #[test]
 fn a_reload_with_wasm_plugins() {
     let with = |word: &str| {
-        format!("routes: [{{uri: /a, plugins: {{fault: {{conf: {{http_status: 200, body: {word}}}}}}}}}]\n")
+        format!(
+            "routes: [{{uri: /a, plugins: {{fault: {{conf: {{http_status: 200, body: {word}}}}}}}}}]\n"
+        )
     };
     let file = "dist/fault_injection_rust.wasm";
     let gateway = Setup::new(with("one")).wasm("fault", file, "").start();

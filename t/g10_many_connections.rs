@@ -66,9 +66,8 @@ fn nothing_fails_under_load() {
         let upstream = Upstream::hello();
         let gateway = start(&upstream, |setup| setup.driver(*driver));
         let address = gateway.address;
-        let threads: Vec<_> = (0..16)
-            .map(|number| std::thread::spawn(move || ask_many(address, number)))
-            .collect();
+        let threads: Vec<_> =
+            (0..16).map(|number| std::thread::spawn(move || ask_many(address, number))).collect();
         for thread in threads {
             thread.join().expect("no request failed");
         }

@@ -1,6 +1,6 @@
 //! What the repository shows newcomers works as it lies there.
 
-use crate::harness::{Gateway, Ended, Folder, Process, Upstream, ringgate};
+use crate::harness::{Ended, Folder, Gateway, Process, Upstream, ringgate};
 use std::path::Path;
 use std::process::Command;
 

@@ -333,7 +333,7 @@ fn is_authority(value: &[u8]) -> bool {
         _ => false,
     };
     let host_fits = host.first() != Some(&b'[') || is_ipv6_literal(host);
-    port_fits && host_fits && !(host.is_empty() && !port.is_empty())
+    port_fits && host_fits && (port.is_empty() || !host.is_empty())
 }
 
 fn is_ipv6_literal(host: &[u8]) -> bool {
