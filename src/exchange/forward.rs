@@ -88,7 +88,13 @@ fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
         if at > 0 {
             out.push(b'.');
         }
-        out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+        if octet >= 100 {
+            out.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            out.push(b'0' + octet / 10 % 10);
+        }
+        out.push(b'0' + octet % 10);
     }
 }
 

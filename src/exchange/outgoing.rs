@@ -19,19 +19,14 @@ impl Exchange {
             self.write_response_head(whole, cx);
         }
         let (response, message) = (&mut self.response, &mut *self.message);
-        let bytes = message.body.len() as u64;
         let wrote = if response.encoder == Encoder::None {
             // No body follows: it answers HEAD, or a plugin made it a 204 or 304.
             message.body.clear();
             Ok(())
         } else {
-            message.response_bytes += bytes;
-            response.encoder.write_all(&mut response.out, &mut message.body)
-        };
-        let trailers = &message.response.trailers;
-        let wrote = match wrote {
-            Ok(()) if end => response.encoder.finish(&mut response.out, trailers),
-            wrote => wrote,
+            message.response_bytes += message.body.len() as u64;
+            let end = end.then_some(&message.response.trailers);
+            response.encoder.write(&mut response.out, &mut message.body, end)
         };
         if wrote.is_err() {
             log::warn!("a plugin changed a body's length after its head was sent");

@@ -261,11 +261,9 @@ impl Exchange {
         }
         let (side, request) = (&mut self.upstream, &mut self.request);
         side.body_sent |= !request.released.is_empty();
-        let mut wrote = side.encoder.write_all(&mut side.out, &mut request.released);
-        if through && wrote.is_ok() {
-            wrote = side.encoder.finish(&mut side.out, &self.message.request.trailers);
-            side.all_written = true;
-        }
+        let end = through.then_some(&self.message.request.trailers);
+        let wrote = side.encoder.write(&mut side.out, &mut request.released, end);
+        side.all_written = through && wrote.is_ok();
         if wrote.is_err() {
             log::warn!("a plugin changed a request body's length after its head was sent");
             self.answer(500, ResponseSource::Gateway, cx);

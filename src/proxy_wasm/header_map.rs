@@ -5,7 +5,7 @@
 
 use super::abi::{Phase, Status};
 use super::pairs::{Pairs, encode};
-use crate::http::Headers;
+use crate::http::{Headers, uri};
 use crate::plugin::Message;
 
 /// The maps an exchange has.
@@ -208,7 +208,7 @@ impl Map {
         let good = match self.pseudo(key) {
             None => is_token(key) && is_field_value(value),
             Some(Pseudo::Authority) => is_visible(value),
-            Some(Pseudo::Path) => is_visible(value) && (value[0] == b'/' || value == b"*"),
+            Some(Pseudo::Path) => is_visible(value) && normal_path(value).is_some(),
             Some(Pseudo::Method | Pseudo::Scheme) => is_token(value),
             Some(Pseudo::Status) => parse_status(value).is_some(),
         };
@@ -221,7 +221,10 @@ fn set_pseudo(message: &mut Message, pseudo: Pseudo, value: &[u8]) {
     let request = &mut message.request;
     let field = match pseudo {
         Pseudo::Authority => &mut request.authority,
-        Pseudo::Path => &mut request.target,
+        Pseudo::Path => {
+            request.path = normal_path(value).unwrap_or_default();
+            &mut request.target
+        }
         Pseudo::Method => &mut request.method,
         Pseudo::Scheme => return set_property(message, SCHEME_KEY, value),
         Pseudo::Status => {
@@ -231,6 +234,17 @@ fn set_pseudo(message: &mut Message, pseudo: Pseudo, value: &[u8]) {
     };
     field.clear();
     field.extend_from_slice(value);
+}
+
+/// The normalised path of a request's target, if it can be one.
+fn normal_path(target: &[u8]) -> Option<Vec<u8>> {
+    let path = uri::split(target).path;
+    if target == b"*" || (path.starts_with(b"/") && uri::is_normal(path)) {
+        return Some(path.to_vec());
+    }
+    let mut normal = Vec::new();
+    uri::normalise(path, &mut normal).ok().filter(|()| path.starts_with(b"/"))?;
+    Some(normal)
 }
 
 /// The request's scheme: what a plugin set, else the only one there is.
@@ -330,6 +344,11 @@ mod tests {
         }
         assert_eq!(get(map, &message, "Host").as_deref(), Some("b.example:80"));
         assert_eq!(message.request.target, b"/new");
+        map.replace(&mut message, b":path", b"/a//../b%20c?d").expect("valid");
+        assert_eq!(
+            (&message.request.path[..], message.request.query()),
+            (&b"/b c"[..], Some(&b"d"[..]))
+        );
         assert_eq!(get(Map::ResponseHeaders, &message, ":status").as_deref(), Some("200"));
         Map::ResponseHeaders.add(&mut message, b":status", b"404").expect("valid");
         assert_eq!(message.response.status, 404);
@@ -348,6 +367,9 @@ mod tests {
             (Map::RequestHeaders, "a", "v\0"),
             (Map::RequestHeaders, ":path", ""),
             (Map::RequestHeaders, ":path", "a"),
+            (Map::RequestHeaders, ":path", "?"),
+            (Map::RequestHeaders, ":path", "/../.."),
+            (Map::RequestHeaders, ":path", "/%00"),
             (Map::RequestHeaders, ":path", "/ HTTP/1.1"),
             (Map::RequestHeaders, ":method", "a c"),
             (Map::RequestHeaders, ":authority", "a\r\n"),

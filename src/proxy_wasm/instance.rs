@@ -320,6 +320,7 @@ fn run<P: WasmParams, R: WasmResults>(
 ) -> Result<R, Fault> {
     let guest = store.data_mut();
     guest.frame = frame;
+    guest.limiter.take_refused();
     store.set_epoch_deadline(deadline);
     function.call(&mut *store, params).map_err(|error| fault(store, &error))
 }

@@ -42,9 +42,9 @@ pub(super) struct Pool {
     /// Some root contexts are of no use any more.
     retiring: bool,
     active: Option<Numbered>,
-    spares: Vec<Box<Instance>>,
+    spares: Vec<Instance>,
     /// Isolation `request`: the instances of running requests.
-    busy: FxHashMap<u32, Box<Instance>>,
+    busy: FxHashMap<u32, Instance>,
     last_number: u32,
     retry_at_ms: u64,
     retry_ms: u64,
@@ -52,7 +52,7 @@ pub(super) struct Pool {
 
 struct Numbered {
     number: u32,
-    instance: Box<Instance>,
+    instance: Instance,
 }
 
 /// Where a stream is: the instance's number above, its context below. 0: nowhere yet.
@@ -112,10 +112,8 @@ pub(super) fn find_or_make<'l>(locals: &'l mut Locals, entry: &Arc<Entry>) -> &'
 pub fn sweep(locals: &mut Locals) {
     let Some(pools) = locals.get_mut::<Pools>(*SLOT) else { return };
     for pool in &mut pools.0 {
-        if pool.as_ref().is_some_and(|pool| pool.entry.strong_count() == 0) {
-            if let Some(mut pool) = pool.take() {
-                pool.retire_unused();
-            }
+        if let Some(mut pool) = pool.take_if(|pool| pool.entry.strong_count() == 0) {
+            pool.retire_unused();
         }
     }
 }
@@ -231,7 +229,7 @@ impl Pool {
         match &mut self.active {
             Some(active) if active.number == number => Some(&mut active.instance),
             _ if self.busy.is_empty() => None,
-            _ => self.busy.get_mut(&number).map(|instance| &mut **instance),
+            _ => self.busy.get_mut(&number),
         }
     }
 
@@ -250,7 +248,7 @@ impl Pool {
         self.last_number
     }
 
-    fn make_or_wait(&mut self, entry: &Entry, now_ms: u64) -> Result<Box<Instance>, Reason> {
+    fn make_or_wait(&mut self, entry: &Entry, now_ms: u64) -> Result<Instance, Reason> {
         if now_ms < self.retry_at_ms {
             return Err(Reason::Start(Fault::host("it failed to start and is tried again later")));
         }
@@ -265,8 +263,8 @@ impl Pool {
     }
 
     /// A started instance with a root context for each conf, unless there are very many.
-    fn make(&self, entry: &Entry) -> Result<Box<Instance>, Reason> {
-        let mut instance = Box::new(Instance::start(entry).map_err(Reason::Start)?);
+    fn make(&self, entry: &Entry) -> Result<Instance, Reason> {
+        let mut instance = Instance::start(entry).map_err(Reason::Start)?;
         if self.confs.len() <= EAGER_CONFS_MAX {
             for conf in self.confs.iter().filter_map(|(_, conf)| conf.upgrade()) {
                 instance.add_root(&conf)?;

@@ -93,7 +93,7 @@ impl Of<'_> {
             b"host" => some_text(out, &request.authority),
             b"scheme" => text(out, scheme(self.message)),
             b"method" => text(out, &request.method),
-            b"headers" => Some(Map::RequestHeaders.encode(self.message, out)),
+            b"headers" => self.map(Map::RequestHeaders, out),
             b"referer" => joined(&request.headers, b"referer", out),
             b"useragent" => joined(&request.headers, b"user-agent", out),
             b"id" => joined(&request.headers, b"x-request-id", out),
@@ -118,8 +118,8 @@ impl Of<'_> {
         match name {
             b"code" => number(out, response.status.into()),
             b"flags" => number(out, 0),
-            b"headers" => Some(Map::ResponseHeaders.encode(self.message, out)),
-            b"trailers" => Some(Map::ResponseTrailers.encode(self.message, out)),
+            b"headers" => self.map(Map::ResponseHeaders, out),
+            b"trailers" => self.map(Map::ResponseTrailers, out),
             b"grpc_status" => {
                 let sections = [&response.trailers, &response.headers];
                 let value = sections.into_iter().find_map(|section| section.get(b"grpc-status"))?;
@@ -133,6 +133,11 @@ impl Of<'_> {
             }
             _ => self.header(name, Map::ResponseHeaders, out),
         }
+    }
+
+    fn map(&self, map: Map, out: &mut Vec<u8>) -> Option<()> {
+        map.encode(self.message, out);
+        Some(())
     }
 
     /// `headers` and a name, or `trailers` and a name: all values of it, joined by commas.

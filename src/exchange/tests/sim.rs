@@ -40,6 +40,8 @@ struct Plan {
     /// Plugins that may hold, answer or close.
     meddles: bool,
     client_fails: bool,
+    /// Everybody plays fair: the first peer's answer must come back whole.
+    must_succeed: bool,
     answers: Vec<Answer>,
 }
 
@@ -91,6 +93,7 @@ fn plan(random: &mut Rng) -> (ClientScript, Plan, Setup, Vec<PeerScript>) {
         edits_response: false,
         meddles: false,
         client_fails: false,
+        must_succeed: false,
         answers: vec![],
     };
     let client = client(random, &mut plan);
@@ -111,7 +114,16 @@ fn plan(random: &mut Rng) -> (ClientScript, Plan, Setup, Vec<PeerScript>) {
         let plugin = plugin(random, &format!("p{at}"), meddling, &mut plan);
         setup.plugins.push(plugin);
     }
-    let peers = (0..8).map(|_| peer(random, &mut plan)).collect();
+    let peers: Vec<PeerScript> = (0..8).map(|_| peer(random, &mut plan)).collect();
+    plan.must_succeed = setup.target == Target::Upstream(0)
+        && setup.rules.body_bytes_max.is_none()
+        && plan.answers[0].sound
+        && matches!(peers[0].connects, Connects::New | Connects::Reused)
+        && peers[0].answers == Answers::AfterAll
+        && peers[0].takes.is_none()
+        && plan.body.is_some()
+        && !plan.meddles
+        && !plan.client_fails;
     (client, plan, setup, peers)
 }
 
@@ -204,10 +216,10 @@ fn plugin(random: &mut Rng, name: &str, meddling: bool, plan: &mut Plan) -> Scri
 
 fn meddle(random: &mut Rng, act: &mut Act, body: bool) {
     match random.u8(..12) {
-        0..3 => act.action = Action::Pause(Hold::All),
-        3..6 => act.action = Action::Pause(Hold::Body),
-        6 if !body => act.action = Action::Pause(Hold::Sleep(random.u64(..5_000))),
-        6 | 7 => act.effects.push(Effect::ResumeRequest),
+        0 => act.action = Action::Pause(Hold::All),
+        1..4 => act.action = Action::Pause(Hold::Body),
+        4..7 if !body => act.action = Action::Pause(Hold::Sleep(random.u64(..5_000))),
+        4..8 => act.effects.push(Effect::ResumeRequest),
         8 => act.effects.push(Effect::ResumeResponse),
         9 => {
             let bodies = [None, Some(""), Some("plugin")];
@@ -273,7 +285,7 @@ fn peer(random: &mut Rng, plan: &mut Plan) -> PeerScript {
             bytes = b"SSH-2.0-OpenSSH\r\n\r\n".to_vec();
             answer.sound = false;
         }
-        3 if then != Then::Closes || answer.sound && bodiless => {
+        3 if open_from.is_none() => {
             bytes.extend_from_slice(b"too much");
             then = Then::Waits;
         }
@@ -330,6 +342,11 @@ fn verify(plan: &Plan, world: &World) {
         (Ending::Close, None) => assert!(plan.meddles || plan.body.is_none()),
         (Ending::Abort, Some(response)) => assert!(!response.complete, "cut off, yet whole"),
         (Ending::Abort, None) => {}
+    }
+    if plan.must_succeed {
+        let source = world.exchange.message().response.source;
+        assert!(ending != Ending::Abort && source == ResponseSource::Upstream, "{source:?}");
+        assert_eq!(world.links.len(), 1);
     }
     verify_requests(plan, world);
     if let Some(response) = &response

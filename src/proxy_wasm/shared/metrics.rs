@@ -46,10 +46,13 @@ pub enum MetricValue {
     },
 }
 
+/// Kinds have names of their own.
+type Key = (MetricKind, Box<[u8]>);
+
 /// All metrics.
 #[derive(Debug, Default)]
 pub(in super::super) struct Metrics {
-    ids: Mutex<HashMap<(MetricKind, Box<[u8]>), u32>>,
+    ids: Mutex<HashMap<Key, u32>>,
     cells: RwLock<Vec<Arc<Cell>>>,
 }
 

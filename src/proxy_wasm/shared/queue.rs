@@ -22,13 +22,16 @@ pub(in super::super) enum QueueError {
     Full,
 }
 
+/// A namespace and a name in it.
+type Key = (Box<[u8]>, Box<[u8]>);
+
 /// All queues, by id and by namespace and name.
 #[derive(Debug, Default)]
 pub(super) struct Queues(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    ids: HashMap<(Box<[u8]>, Box<[u8]>), u32>,
+    ids: HashMap<Key, u32>,
     queues: HashMap<u32, Arc<Mutex<Queue>>>,
     last_id: u32,
 }

@@ -25,7 +25,7 @@ impl log::Log for Lines {
     fn log(&self, record: &log::Record<'_>) {
         if record.target() == "wasm" {
             LINES.with_borrow_mut(|lines| {
-                lines.push(format!("{} {}", record.level(), record.args()))
+                lines.push(format!("{} {}", record.level(), record.args()));
             });
         }
     }
