@@ -3,8 +3,8 @@
 //! Reaching a bound is a normal, counted outcome with a status of its own, never a surprise. Bounds
 //! a user may change are defaults here; the configuration names the key that changes them.
 
-/// Request and response heads. nginx allows four buffers of 8 KiB; one contiguous 32 KiB head is the
-/// same in sum. Key: `ringgate.limits.head_bytes`.
+/// Request and response heads. nginx allows four buffers of 8 KiB; one contiguous 32 KiB head is
+/// the same in sum. Key: `ringgate.limits.head_bytes`.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// Header fields of one head. Clients send 10 to 30; 100 is what most servers allow.
@@ -14,15 +14,16 @@ pub const HEADERS_MAX: usize = 100;
 /// The most that `ringgate.limits.headers` may be set to: the parser's table lives on the stack.
 pub const HEADERS_CEILING: usize = 256;
 
-/// Chunk size line with extensions. A size needs 16 digits; extensions are ignored, so long ones are
-/// only an attack (RFC 9112 §7.1.1).
+/// Chunk size line with extensions. A size needs 16 digits; extensions are ignored, so long ones
+/// are only an attack (RFC 9112 §7.1.1).
 pub const CHUNK_LINE_BYTES_MAX: usize = 4 * 1024;
 
 /// Trailer section, counted like a head.
 pub const TRAILERS_BYTES_MAX: usize = 8 * 1024;
 
 /// Body bytes a plugin may hold back per direction of one exchange, default. Beyond it a request is
-/// answered 413 and a response 500 (Proxy-Wasm ABI reference §9). Key: `limits.body_mb` of a plugin.
+/// answered 413 and a response 500 (Proxy-Wasm ABI reference §9). Key: `limits.body_mb` of a
+/// plugin.
 pub const HELD_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// First size of a connection's read buffer: one small request, half a page of waste at most.

@@ -1,6 +1,7 @@
 //! The `ringgate` command.
 //!
-//! Exit codes: 0 done, 1 the configuration is wrong, 2 wrong usage, 3 it can't run, 130 interrupted.
+//! Exit codes: 0 done, 1 the configuration is wrong, 2 wrong usage, 3 it can't run, 130
+//! interrupted.
 
 use clap::{Parser, Subcommand};
 use ringgate::control::{self, Exit, Loading};

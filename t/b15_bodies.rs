@@ -94,7 +94,8 @@ fn a_continue_is_sent_when_the_body_is_wanted() {
     }
 }
 
-/// Without the wait for a 100 the client may send at once: then none is needed, and none is harmful.
+/// Without the wait for a 100 the client may send at once: then none is needed, and none is
+/// harmful.
 #[test]
 fn a_body_that_does_not_wait_is_taken() {
     let upstream = Upstream::echo();

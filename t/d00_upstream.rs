@@ -102,7 +102,8 @@ fn an_idle_connection_that_ended_is_not_used() {
     }
 }
 
-/// One that ends with the request already sent: an idempotent request is sent again, another is not.
+/// One that ends with the request already sent: an idempotent request is sent again, another is
+/// not.
 #[test]
 fn a_stale_connection_is_retried_where_that_is_safe() {
     for (method, status) in [("GET", 200), ("DELETE", 200), ("POST", 502), ("PATCH", 502)] {

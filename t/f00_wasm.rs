@@ -56,7 +56,8 @@ fn fault_injection_in_three_languages() {
     }
 }
 
-/// The whole way of an answer a plugin gives: its length, HEAD, pipelining, a body that nobody reads.
+/// The whole way of an answer a plugin gives: its length, HEAD, pipelining, a body that nobody
+/// reads.
 #[test]
 fn a_plugins_answer_is_framed_like_any_other() {
     for file in FAULT_INJECTIONS {

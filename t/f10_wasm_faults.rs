@@ -219,8 +219,8 @@ fn pointers_out_of_range_are_statuses() {
     }
 }
 
-/// A plugin that pauses and never goes on holds its request, and nobody else's; a client that leaves
-/// ends it.
+/// A plugin that pauses and never goes on holds its request, and nobody else's; a client that
+/// leaves ends it.
 #[test]
 fn a_pause_without_end_holds_one_request() {
     for callback in ["on_request_headers", "on_response_headers"] {

@@ -1,7 +1,7 @@
 //! `fault-injection`: answers requests itself, or delays them, to see how clients bear it.
 //!
-//! As APISIX's plugin of that name (fault-injection reference): `delay` first, then `abort`, each by
-//! its own percentage and `vars`. An abort that looks at nothing is prepared once.
+//! As APISIX's plugin of that name (fault-injection reference): `delay` first, then `abort`, each
+//! by its own percentage and `vars`. An abort that looks at nothing is prepared once.
 
 use crate::expr::{Expr, Template};
 use crate::http::{is_field_value, is_token};
@@ -135,7 +135,8 @@ impl When {
     }
 }
 
-/// A header made from request data must not end its line: `$uri` is decoded, so it may hold CR and LF.
+/// A header made from request data must not end its line: `$uri` is decoded, so it may hold CR and
+/// LF.
 fn escape_controls(value: &mut Vec<u8>) {
     if is_field_value(value) {
         return;

@@ -39,7 +39,8 @@ pub struct Config {
     pub drain: Duration,
     /// `ringgate.log.level`.
     pub log_level: log::LevelFilter,
-    /// `ringgate.cache_dir`: where precompiled modules are kept; `None` leaves the choice to `main`.
+    /// `ringgate.cache_dir`: where precompiled modules are kept; `None` leaves the choice to
+    /// `main`.
     pub cache_dir: Option<String>,
 }
 

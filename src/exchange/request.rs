@@ -160,8 +160,8 @@ impl Exchange {
         self.on_request_passed(passed, cx);
     }
 
-    /// Bytes from the client that belong to the request's body. Gives how many were used; the others
-    /// are the next request's and stay with the driver.
+    /// Bytes from the client that belong to the request's body. Gives how many were used; the
+    /// others are the next request's and stay with the driver.
     pub fn on_downstream(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> usize {
         self.request.reading = false;
         self.request.expects_continue = false;

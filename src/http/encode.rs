@@ -1,6 +1,6 @@
 //! Writing field lines and the chunked coding. Heads are put together by whoever sends them, since
-//! only they know what belongs in; nothing malformed can get in here: names and values were parsed or
-//! checked with [`is_token`](super::is_token) and [`is_field_value`](super::is_field_value).
+//! only they know what belongs in; nothing malformed can get in here: names and values were parsed
+//! or checked with [`is_token`](super::is_token) and [`is_field_value`](super::is_field_value).
 
 use super::Headers;
 
@@ -28,8 +28,8 @@ pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the last chunk and the trailer section (RFC 9112 §7.1.2). Fields that would change framing
-/// or routing have no business there and are left out (RFC 9110 §6.5.1).
+/// Writes the last chunk and the trailer section (RFC 9112 §7.1.2). Fields that would change
+/// framing or routing have no business there and are left out (RFC 9110 §6.5.1).
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: &Headers) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.iter() {

@@ -1,15 +1,15 @@
 //! The strict layer over httparse's tokens that requests, responses and trailers share.
 //!
-//! httparse finds names and values and refuses control characters; it accepts bare LF as a line end.
-//! What is left to check is here, each rule with its section.
+//! httparse finds names and values and refuses control characters; it accepts bare LF as a line
+//! end. What is left to check is here, each rule with its section.
 
 use super::{Field, Span};
 
-/// Whether every LF of a head follows a CR. RFC 9112 §2.2 lets a recipient accept a bare LF; parsers
-/// that disagree about it are how requests are smuggled, so we do not.
+/// Whether every LF of a head follows a CR. RFC 9112 §2.2 lets a recipient accept a bare LF;
+/// parsers that disagree about it are how requests are smuggled, so we do not.
 ///
-/// httparse has found the lines: each but the first begins where a field's name begins, so their ends
-/// need not be searched for. Only what may stand before the start line is looked through.
+/// httparse has found the lines: each but the first begins where a field's name begins, so their
+/// ends need not be searched for. Only what may stand before the start line is looked through.
 pub(super) fn lines_end_in_crlf(
     head: &[u8],
     start: &[u8],

@@ -5,9 +5,9 @@
 //! fields            name^^^^ value^    …            └ appended by plugins
 //! ```
 //!
-//! A received head is copied in once, as it came; the fields keep the offsets the parser found. What
-//! plugins add goes to the end of the arena, so an edit never moves what is already there. Both
-//! vectors are kept between exchanges: nothing is allocated in the steady state.
+//! A received head is copied in once, as it came; the fields keep the offsets the parser found.
+//! What plugins add goes to the end of the arena, so an edit never moves what is already there.
+//! Both vectors are kept between exchanges: nothing is allocated in the steady state.
 
 /// A range of an arena or of a received buffer. `u32` halves the table; heads are far below 4 GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -91,8 +91,8 @@ pub fn write_status_line(out: &mut Vec<u8>, status: u16) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The HTML page for a status of 300 and more that comes without a body, as nginx and so APISIX show
-/// one (APISIX reference §11).
+/// The HTML page for a status of 300 and more that comes without a body, as nginx and so APISIX
+/// show one (APISIX reference §11).
 pub fn write_error_page(out: &mut Vec<u8>, status: u16) {
     let reason = reason(status);
     let gap = if reason.is_empty() { "" } else { " " };

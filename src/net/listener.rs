@@ -36,7 +36,8 @@ pub struct Reservation {
 }
 
 /// Makes sure that nobody else listens on an address, and keeps it until the workers do.
-/// `SO_REUSEPORT` would let two gateways share a port without a word, so this asks without it first.
+/// `SO_REUSEPORT` would let two gateways share a port without a word, so this asks without it
+/// first.
 ///
 /// # Errors
 /// The address is taken or is not ours.

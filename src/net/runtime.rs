@@ -31,8 +31,8 @@ pub enum DriverKind {
 /// operations complete between two looks.
 const COMPLETIONS: u32 = 8192;
 
-/// Runs a worker's future to its end on this thread. `made` is told which driver it runs on, and why
-/// it is not the ring.
+/// Runs a worker's future to its end on this thread. `made` is told which driver it runs on, and
+/// why it is not the ring.
 ///
 /// # Errors
 /// The driver asked for can't be set up.

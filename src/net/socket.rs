@@ -85,8 +85,8 @@ pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
 pub async fn read(socket: Socket, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
     let (used, room) = (buffer.len(), buffer.capacity());
     debug_assert!(used < room, "no room to read into");
-    // SAFETY: sockets stay on their thread; the reference is used to start the operation only, which
-    // keeps the descriptor and not the reference.
+    // SAFETY: sockets stay on their thread; the reference is used to start the operation only,
+    // which keeps the descriptor and not the reference.
     let stream = unsafe { &mut *socket.0.get() };
     let (result, slice) = stream.read(writable(buffer, used, room)).await;
     (result, slice.into_inner())

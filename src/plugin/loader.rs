@@ -9,8 +9,8 @@ pub trait Loader {
     /// The names it knows.
     fn names(&self) -> Vec<&str>;
 
-    /// Makes the plugin `name` from the value of `plugins.<name>` without `_meta`. What is wrong goes
-    /// to the reader's problems, and the answer is then `None`. Asked only for names it knows.
+    /// Makes the plugin `name` from the value of `plugins.<name>` without `_meta`. What is wrong
+    /// goes to the reader's problems, and the answer is then `None`. Asked only for names it knows.
     fn load(&mut self, name: &str, conf: Reader<'_>) -> Option<Loaded>;
 }
 

@@ -196,8 +196,8 @@ pub trait Plugin: Send + Sync + Debug {
         Action::Continue
     }
 
-    /// The exchange is over, however it ended. Called exactly once for each plugin of the chain that
-    /// asked for it, also for those whose request callbacks were never reached.
+    /// The exchange is over, however it ended. Called exactly once for each plugin of the chain
+    /// that asked for it, also for those whose request callbacks were never reached.
     fn on_log(&self, stream: &mut Stream<'_>) {
         let _ = stream;
     }

@@ -1,4 +1,5 @@
-//! From valid resources to a snapshot: references followed, plugins made and merged, chains ordered.
+//! From valid resources to a snapshot: references followed, plugins made and merged, chains
+//! ordered.
 //!
 //! Everything that is wrong is found in one go; on any error there is no snapshot.
 

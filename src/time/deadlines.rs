@@ -1,8 +1,8 @@
 //! One coarse deadline per connection, moved for free.
 //!
 //! Moving a deadline later is a store: the wheel looks at the stored time only when the slot it was
-//! filed under comes up, and files it again if it is not due yet. A busy keep-alive connection moves
-//! its deadline with every request and is looked at once per timeout.
+//! filed under comes up, and files it again if it is not due yet. A busy keep-alive connection
+//! moves its deadline with every request and is looked at once per timeout.
 //!
 //! ```text
 //! wheel   [slot][slot][slot] … 1024 slots of one tick, around and around
@@ -140,8 +140,8 @@ impl<T> Deadlines<T> {
         self.file(id, tick);
     }
 
-    /// Files an entry under `tick`, or under the last slot of this round if that is further away: it
-    /// is looked at and filed again then. An entry that is already filed moves.
+    /// Files an entry under `tick`, or under the last slot of this round if that is further away:
+    /// it is looked at and filed again then. An entry that is already filed moves.
     fn file(&mut self, id: usize, tick: u64) {
         let tick = tick.clamp(self.swept + 1, self.swept + SLOTS - 1);
         let filed = std::mem::replace(&mut self.entries[id].filed, tick);

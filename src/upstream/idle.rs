@@ -1,5 +1,5 @@
-//! Idle connections of one worker, newest first: the newest is the least likely to be stale, and the
-//! oldest can time out.
+//! Idle connections of one worker, newest first: the newest is the least likely to be stale, and
+//! the oldest can time out.
 
 use super::KeepAlive;
 use rustc_hash::FxHashMap;

@@ -4,8 +4,8 @@
 //! Out: a peer; an idle connection; what was given back.
 //! May not know: sockets (a connection is any `C`), messages.
 //!
-//! An [`Upstream`] is immutable and shared by all workers; [`RoundRobin`] and [`IdlePool`] belong to
-//! one worker.
+//! An [`Upstream`] is immutable and shared by all workers; [`RoundRobin`] and [`IdlePool`] belong
+//! to one worker.
 
 mod idle;
 mod round_robin;

@@ -4,9 +4,9 @@ use super::Peer;
 
 /// One worker's place in the rounds of one upstream.
 ///
-/// A level starts at the highest weight. Nodes are walked in order and those of at least that weight
-/// are chosen; after each pass the level sinks by the common divisor of all weights. Weights 3 and 1
-/// give A A A B.
+/// A level starts at the highest weight. Nodes are walked in order and those of at least that
+/// weight are chosen; after each pass the level sinks by the common divisor of all weights. Weights
+/// 3 and 1 give A A A B.
 #[derive(Clone, Debug, Default)]
 pub struct RoundRobin {
     level: u32,

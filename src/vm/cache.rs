@@ -1,5 +1,5 @@
-//! Compiled code on disk: `<dir>/<hash>.cwasm`, the hash over the module's bytes and over everything
-//! of the engine that decides what code comes out.
+//! Compiled code on disk: `<dir>/<hash>.cwasm`, the hash over the module's bytes and over
+//! everything of the engine that decides what code comes out.
 //!
 //! Trust: mapping such a file runs it as machine code of this process. So the directory and the
 //! file must belong to the user we run as and be writable by nobody else; otherwise there is no
@@ -89,9 +89,9 @@ pub(super) fn map_trusted(
     file: File,
 ) -> wasmtime::Result<wasmtime::Module> {
     ours_alone(&file.metadata()?)?;
-    // SAFETY: the open file belongs to us or to root and is writable by nobody else (checked on this
-    // very handle), so its content is what wasmtime wrote; we never change a file in place, only
-    // rename a new one over it, which leaves this mapping alone.
+    // SAFETY: the open file belongs to us or to root and is writable by nobody else (checked on
+    // this very handle), so its content is what wasmtime wrote; we never change a file in place,
+    // only rename a new one over it, which leaves this mapping alone.
     unsafe { wasmtime::Module::deserialize_open_file(engine, file) }
 }
 

@@ -16,7 +16,8 @@ const ROUTERS: [(&str, Option<Router>); 3] = [
     ("radixtree_uri_with_parameter", None),
 ];
 
-/// Keys without effect here. `trusted_addresses` is one of them because nobody is trusted without it.
+/// Keys without effect here. `trusted_addresses` is one of them because nobody is trusted without
+/// it.
 const IGNORED: [&str; 28] = [
     "control",
     "data_encryption",

@@ -1,7 +1,7 @@
 //! `apisix.yaml`: text to [`Resources`] (APISIX reference §2 to §6 and §8).
 //!
-//! Stricter than APISIX where it would leave something out and go on: one bad item refuses the whole
-//! document, and so do repeated ids and keys nobody knows.
+//! Stricter than APISIX where it would leave something out and go on: one bad item refuses the
+//! whole document, and so do repeated ids and keys nobody knows.
 
 mod item;
 mod plugins;
@@ -38,8 +38,8 @@ const VERSIONS: [&str; 5] = [
     "global_rules_conf_version",
 ];
 
-/// Reads a document of resources. `require_end` asks for APISIX's `#END` at its end, by which a file
-/// shows that it was written whole (reference §2.1).
+/// Reads a document of resources. `require_end` asks for APISIX's `#END` at its end, by which a
+/// file shows that it was written whole (reference §2.1).
 ///
 /// # Errors
 /// All that is wrong with it, warnings included.
@@ -194,8 +194,8 @@ fn needed_plugins(object: &mut Object<'_>) -> Vec<super::model::PluginConf> {
     plugins::read(object).unwrap_or_default()
 }
 
-/// Warns of ids that nothing has. APISIX takes such objects and answers their requests with an error
-/// (reference §5.2), so this is not one of ours.
+/// Warns of ids that nothing has. APISIX takes such objects and answers their requests with an
+/// error (reference §5.2), so this is not one of ours.
 fn check_references(resources: &Resources, problems: &Problems) {
     let services = ids(&resources.services);
     let upstreams = ids(&resources.upstreams);

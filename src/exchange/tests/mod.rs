@@ -1,5 +1,5 @@
-//! Tests of the exchange: a client, upstream peers and plugins that follow scripts, and a driver that
-//! keeps the contract of [`super`] and checks that the exchange keeps it too.
+//! Tests of the exchange: a client, upstream peers and plugins that follow scripts, and a driver
+//! that keeps the contract of [`super`] and checks that the exchange keeps it too.
 //!
 //! ```text
 //! case (tables below) ─┐                ┌─ double: plugins and snapshots

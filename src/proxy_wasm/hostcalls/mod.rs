@@ -163,7 +163,9 @@ fn everything(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         proxy_get_property(path, path_len, ptr_at, len_at)
         proxy_set_property(path, path_len, value, value_len));
     functions!(linker, response:
-        proxy_send_local_response(status, details, details_len, body, body_len, headers, headers_len, grpc)
+        proxy_send_local_response(
+            status, details, details_len, body, body_len, headers, headers_len, grpc
+        )
         proxy_continue_stream(stream)
         proxy_close_stream(stream)
         proxy_continue_request()
@@ -187,9 +189,18 @@ fn everything(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         proxy_record_metric(id, value)
         proxy_get_metric(id, value_at));
     functions!(linker, callouts:
-        proxy_http_call(upstream, upstream_len, headers, headers_len, body, body_len, trailers, trailers_len, timeout, token_at)
-        proxy_grpc_call(upstream, upstream_len, service, service_len, method, method_len, metadata, metadata_len, message, message_len, timeout, token_at)
-        proxy_grpc_stream(upstream, upstream_len, service, service_len, method, method_len, metadata, metadata_len, token_at)
+        proxy_http_call(
+            upstream, upstream_len, headers, headers_len, body, body_len, trailers, trailers_len,
+            timeout, token_at
+        )
+        proxy_grpc_call(
+            upstream, upstream_len, service, service_len, method, method_len, metadata,
+            metadata_len, message, message_len, timeout, token_at
+        )
+        proxy_grpc_stream(
+            upstream, upstream_len, service, service_len, method, method_len, metadata,
+            metadata_len, token_at
+        )
         proxy_grpc_send(token, message, len, end)
         proxy_grpc_cancel(token)
         proxy_grpc_close(token)
