@@ -126,3 +126,26 @@ fn a_core_that_is_not_there_is_3() {
     assert!(ended.stderr.contains("core 400"), "{ended:?}");
     assert!(!ended.stdout.contains("listening"), "{ended:?}");
 }
+
+/// Every worker is a thread with a name, pinned to its core.
+#[test]
+fn workers_are_pinned() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let setup = Setup::new(NOTHING);
+    let list: Vec<_> = (0..cores).rev().map(|core| format!("{{core: {core}}}")).collect();
+    let config = setup.config_with_workers(&format!("[{}]", list.join(", ")));
+    let gateway = setup.start_written(&config);
+    let tasks = format!("/proc/{}/task", gateway.process().id());
+    let mut pinned = Vec::new();
+    for task in std::fs::read_dir(tasks).expect("threads") {
+        let task = task.expect("a thread").path();
+        let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+        let Some(number) = name.trim().strip_prefix("ringgate-w") else { continue };
+        let status = std::fs::read_to_string(task.join("status")).expect("its status");
+        let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        pinned.push((number.to_owned(), cores.unwrap_or_default().trim().to_owned()));
+    }
+    pinned.sort();
+    let wanted = (0..cores).map(|at| (at.to_string(), (cores - 1 - at).to_string()));
+    assert_eq!(pinned, wanted.collect::<Vec<_>>());
+}

@@ -22,80 +22,84 @@ fn refused(config: &str, resources: &str) -> String {
 
 const RESOURCES: &str = "routes: []\n#END\n";
 
-/// The position, the message and the hint, for each thing that can be wrong.
+/// A mistake with its position, its message and what to do.
+type Mistake = (&'static str, &'static str, &'static str, &'static str);
+
+const MISTAKES: &[Mistake] = &[
+    (
+        "apisix:\n  node_listn: 9080\n",
+        "config.yaml:2:3: error:",
+        "unknown key `node_listn`",
+        "did you mean `node_listen`?",
+    ),
+    (
+        "ringate:\n  workers: 2\n",
+        "config.yaml:1:1: error:",
+        "unknown key `ringate`",
+        "did you mean `ringgate`?",
+    ),
+    (
+        "apisix:\n  node_listen: [{ip: localhost, port: 1}]\n",
+        "config.yaml:2:22: error:",
+        "\"localhost\" is not an address",
+        "as in `127.0.0.1`",
+    ),
+    (
+        "ringgate:\n  workers: many\n",
+        "config.yaml:2:12: error:",
+        "expected a number, `auto`, or a list",
+        "many",
+    ),
+    (
+        "ringgate:\n  driver: iouring\n",
+        "config.yaml:2:11: error:",
+        "expected `auto`, `uring` or `epoll`",
+        "did you mean `uring`?",
+    ),
+    (
+        "nginx_config:\n  http:\n    send_timeout: fast\n",
+        "config.yaml:3:19: error:",
+        "expected a time",
+        "as in `60s`",
+    ),
+    (
+        "nginx_config:\n  http:\n   client_max_body_size: [1]\n",
+        "config.yaml:3:26: error:",
+        "expected a size",
+        "as in `8k`",
+    ),
+    (
+        "wasm:\n  plugins:\n    - {name: a, file: b}\n",
+        "config.yaml:3:7: error:",
+        "missing key `priority`",
+        "wasm.plugins[0]",
+    ),
+    (
+        "apisix:\n  node_listen: ${{NO_SUCH_VARIABLE}}\n",
+        "config.yaml:2:16: error:",
+        "the environment variable `NO_SUCH_VARIABLE` is not set",
+        "give a default",
+    ),
+    (
+        "deployment:\n  role: data_plane\n  role_data_plane: {config_provider: etcd}\n",
+        "config.yaml:3:38: error:",
+        "the provider `etcd` is not supported yet",
+        "use `config_provider: yaml`",
+    ),
+    (
+        "ringgate: {workers: 1}\nringgate: {workers: 2}\n",
+        "config.yaml:2:1: error:",
+        "is there twice",
+        "the first is on line 1",
+    ),
+];
+
 #[test]
 fn each_mistake_has_its_place_its_name_and_a_hint() {
-    for (config, place, message, hint) in [
-        (
-            "apisix:\n  node_listn: 9080\n",
-            "config.yaml:2:3: error:",
-            "unknown key `node_listn`",
-            "did you mean `node_listen`?",
-        ),
-        (
-            "ringate:\n  workers: 2\n",
-            "config.yaml:1:1: error:",
-            "unknown key `ringate`",
-            "did you mean `ringgate`?",
-        ),
-        (
-            "apisix:\n  node_listen: [{ip: localhost, port: 1}]\n",
-            "config.yaml:2:22: error:",
-            "\"localhost\" is not an address",
-            "as in `127.0.0.1`",
-        ),
-        (
-            "ringgate:\n  workers: many\n",
-            "config.yaml:2:12: error:",
-            "expected a number, `auto`, or a list",
-            "many",
-        ),
-        (
-            "ringgate:\n  driver: iouring\n",
-            "config.yaml:2:11: error:",
-            "expected `auto`, `uring` or `epoll`",
-            "did you mean `uring`?",
-        ),
-        (
-            "nginx_config:\n  http:\n    send_timeout: fast\n",
-            "config.yaml:3:19: error:",
-            "expected a time",
-            "as in `60s`",
-        ),
-        (
-            "nginx_config:\n  http:\n   client_max_body_size: [1]\n",
-            "config.yaml:3:26: error:",
-            "expected a size",
-            "as in `8k`",
-        ),
-        (
-            "wasm:\n  plugins:\n    - {name: a, file: b}\n",
-            "config.yaml:3:7: error:",
-            "missing key `priority`",
-            "wasm.plugins[0]",
-        ),
-        (
-            "apisix:\n  node_listen: ${{NO_SUCH_VARIABLE}}\n",
-            "config.yaml:2:16: error:",
-            "the environment variable `NO_SUCH_VARIABLE` is not set",
-            "give a default",
-        ),
-        (
-            "deployment:\n  role: data_plane\n  role_data_plane: {config_provider: etcd}\n",
-            "config.yaml:3:38: error:",
-            "the provider `etcd` is not supported yet",
-            "use `config_provider: yaml`",
-        ),
-        (
-            "ringgate: {workers: 1}\nringgate: {workers: 2}\n",
-            "config.yaml:2:1: error:",
-            "is there twice",
-            "the first is on line 1",
-        ),
-    ] {
+    for (config, place, message, hint) in MISTAKES {
         let stderr = refused(config, RESOURCES);
         for wanted in [place, message, hint] {
-            assert!(stderr.contains(wanted), "{wanted:?} of {config:?}:\n{stderr}");
+            assert!(stderr.contains(*wanted), "{wanted:?} of {config:?}:\n{stderr}");
         }
     }
 }

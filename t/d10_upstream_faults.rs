@@ -246,6 +246,29 @@ fn stalling_in_the_body_cuts_the_response_off() {
     cut_off(gateway.client(), "half");
 }
 
+/// An upstream that takes nothing of a large request.
+#[test]
+fn an_upstream_that_never_reads_is_504() {
+    for driver in drivers() {
+        let upstream = Upstream::script(|conversation| {
+            // Nothing of the body; the socket stays open longer than the test lasts.
+            let _ = conversation.head();
+            std::thread::park_timeout(crate::harness::DEADLINE);
+        });
+        let timeout = ", timeout: {connect: 5, send: 0.3, read: 20}";
+        let gateway = Setup::new(to(&upstream.node(), timeout)).driver(*driver).start();
+        let mut client = gateway.client();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000000\r\n\r\n");
+        for _ in 0..300 {
+            // It may have given up already.
+            if !client.wire().send(vec![b'x'; 100_000]) {
+                break;
+            }
+        }
+        assert_eq!(client.response().status(), 504);
+    }
+}
+
 /// An upstream that answers without reading a large request: the answer counts.
 #[test]
 fn an_early_answer_to_a_large_request_is_passed_on() {

@@ -185,8 +185,9 @@ fn says(word: &str) -> String {
 fn sighup_publishes_new_routes() {
     let gate = Gate::default();
     let upstream = behind(&gate);
+    let resources = proxy(&upstream).replace("uri: /*", "uri: /slow");
     for driver in drivers() {
-        let gateway = Setup::new(proxy(&upstream)).driver(*driver).start();
+        let gateway = Setup::new(resources.clone()).driver(*driver).start();
         let mut client = gateway.client();
         let mut slow = in_flight(&gateway, &upstream);
         gateway.folder().write("apisix.yaml", says("new"));

@@ -26,7 +26,9 @@ fn conf_is_good() {
 #[test]
 fn every_demo_route_answers() {
     let upstream = Upstream::hello();
+    let examples = format!("{}/examples/", repository().display());
     let config = conf("config.yaml").replace("port: 9080", "port: 0");
+    let config = config.replace("../examples/", &examples);
     let resources = conf("apisix.yaml").replace("127.0.0.1:9081", &upstream.node());
     let folder = Folder::new();
     let config = folder.write("config.yaml", config);

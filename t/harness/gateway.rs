@@ -171,6 +171,14 @@ impl Setup {
         self.folder.path().join("config.yaml").to_str().expect("a path of text").to_owned()
     }
 
+    /// The same, with other workers.
+    #[track_caller]
+    pub(crate) fn config_with_workers(&self, workers: &str) -> String {
+        let config = self.config();
+        let own = config.lines().find(|line| line.starts_with("  workers:")).expect("workers");
+        self.write_with(own, &format!("  workers: {workers}"))
+    }
+
     fn command(&self, config: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
         command.arg("run").arg("-c").arg(config);

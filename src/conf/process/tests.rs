@@ -1,3 +1,5 @@
+//! `config.yaml`: every field, exact messages, every rule.
+
 use super::super::model::KeepalivePool;
 use super::super::settings::{
     Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router, WasmLimits,
