@@ -112,6 +112,24 @@ fn a_length_that_was_left_is_kept_and_checked() {
 }
 
 #[test]
+fn a_length_that_a_plugin_sets_counts_where_it_may_edit() {
+    let sets = |name| {
+        let act = edit(Effect::SetResponse("Content-Length", "7"));
+        Scripted::new(name).on(Phase::ResponseHeaders, &[act])
+    };
+    let acts = [edit(Effect::Append("!!")), go()];
+    check(
+        || Case::get().plugin(sets("p").on(Phase::ResponseBody, &acts)).peer(OK),
+        |outcome| {
+            assert_eq!((outcome.status(), outcome.body().len()), (200, 7));
+            assert_eq!(outcome.field("content-length"), Some("7"));
+        },
+    );
+    let outcome = whole(Case::get().plugin(sets("p")).peer(OK));
+    assert_eq!((outcome.body().as_str(), outcome.field("content-length")), ("hello", Some("5")));
+}
+
+#[test]
 fn plugins_see_bodies_in_the_order_of_the_chain() {
     let first = Scripted::new("a").on(Phase::ResponseBody, &[edit(Effect::Append("1"))]);
     let second = Scripted::new("b").on(Phase::ResponseBody, &[edit(Effect::Append("2"))]);

@@ -139,6 +139,20 @@ fn a_client_of_1_0_without_host() {
 }
 
 #[test]
+fn targets_as_they_go_upstream() {
+    for (line, target) in [
+        ("GET http://h HTTP/1.1", "GET / HTTP/1.1"),
+        ("GET http://h/x?y HTTP/1.1", "GET /x?y HTTP/1.1"),
+        ("OPTIONS http://h HTTP/1.1", "OPTIONS * HTTP/1.1"),
+        ("OPTIONS * HTTP/1.1", "OPTIONS * HTTP/1.1"),
+        ("GET /%2e%2e/a?b=%20 HTTP/1.1", "GET /%2e%2e/a?b=%20 HTTP/1.1"),
+    ] {
+        let outcome = whole(Case::new(&format!("{line}\r\nHost: h\r\n\r\n")).peer(OK));
+        assert_eq!(outcome.request(0).start, target);
+    }
+}
+
+#[test]
 fn whether_the_upstream_connection_is_kept() {
     for (answer, fate) in [
         (OK, Fate::Released),
