@@ -2,7 +2,7 @@
 
 use super::case::{Case, check, run, whole};
 use super::double::{Effect, Phase, Scripted, edit, go, pause};
-use super::world::{Answers, Fate};
+use super::script::{Answers, Fate};
 use crate::exchange::Ending;
 use crate::plugin::{Action, Hold};
 

@@ -1,14 +1,14 @@
 //! Peers and clients that fail: retries, timeouts, cut-off and broken messages.
 
 use super::case::{Case, check, whole};
-use super::world::{Answers, Connects, Fate, Takes, Then};
+use super::script::{Answers, Connects, Fate, Takes, Then};
 use crate::exchange::Ending;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
 /// Peers by their connections, in the order they were asked.
 fn peers(outcome: &super::case::Outcome) -> Vec<usize> {
-    outcome.links.iter().map(super::world::Link::peer).collect()
+    outcome.links.iter().map(super::script::Link::peer).collect()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Proxying without plugins in the way.
 
 use super::case::{Case, check, whole};
-use super::world::{Answers, Fate, Then};
+use super::script::{Answers, Fate, Then};
 use crate::exchange::Ending;
 use crate::upstream::HostPolicy;
 
