@@ -9,7 +9,8 @@ use crate::http::{
 use crate::snapshot::{has_length, write_local_head};
 
 impl Exchange {
-    /// Writes the piece in `message.body`, the head before it if that is still to come, and the end.
+    /// Writes the piece in `message.body`, the head before it if that is still to come, and the
+    /// end.
     pub(super) fn write_response_piece(&mut self, end: bool, cx: &mut Cx<'_>) {
         if !end && self.message.body.is_empty() {
             return;

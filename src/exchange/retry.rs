@@ -49,8 +49,8 @@ impl Exchange {
         self.answer(status, ResponseSource::Gateway, cx);
     }
 
-    /// A request may be sent again if nothing of it can have had an effect: nothing was sent, or its
-    /// method is idempotent (RFC 9110 §9.2.2), no body was used up and no response has begun.
+    /// A request may be sent again if nothing of it can have had an effect: nothing was sent, or
+    /// its method is idempotent (RFC 9110 §9.2.2), no body was used up and no response has begun.
     fn may_send_again(&self, unsent: bool) -> bool {
         let side = &self.upstream;
         let harmless = self.request.method.is_idempotent() && !side.got_bytes;

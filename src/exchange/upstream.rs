@@ -222,8 +222,8 @@ impl Exchange {
         Some(Command::Connect { address, fresh })
     }
 
-    /// Where plugins may change the body, the head waits for its first piece: with the whole body in
-    /// one piece its length is known.
+    /// Where plugins may change the body, the head waits for its first piece: with the whole body
+    /// in one piece its length is known.
     fn waits_for_body(&self) -> bool {
         let edits = self.route().chain.hooks().has(Hooks::REQUEST_BODY);
         edits && !self.request.is_through() && self.request.released.is_empty()

@@ -1,10 +1,10 @@
-//! Tests of the exchange: a client, upstream peers and plugins that follow scripts, and a driver that
-//! keeps the contract of [`super`] and checks that the exchange keeps it too.
+//! Tests of the exchange: a client, upstream peers and plugins that follow scripts, and a driver
+//! that keeps the contract of [`super`] and checks that the exchange keeps it too.
 //!
 //! ```text
-//! tables: proxied, failures, local, bodies, holds, limits ─► case ─┐      ┌─ double: plugins, snapshots
-//! seeds:  sim ◄─ plan                                              ├► world ┼─ script: client and peers
-//!           └──────────────────────────────────────────────────────┘      └─ naive: what came out
+//! tables: proxied failures local bodies holds limits ─► case ─┐      ┌─ double: plugins, snapshots
+//! seeds:  plan ─► sim ────────────────────────────────────────┴► world ─ script: client, peers
+//!                                                                    └─ naive: what came out
 //! ```
 
 mod bodies;

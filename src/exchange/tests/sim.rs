@@ -1,7 +1,7 @@
 //! Random exchanges from seeds, against a small model of what may come of them.
 //!
-//! `RINGGATE_SIM_SEED=n` replays one seed and prints what happened; `RINGGATE_SIM_SEEDS=n` plays that
-//! many instead of [`SEEDS`].
+//! `RINGGATE_SIM_SEED=n` replays one seed and prints what happened; `RINGGATE_SIM_SEEDS=n` plays
+//! that many instead of [`SEEDS`].
 
 use super::case::responses;
 use super::naive::{self, Parsed};
@@ -85,7 +85,8 @@ fn verify(plan: &Plan, world: &World) {
     }
 }
 
-/// Every peer got the beginning of a well-formed request, and a whole one if its connection is kept.
+/// Every peer got the beginning of a well-formed request, and a whole one if its connection is
+/// kept.
 fn verify_requests(plan: &Plan, world: &World) {
     for link in &world.links {
         let request = naive::request(&link.received);
