@@ -19,8 +19,9 @@ impl Exchange {
     }
 
     /// Sends `message.local`, made by the plugin of `step` or by the gateway. It takes the
-    /// response's way through the chain, unless a response is on that way already: then it takes that
-    /// one's place, as far as that one has come. A response that has begun can only be cut off.
+    /// response's way through the chain, unless a response is on that way already: then it takes
+    /// that one's place, as far as that one has come. A response that has begun can only be cut
+    /// off.
     pub(super) fn respond(&mut self, step: Option<usize>, cx: &mut Cx<'_>) {
         if self.stage != Stage::Running {
             return;

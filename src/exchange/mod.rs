@@ -18,18 +18,19 @@
 //!
 //! # The driver's contract
 //!
-//! 1. Give one event, then call [`Exchange::poll`] until it gives `None`, start what it commands, and
-//!    wait for the next event. An event that is there at once (an idle connection, bytes left over
-//!    from the last read) may be given between two polls.
+//! 1. Give one event, then call [`Exchange::poll`] until it gives `None`, start what it commands,
+//!    and wait for the next event. An event that is there at once (an idle connection, bytes left
+//!    over from the last read) may be given between two polls.
 //! 2. Each command is given once, and not again before its event. The event must follow, except
-//!    after [`Command::CloseUpstream`], when everything that runs on that connection is dropped, and
-//!    after [`Command::Finish`], when everything is.
-//! 3. [`Command::ReadDownstream`] and [`Command::ReadUpstream`]: bytes that the last call did not use
-//!    are shown again first. Of the client's there are some left only when its request is complete:
-//!    they are the next request. Of the upstream's, a call that used none needs more behind them.
+//!    after [`Command::CloseUpstream`], when everything that runs on that connection is dropped,
+//!    and after [`Command::Finish`], when everything is.
+//! 3. [`Command::ReadDownstream`] and [`Command::ReadUpstream`]: bytes that the last call did not
+//!    use are shown again first. Of the client's there are some left only when its request is
+//!    complete: they are the next request. Of the upstream's, a call that used none needs more
+//!    behind them.
 //! 4. When [`Exchange::due_ms`] has come, call [`Exchange::on_due`]; calling it early does no harm.
-//! 5. `Finish` comes exactly once; [`Exchange::take_output`] then has what is still to be sent, unless
-//!    it ends in [`Ending::Abort`], and the exchange is ready for [`Exchange::begin`] again.
+//! 5. `Finish` comes exactly once; [`Exchange::take_output`] then has what is still to be sent,
+//!    unless it ends in [`Ending::Abort`], and the exchange is ready for [`Exchange::begin`] again.
 
 mod body;
 mod due;

@@ -138,7 +138,9 @@ impl Exchange {
         request.method.extend_from_slice(head.method_span.of(bytes));
         request.target.extend_from_slice(head.target.of(bytes));
         if request.target.is_empty() {
-            request.target.push(b'/');
+            // The last proxy turns an absolute-form of the server itself into `*` (RFC 9112
+            // §3.2.4).
+            request.target.push(if head.method == Method::Options { b'*' } else { b'/' });
         }
         request.path.extend_from_slice(arrival.path);
         request.authority.extend_from_slice(head.authority.of(bytes));
@@ -160,8 +162,8 @@ impl Exchange {
         self.on_request_passed(passed, cx);
     }
 
-    /// Bytes from the client that belong to the request's body. Gives how many were used; the others
-    /// are the next request's and stay with the driver.
+    /// Bytes from the client that belong to the request's body. Gives how many were used; the
+    /// others are the next request's and stay with the driver.
     pub fn on_downstream(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> usize {
         self.request.reading = false;
         self.request.expects_continue = false;

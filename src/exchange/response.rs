@@ -108,8 +108,8 @@ impl ResponseSide {
         matches!(self.stage, Stage::Begun | Stage::Complete)
     }
 
-    /// Output is sent at once while more is to come from elsewhere, and left to be gathered with the
-    /// next response when this one is complete.
+    /// Output is sent at once while more is to come from elsewhere, and left to be gathered with
+    /// the next response when this one is complete.
     pub(super) fn wants_sending(&self) -> bool {
         !self.sending && !self.out.is_empty()
     }
@@ -200,7 +200,8 @@ impl Exchange {
         }
     }
 
-    /// A head may be there. Gives the bytes it took, or `None` if more are needed or it was refused.
+    /// A head may be there. Gives the bytes it took, or `None` if more are needed or it was
+    /// refused.
     fn on_upstream_head(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> Option<usize> {
         let limits = self.rules().head;
         match self.reply.parse(bytes, limits, self.response.to_head) {

@@ -212,7 +212,8 @@ impl Downstream {
         self.at += worker.with_cx(|cx| exchange.on_downstream(bytes, cx));
     }
 
-    /// The read buffer for a body: all of it was used up, so it is empty; large bodies get more room.
+    /// The read buffer for a body: all of it was used up, so it is empty; large bodies get more
+    /// room.
     fn body_buffer(&mut self) -> Vec<u8> {
         let mut buffer = std::mem::take(&mut self.input);
         buffer.clear();
