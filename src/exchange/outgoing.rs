@@ -3,8 +3,8 @@
 use super::body::Encoder;
 use super::{Cx, Exchange, Timer};
 use crate::http::{
-    BodyLength, Headers, ResponseHead, Version, list_members, write_field, write_number_field,
-    write_status_line,
+    BodyLength, Headers, ResponseHead, Version, content_length, list_members, write_field,
+    write_number_field, write_status_line,
 };
 use crate::snapshot::{has_length, write_local_head};
 
@@ -54,6 +54,7 @@ impl Exchange {
         if !self.request.is_complete() && self.upstream.is_done() {
             self.request.drop_rest();
         }
+        let edits = self.has_response_body_hooks();
         let (response, message) = (&mut self.response, &*self.message);
         let out = &mut response.out;
         let (status, headers) = (message.response.status, &message.response.headers);
@@ -66,13 +67,14 @@ impl Exchange {
                 write_number_field(out, b"X-APISIX-Upstream-Status", self.reply.status.into());
             }
         }
+        let kept = headers.get(b"content-length");
         let shape = Shape {
             to_head: response.to_head,
             version: response.version,
-            length: response.length,
+            length: trusted_length(response.length, kept, edits),
             status,
             whole: whole.filter(|_| message.response.trailers.is_empty()),
-            kept: headers.get(b"content-length"),
+            kept,
         };
         response.encoder = shape.framing();
         shape.write(out, response.encoder, response.local);
@@ -87,11 +89,21 @@ impl Exchange {
     }
 }
 
+/// The length of a body in pieces. Where plugins may edit it, the one they left in the headers is
+/// trusted, and checked as the body goes out; without one in the headers none is announced.
+pub(super) fn trusted_length(said: BodyLength, kept: Option<&[u8]>, edits: bool) -> BodyLength {
+    match (kept.and_then(content_length), said) {
+        (Some(bytes), _) if edits => BodyLength::Known(bytes),
+        (Some(_), said) => said,
+        (None, _) => BodyLength::Chunked,
+    }
+}
+
 /// What framing depends on.
 struct Shape<'a> {
     to_head: bool,
     version: Version,
-    /// What the response's head said.
+    /// What is known of the body's length from the head.
     length: BodyLength,
     status: u16,
     /// The body's length, if all of it is here.
@@ -102,15 +114,13 @@ struct Shape<'a> {
 
 impl Shape<'_> {
     /// How the body goes out: by its length where that is known, else chunked, else until the
-    /// connection ends (HTTP/1.0). A length that plugins left in the headers of a body in pieces is
-    /// trusted and checked.
+    /// connection ends (HTTP/1.0).
     fn framing(&self) -> Encoder {
         if self.to_head || !has_length(self.status) {
             return Encoder::None;
         }
-        match (self.whole, self.length, self.kept) {
-            (Some(bytes), ..) => Encoder::Length(bytes),
-            (None, BodyLength::Known(bytes), Some(_)) => Encoder::Length(bytes),
+        match (self.whole, self.length) {
+            (Some(bytes), _) | (None, BodyLength::Known(bytes)) => Encoder::Length(bytes),
             _ if self.version == Version::Http11 => Encoder::Chunked,
             _ => Encoder::UntilClose,
         }

@@ -138,7 +138,9 @@ impl Exchange {
         request.method.extend_from_slice(head.method_span.of(bytes));
         request.target.extend_from_slice(head.target.of(bytes));
         if request.target.is_empty() {
-            request.target.push(b'/');
+            // The last proxy turns an absolute-form of the server itself into `*` (RFC 9112
+            // §3.2.4).
+            request.target.push(if head.method == Method::Options { b'*' } else { b'/' });
         }
         request.path.extend_from_slice(arrival.path);
         request.authority.extend_from_slice(head.authority.of(bytes));

@@ -34,7 +34,9 @@ impl Exchange {
         let unsent = connecting || failure == Failure::Connect;
         let stale = self.upstream.reused && failure == Failure::Closed;
         self.spoil_upstream();
-        if self.may_send_again(unsent) && (stale || self.may_try_another(cx)) {
+        let again = self.may_send_again(unsent) && (stale || self.has_tries_left());
+        let late = !stale && self.is_too_late(cx);
+        if again && !late {
             log::info!("upstream {address:?} {why}; trying again");
             // An idle connection that had gone stale is not the peer's failure.
             self.upstream.fresh = stale;
@@ -42,7 +44,8 @@ impl Exchange {
             return;
         }
         log::warn!("upstream {address:?} {why}");
-        let status = if failure == Failure::Stalled { 504 } else { 502 };
+        // Another try that comes too late is a 502, whatever went before (APISIX reference §5).
+        let status = if failure == Failure::Stalled && !again { 504 } else { 502 };
         self.answer(status, ResponseSource::Gateway, cx);
     }
 
@@ -54,11 +57,13 @@ impl Exchange {
         self.response.is_waiting() && !side.body_sent && (unsent || harmless)
     }
 
-    fn may_try_another(&self, cx: &Cx<'_>) -> bool {
-        let side = &self.upstream;
-        let upstream = self.upstream_of(side.upstream);
-        let since = cx.locals.now_ms.saturating_sub(side.first_try_ms);
-        let in_time = upstream.retry_ms == 0 || since < upstream.retry_ms;
-        side.tries <= upstream.retries && in_time
+    fn has_tries_left(&self) -> bool {
+        self.upstream.tries <= self.upstream_of(self.upstream.upstream).retries
+    }
+
+    fn is_too_late(&self, cx: &Cx<'_>) -> bool {
+        let retry_ms = self.upstream_of(self.upstream.upstream).retry_ms;
+        let since = cx.locals.now_ms.saturating_sub(self.upstream.first_try_ms);
+        retry_ms != 0 && since >= retry_ms
     }
 }

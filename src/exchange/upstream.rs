@@ -8,6 +8,7 @@
 
 use super::body::Encoder;
 use super::flow::Direction;
+use super::outgoing::trusted_length;
 use super::{Command, Cx, Exchange, Timer, forward};
 use crate::http::BodyLength;
 use crate::limits;
@@ -271,14 +272,15 @@ impl Exchange {
     }
 
     fn write_upstream_head(&mut self, through: bool) {
-        let kept = self.message.request.headers.get(b"content-length").is_some();
+        let edits = self.route().chain.hooks().has(Hooks::REQUEST_BODY);
+        let kept = self.message.request.headers.get(b"content-length");
         let (length, released) = (self.request.length, self.request.released.len() as u64);
         let trailers = !self.message.request.trailers.is_empty();
-        self.upstream.encoder = match length {
+        self.upstream.encoder = match trusted_length(length, kept, edits) {
             // A request that said its body is empty goes on saying so (RFC 9110 §8.6).
-            BodyLength::None if released == 0 && !kept => Encoder::None,
+            _ if length == BodyLength::None && released == 0 && kept.is_none() => Encoder::None,
             _ if through && !trailers => Encoder::Length(released),
-            BodyLength::Known(bytes) if kept => Encoder::Length(bytes),
+            BodyLength::Known(bytes) => Encoder::Length(bytes),
             _ => Encoder::Chunked,
         };
         let pinned = Rc::clone(self.pinned());

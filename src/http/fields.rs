@@ -36,7 +36,8 @@ pub(super) fn span_of(head: &[u8], part: &[u8]) -> Span {
 }
 
 /// A `Content-Length` value: digits only, no sign, no list, no overflow (RFC 9110 §8.6).
-pub(super) fn content_length(value: &[u8]) -> Option<u64> {
+#[must_use]
+pub fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use super::case::{Case, check, run, whole};
 use super::double::{Effect, Phase, Scripted, edit, go, pause};
-use super::world::{Answers, Fate};
+use super::script::{Answers, Fate};
 use crate::exchange::Ending;
 use crate::plugin::{Action, Hold};
 
@@ -109,6 +109,24 @@ fn a_length_that_was_left_is_kept_and_checked() {
         if n > 5 { 0 } else { n - 1 }
     });
     assert_eq!((outcome.status(), outcome.links[0].fate), (500, Fate::Closed));
+}
+
+#[test]
+fn a_length_that_a_plugin_sets_counts_where_it_may_edit() {
+    let sets = |name| {
+        let act = edit(Effect::SetResponse("Content-Length", "7"));
+        Scripted::new(name).on(Phase::ResponseHeaders, &[act])
+    };
+    let acts = [edit(Effect::Append("!!")), go()];
+    check(
+        || Case::get().plugin(sets("p").on(Phase::ResponseBody, &acts)).peer(OK),
+        |outcome| {
+            assert_eq!((outcome.status(), outcome.body().len()), (200, 7));
+            assert_eq!(outcome.field("content-length"), Some("7"));
+        },
+    );
+    let outcome = whole(Case::get().plugin(sets("p")).peer(OK));
+    assert_eq!((outcome.body().as_str(), outcome.field("content-length")), ("hello", Some("5")));
 }
 
 #[test]

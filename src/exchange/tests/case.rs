@@ -2,7 +2,8 @@
 
 use super::double::{Scripted, Setup};
 use super::naive::{self, Parsed};
-use super::world::{Answers, ClientScript, Connects, Link, PeerScript, Takes, Then, World};
+use super::script::{Answers, ClientScript, Connects, Link, PeerScript, Takes, Then};
+use super::world::World;
 use crate::exchange::Ending;
 
 /// The actors of one exchange.

@@ -1,14 +1,14 @@
 //! Peers and clients that fail: retries, timeouts, cut-off and broken messages.
 
 use super::case::{Case, check, whole};
-use super::world::{Answers, Connects, Fate, Takes, Then};
+use super::script::{Answers, Connects, Fate, Takes, Then};
 use crate::exchange::Ending;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
 /// Peers by their connections, in the order they were asked.
 fn peers(outcome: &super::case::Outcome) -> Vec<usize> {
-    outcome.links.iter().map(super::world::Link::peer).collect()
+    outcome.links.iter().map(super::script::Link::peer).collect()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn tries_run_out() {
     }
     let slow = Case::get().peer("").connects(Connects::Never).peer(OK);
     let outcome = whole(slow.with(|setup| (setup.peers, setup.retry_ms) = (2, 500)));
-    assert_eq!((outcome.status(), outcome.ms), (504, 1_000), "too late for another try");
+    assert_eq!((outcome.status(), outcome.ms), (502, 1_000), "too late for another try");
 }
 
 #[test]

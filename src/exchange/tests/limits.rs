@@ -2,7 +2,7 @@
 
 use super::case::{Case, check, run, whole};
 use super::double::{Phase, Scripted, pause};
-use super::world::{Fate, Takes};
+use super::script::{Fate, Takes};
 use crate::exchange::Ending;
 use crate::limits::{BACKLOG_BYTES_MAX, BODY_BUFFER_BYTES};
 use crate::plugin::Hold;
@@ -70,7 +70,7 @@ fn a_client_that_takes_nothing_stops_the_peer() {
     let case = Case::get().peer(&answer).client(|client| client.takes = Some((0, false)));
     let outcome = run(case, &mut |n| (n - 1).min(BODY_BUFFER_BYTES));
     assert_eq!((outcome.ending, outcome.ms), (Ending::Abort, 5_000));
-    assert!(outcome.links[0].read() <= 3 * BACKLOG_BYTES_MAX, "{}", outcome.links[0].read());
+    assert!(outcome.links[0].read <= 3 * BACKLOG_BYTES_MAX, "{}", outcome.links[0].read);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //! that keeps the contract of [`super`] and checks that the exchange keeps it too.
 //!
 //! ```text
-//! case (tables below) ─┐                ┌─ double: plugins and snapshots
-//! sim (random seeds) ──┴─► world ──────┼─ naive: a parser of its own for what came out
-//!                          the driver   └─ checks after every command
+//! tables: proxied failures local bodies holds limits ─► case ─┐      ┌─ double: plugins, snapshots
+//! seeds:  plan ─► sim ────────────────────────────────────────┴► world ─ script: client, peers
+//!                                                                    └─ naive: what came out
 //! ```
 
 mod bodies;
@@ -15,6 +15,8 @@ mod holds;
 mod limits;
 mod local;
 mod naive;
+mod plan;
 mod proxied;
+mod script;
 mod sim;
 mod world;

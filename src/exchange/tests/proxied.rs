@@ -1,7 +1,7 @@
 //! Proxying without plugins in the way.
 
 use super::case::{Case, check, whole};
-use super::world::{Answers, Fate, Then};
+use super::script::{Answers, Fate, Then};
 use crate::exchange::Ending;
 use crate::upstream::HostPolicy;
 
@@ -136,6 +136,20 @@ fn a_client_of_1_0_without_host() {
     assert_eq!(outcome.request(0).get("host"), Some("node0"));
     let rewritten = Case::get().peer(OK).with(|s| s.host = HostPolicy::Rewrite(b"r.x".to_vec()));
     assert_eq!(whole(rewritten).request(0).get("host"), Some("r.x"));
+}
+
+#[test]
+fn targets_as_they_go_upstream() {
+    for (line, target) in [
+        ("GET http://h HTTP/1.1", "GET / HTTP/1.1"),
+        ("GET http://h/x?y HTTP/1.1", "GET /x?y HTTP/1.1"),
+        ("OPTIONS http://h HTTP/1.1", "OPTIONS * HTTP/1.1"),
+        ("OPTIONS * HTTP/1.1", "OPTIONS * HTTP/1.1"),
+        ("GET /%2e%2e/a?b=%20 HTTP/1.1", "GET /%2e%2e/a?b=%20 HTTP/1.1"),
+    ] {
+        let outcome = whole(Case::new(&format!("{line}\r\nHost: h\r\n\r\n")).peer(OK));
+        assert_eq!(outcome.request(0).start, target);
+    }
 }
 
 #[test]
