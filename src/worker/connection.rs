@@ -238,11 +238,14 @@ async fn wait_for<F: Future>(
     slot: &mut Slot<'_, F>,
 ) -> Result<F::Output, Ring> {
     poll_fn(|cx| {
-        let rang = worker.rang(alarm, cx.waker());
-        match (poll_slot(slot, cx), rang) {
-            (Poll::Ready(done), _) => Poll::Ready(Ok(done)),
-            (Poll::Pending, Some(ring)) => Poll::Ready(Err(ring)),
-            (Poll::Pending, None) => Poll::Pending,
+        if let Poll::Ready(done) = poll_slot(slot, cx) {
+            // A ring that came at the same time is kept: the deadline of a head that trickles in
+            // is set once and rings once.
+            return Poll::Ready(Ok(done));
+        }
+        match worker.rang(alarm, cx.waker()) {
+            Some(ring) => Poll::Ready(Err(ring)),
+            None => Poll::Pending,
         }
     })
     .await

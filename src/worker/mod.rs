@@ -80,9 +80,10 @@ impl Alarm {
 }
 
 impl Worker {
-    /// Sets when the connection's alarm rings.
+    /// Sets when the connection's alarm rings; a deadline that was due before this is forgotten.
     fn arm(&self, alarm: DeadlineId, due_ms: u64) {
         let mut deadlines = self.deadlines.borrow_mut();
+        deadlines.value_mut(alarm).rang.take_if(|rang| *rang == Ring::Due);
         if due_ms == u64::MAX {
             deadlines.disarm(alarm);
         } else {
