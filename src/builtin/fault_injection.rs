@@ -239,3 +239,7 @@ fn read_headers(reader: Reader<'_>) -> Option<Vec<(Vec<u8>, Template)>> {
     object.allow_unknown();
     Some(headers)
 }
+
+#[cfg(test)]
+#[path = "fault_injection_tests.rs"]
+mod tests;

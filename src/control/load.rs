@@ -90,8 +90,8 @@ impl Loading {
             loaders,
             resolve: &resolve,
         };
-        let (snapshot, more) = compile(inputs).map_err(|(errors, more)| {
-            let mut report = Report::new(&source, errors, more);
+        let (snapshot, more) = compile(inputs).map_err(|refused| {
+            let mut report = Report::new(&source, refused.errors, refused.warnings);
             report.extend(warnings.clone());
             Failure::Wrong(report)
         })?;

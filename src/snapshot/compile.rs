@@ -44,14 +44,21 @@ impl std::fmt::Debug for Inputs<'_> {
 /// Compiles a snapshot; problems are those of the resources' document, by path.
 ///
 /// # Errors
-/// All that is wrong, and the warnings.
-pub fn compile(
-    inputs: Inputs<'_>,
-) -> Result<(Snapshot, Vec<Problem>), (Vec<Problem>, Vec<Problem>)> {
+/// All that is wrong with them.
+pub fn compile(inputs: Inputs<'_>) -> Result<(Snapshot, Vec<Problem>), Refused> {
     let mut compiler = Compiler::new(inputs);
     let snapshot = compiler.run();
     let (errors, warnings) = compiler.problems.into_parts();
-    if errors.is_empty() { Ok((snapshot, warnings)) } else { Err((errors, warnings)) }
+    if errors.is_empty() { Ok((snapshot, warnings)) } else { Err(Refused { errors, warnings }) }
+}
+
+/// Why there is no snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What is wrong; not empty.
+    pub errors: Vec<Problem>,
+    /// What the user should know beside it.
+    pub warnings: Vec<Problem>,
 }
 
 struct Compiler<'a> {
@@ -428,3 +435,7 @@ fn timeouts(timeout: Timeout) -> Timeouts {
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(u64::from(!duration.is_zero()))
 }
+
+#[cfg(test)]
+#[path = "compile_tests.rs"]
+mod tests;

@@ -16,7 +16,7 @@ mod pinned;
 mod prepared;
 
 pub use chain::{Chain, Step};
-pub use compile::{Inputs, compile};
+pub use compile::{Inputs, Refused, compile};
 
 pub use pinned::Pinned;
 pub use prepared::{Prepared, has_length, local_body, write_local_head};

@@ -1,0 +1,216 @@
+//! Compiling: references, merging, prepared responses, what is refused.
+
+use super::*;
+use crate::conf::{Source, process, resources};
+use crate::plugin::{Hooks, LocalResponse, RequestPhase};
+
+/// A plugin that answers everything alike if its conf has `only`.
+#[derive(Debug)]
+struct Double {
+    name: &'static str,
+    only: Option<u16>,
+}
+
+impl Plugin for Double {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn hooks(&self) -> Hooks {
+        Hooks::REQUEST_HEADERS
+    }
+
+    fn only_response(&self) -> Option<LocalResponse> {
+        self.only.map(|status| LocalResponse { status, ..LocalResponse::default() })
+    }
+}
+
+struct Doubles;
+
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+impl Loader for Doubles {
+    fn names(&self) -> Vec<&str> {
+        NAMES.to_vec()
+    }
+
+    fn load(&mut self, name: &str, conf: Reader<'_>) -> Option<Loaded> {
+        let name = NAMES.into_iter().find(|known| *known == name)?;
+        let only = conf.value().get("only").and_then(Value::as_u64).map(|status| status as u16);
+        if conf.value().get("bad").is_some() {
+            conf.error("bad");
+            return None;
+        }
+        let priority = if name == "one" { 1 } else { 2 };
+        let plugin = Arc::new(Double { name, only });
+        Some(Loaded { plugin, phase: RequestPhase::Access, priority })
+    }
+}
+
+fn compiled(config: &str, text: &str) -> Result<Snapshot, Vec<String>> {
+    let none = |_: &str| None;
+    let (config, _) = process::parse(&Source::new("config.yaml", config), &none).expect("config");
+    let (resources, _) =
+        resources::parse(&Source::new("apisix.yaml", text), &none, false).expect("resources");
+    let mut doubles = Doubles;
+    let inputs = Inputs {
+        number: 7,
+        config: &config,
+        resources: &resources,
+        loaders: vec![&mut doubles],
+        resolve: &|host, port| (host == "known").then(|| ([10, 0, 0, 1], port).into()),
+    };
+    let text = |problem: &Problem| format!("{}: {}", problem.at, problem.message);
+    compile(inputs)
+        .map(|(snapshot, _)| snapshot)
+        .map_err(|refused| refused.errors.iter().map(text).collect())
+}
+
+fn good(text: &str) -> Snapshot {
+    compiled("", text).expect("compiles")
+}
+
+fn names(route: &Route) -> Vec<String> {
+    let chain = &route.chain;
+    let step = |at: &u16| chain.steps()[*at as usize].plugin.name().to_owned();
+    chain.request_order().iter().map(step).collect()
+}
+
+const NODES: &str = "{ nodes: { '127.0.0.1:80': 1 } }";
+
+#[test]
+fn targets_of_routes_and_what_stands_for_missing_ones() {
+    let table = [
+        (format!("upstream: {NODES}"), Target::Upstream(1)),
+        ("upstream_id: u".to_owned(), Target::Upstream(0)),
+        (format!("upstream_id: u, upstream: {NODES}"), Target::Upstream(0)),
+        ("upstream_id: nobody".to_owned(), Target::Status(502)),
+        ("plugins: { one: {} }".to_owned(), Target::Status(503)),
+        ("service_id: nobody".to_owned(), Target::Status(404)),
+        (format!("plugin_config_id: nobody, upstream: {NODES}"), Target::Status(503)),
+        ("service_id: s".to_owned(), Target::Upstream(0)),
+        (format!("service_id: s, upstream: {NODES}"), Target::Upstream(1)),
+    ];
+    for (fields, target) in table {
+        let text = format!(
+            "routes: [ {{ uri: /, {fields} }} ]\n\
+             upstreams: [ {{ id: u, nodes: {{ 'known:80': 1 }} }} ]\n\
+             services: [ {{ id: s, upstream_id: u }} ]\n"
+        );
+        assert_eq!(good(&text).routes[0].target, target, "{fields}");
+    }
+}
+
+#[test]
+fn plugins_of_a_route_win_over_its_plugin_config_and_service() {
+    let snapshot = good(
+        "routes: [ { uri: /, service_id: s, plugin_config_id: c, plugins: { one: { only: 201 } } } ]\n\
+         plugin_configs: [ { id: c, plugins: { one: { only: 202 }, two: { only: 203 } } } ]\n\
+         services: [ { id: s, plugins: { two: { only: 204 }, three: {} } } ]\n",
+    );
+    let route = &snapshot.routes[0];
+    assert_eq!(names(route), ["two", "three", "one"]);
+    let status_of = |name: &str| {
+        let step = route.chain.steps().iter().find(|step| step.plugin.name() == name);
+        step.and_then(|step| step.plugin.only_response()).map(|response| response.status)
+    };
+    assert_eq!((status_of("one"), status_of("two")), (Some(201), Some(203)));
+    assert_eq!(snapshot.number, 7);
+}
+
+#[test]
+fn only_a_lone_plugin_that_looks_at_nothing_is_prepared() {
+    let table = [
+        ("plugins: { one: { only: 201 } }", "", true),
+        ("plugins: { one: {} }", "", false),
+        ("plugins: { one: { only: 201 }, two: {} }", "", false),
+        ("plugins: { one: { only: 201, _meta: { filter: [[arg_a, '==', b]] } } }", "", false),
+        ("plugins: { one: { only: 201, _meta: { priority: 9 } } }", "", true),
+        ("plugins: { one: { only: 201 }, two: { _meta: { disable: true } } }", "", true),
+        (
+            "plugins: { one: { only: 201 } }",
+            "global_rules: [ { id: g, plugins: { two: {} } } ]",
+            false,
+        ),
+    ];
+    for (fields, more, prepared) in table {
+        let snapshot = good(&format!("routes: [ {{ uri: /, {fields} }} ]\n{more}\n"));
+        assert_eq!(snapshot.routes[0].prepared.is_some(), prepared, "{fields} {more}");
+    }
+}
+
+#[test]
+fn global_rules_run_first_and_for_requests_without_a_route() {
+    let snapshot = good(
+        "routes: [ { uri: /, plugins: { two: {} } } ]\n\
+         global_rules: [ { id: a, plugins: { one: {} } } ]\n",
+    );
+    assert_eq!(names(&snapshot.routes[0]), ["one", "two"]);
+    assert_eq!(names(&snapshot.unmatched), ["one"]);
+    assert_eq!(snapshot.unmatched.target, Target::NoRoute);
+}
+
+#[test]
+fn disabled_routes_are_left_out_and_services_lend_their_hosts() {
+    let snapshot = good(
+        "routes:\n\
+         - { id: off, uri: /, status: 0, plugins: { one: {} } }\n\
+         - { id: on, uri: /, service_id: s, plugins: { one: {} } }\n\
+         services: [ { id: s, name: shop, hosts: [ a.com ] } ]\n",
+    );
+    assert_eq!(snapshot.routes.len(), 1);
+    assert_eq!(snapshot.routes[0].facts.route_id, "on");
+    assert_eq!(snapshot.routes[0].facts.service_name, "shop");
+    let peer = std::net::IpAddr::from([127, 0, 0, 1]);
+    let find = |host: &'static [u8]| {
+        let lookup =
+            crate::route::Lookup { host, path: b"/", method: crate::http::Method::Get, peer };
+        snapshot.router.find(&lookup, &crate::plugin::Message::default())
+    };
+    assert_eq!((find(b"a.com"), find(b"b.com")), (Some(0), None));
+}
+
+#[test]
+fn upstreams_get_their_defaults() {
+    let config = "nginx_config: { http: { upstream: { keepalive: 5 } } }";
+    let text = "routes: [ { uri: /, upstream: { nodes: { 'known:80': 1, '[::1]:81': 2, 'lost:80': 1 }, \
+                pass_host: node } } ]\n";
+    let snapshot = compiled(config, text).expect("compiles");
+    let upstream = &snapshot.upstreams[0];
+    let hosts: Vec<&[u8]> = upstream.peers.iter().map(|peer| &peer.host[..]).collect();
+    assert_eq!(hosts, [&b"known"[..], b"[::1]:81", b"lost"]);
+    assert_eq!(upstream.peers[2].address, None, "a name that can't be resolved");
+    assert_eq!((upstream.retries, upstream.keep_alive.idle_max), (2, 5));
+    assert_eq!(upstream.timeouts, Timeouts::default());
+}
+
+#[test]
+fn everything_wrong_is_found_at_once() {
+    let errors = compiled(
+        "plugins: [ one, two ]",
+        "routes:\n\
+         - { uri: /, plugins: { oen: {} } }\n\
+         - { uri: /, plugins: { three: {} } }\n\
+         - { uri: /, plugins: { one: { bad: 1 } } }\n\
+         - { uri: /, plugins: { one: { _meta: { filter: [[a, '!=', b]] } } } }\n\
+         - { uri: /, vars: [[a, nope, b]], plugins: { one: {} } }\n\
+         - { uri: /, upstream: { type: ewma, nodes: { '127.0.0.1:80': 1 } } }\n\
+         global_rules: [ { id: a, plugins: { two: {} } }, { id: b, plugins: { two: {} } } ]\n",
+    )
+    .expect_err("refused");
+    for expected in [
+        "routes[0].plugins.oen: plugin oen is not enabled",
+        "routes[1].plugins.three: plugin three is not enabled",
+        "routes[2].plugins.one: bad",
+        "routes[3].plugins.one._meta.filter[0]",
+        "routes[4].vars[0]",
+        "routes[5].upstream.type: only `type: roundrobin`",
+        "global_rules[1].plugins.two: plugin two stands in two global rules",
+    ] {
+        assert!(errors.iter().any(|e| e.starts_with(expected)), "{expected}\n{errors:#?}");
+    }
+    assert_eq!(errors.len(), 7, "{errors:#?}");
+    let unknown =
+        compiled("", "routes: [ { uri: /, plugins: { oen: {} } } ]\n").expect_err("refused");
+    assert_eq!(unknown, ["routes[0].plugins.oen: unknown plugin `oen`"]);
+}
