@@ -65,6 +65,20 @@ fn head_limits_can_be_set() {
     refused(&gateway, six, 431);
 }
 
+/// Fields with `_` are another's fields to servers that make variables of names.
+#[test]
+fn fields_with_underscores_may_be_dropped() {
+    for (setting, wanted) in [("\"on\"", Some("1")), ("\"off\"", None)] {
+        let upstream = Upstream::hello();
+        let line = format!("underscores_in_headers: {setting}");
+        let gateway = Setup::new(proxy(&upstream)).http(&line).start();
+        gateway.ask("GET / HTTP/1.1\r\nHost: a\r\nX_User: 1\r\nX-User: 2\r\n\r\n");
+        let request = upstream.request();
+        assert_eq!(request.field("x_user"), wanted, "{setting}");
+        assert_eq!(request.field("x-user"), Some("2"));
+    }
+}
+
 #[test]
 fn a_body_over_its_limit_is_413() {
     for driver in drivers() {

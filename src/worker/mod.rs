@@ -46,6 +46,8 @@ struct Worker {
     locals: RefCell<Locals>,
     deadlines: RefCell<Deadlines<Alarm>>,
     idle: RefCell<IdlePool<Socket>>,
+    // Large, and each goes from here to a task and back.
+    #[expect(clippy::vec_box)]
     exchanges: RefCell<Vec<Box<Exchange>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
     buffer_bytes: usize,

@@ -30,12 +30,9 @@ impl Downstream {
             let bytes = &self.input[self.at..];
             self.head.fields.retain(|field| !field.name.of(bytes).contains(&b'_'));
         }
-        let route = match self.find_route(&pinned) {
-            Ok(route) => route,
-            Err(_) => {
-                self.refuse(worker, RequestError::Bad("the path can't be normalised"));
-                return Served::Close;
-            }
+        let Ok(route) = self.find_route(&pinned) else {
+            self.refuse(worker, RequestError::Bad("the path can't be normalised"));
+            return Served::Close;
         };
         if self.answer_prepared(worker, &pinned, route) {
             return Served::Next;
