@@ -6,9 +6,10 @@ use super::hostcalls;
 use super::http_plugin::HttpPlugin;
 use super::inspect::{Checked, check};
 use super::instance::Instance;
+use super::pool;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Metric, Shared};
-use crate::plugin::{Hooks, Loaded, Loader, Plugin};
+use crate::plugin::{Hooks, Loaded, Loader, Plugin, SlotId};
 use crate::schema::{Fault, Reader};
 use crate::vm::{Engine, Module};
 use serde_json::Value;
@@ -39,7 +40,8 @@ pub struct Plugins {
 
 /// One `wasm.plugins` entry, compiled and linked.
 pub(super) struct Entry {
-    /// Its place in every worker's list of pools.
+    /// Where a worker has its pools, and the place of this entry's among them.
+    pub(super) slot: SlotId,
     pub(super) index: usize,
     pub(super) facts: Arc<Facts>,
     pub(super) module: Module,
@@ -186,7 +188,16 @@ impl Entry {
         let linked = linked.linker.instantiate_pre(module.wasmtime()).map_err(import)?;
         let facts = Arc::new(Facts::new(settings, abi, shared));
         let index = INDEX.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { index, facts, module, linked, hooks, logs, confs: Mutex::default() })
+        Ok(Self {
+            slot: pool::slot(),
+            index,
+            facts,
+            module,
+            linked,
+            hooks,
+            logs,
+            confs: Mutex::default(),
+        })
     }
 
     fn plugin(self: &Arc<Self>, bytes: Vec<u8>) -> Result<Arc<HttpPlugin>, Reason> {
