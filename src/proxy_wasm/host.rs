@@ -127,11 +127,11 @@ impl Plugins {
         self.entries.iter().map(|entry| &entry.facts.settings)
     }
 
-    /// The plugin of an entry for one `plugins.<name>` value (without `_meta`). Equal confs give the
-    /// same plugin. A conf that is new is tried out first, in an instance of its own.
+    /// The plugin of an entry for one `plugins.<name>` value (without `_meta`). Equal confs give
+    /// the same plugin. A conf that is new is tried out first, in an instance of its own.
     ///
     /// # Errors
-    /// When there is no such entry, `conf` is missing or of the wrong type, or the guest refuses it.
+    /// When there is no such entry, `conf` is missing or of the wrong type, or the guest refuses.
     pub fn plugin(&self, name: &str, value: &Value) -> Result<Arc<dyn Plugin>, Error> {
         let entry = self.find(name).ok_or_else(|| Reason::Unknown.of(name))?;
         let bytes = conf_bytes(value).map_err(|what| Reason::Conf(what).of(name))?;

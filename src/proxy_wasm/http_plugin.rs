@@ -179,8 +179,8 @@ impl Plugin for HttpPlugin {
         self.run(stream, Phase::ResponseTrailers, true)
     }
 
-    /// Done, log, delete. A request that ended before it came to this plugin is shown only to guests
-    /// that log, as in Envoy: they get a context for just that.
+    /// Done, log, delete. A request that ended before it came to this plugin is shown only to
+    /// guests that log, as in Envoy: they get a context for just that.
     fn on_log(&self, stream: &mut Stream<'_>) {
         let place = Place::from_word(*stream.state);
         let ended = match place {

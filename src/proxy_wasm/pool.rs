@@ -294,7 +294,7 @@ impl Pool {
                 true
             }
             Err(fault) => {
-                log::error!(target: "wasm", "an instance is dropped, ending a root context: {fault}");
+                log::error!(target: "wasm", "an instance failed to end a root context: {fault}");
                 false
             }
         };

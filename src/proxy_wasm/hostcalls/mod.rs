@@ -145,12 +145,16 @@ macro_rules! functions {
 }
 
 /// Every function there is.
-#[rustfmt::skip]
 fn everything(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    functions!(linker, logging:
-        proxy_log(level, text, len)
-        proxy_get_log_level(level_at)
-        proxy_get_current_time_nanoseconds(time_at));
+    for_streams(linker)?;
+    for_all(linker)?;
+    toolchains::register(linker)?;
+    wasi::register(linker)
+}
+
+/// What works on the message of a stream.
+#[rustfmt::skip]
+fn for_streams(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     functions!(linker, headers:
         proxy_get_header_map_pairs(map, ptr_at, len_at)
         proxy_set_header_map_pairs(map, pairs, len)
@@ -168,12 +172,23 @@ fn everything(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         proxy_get_property(path, path_len, ptr_at, len_at)
         proxy_set_property(path, path_len, value, value_len));
     functions!(linker, response:
-        proxy_send_local_response(status, details, details_len, body, body_len, headers, headers_len, grpc)
+        proxy_send_local_response(
+            status, details, details_len, body, body_len, headers, headers_len, grpc)
         proxy_continue_stream(stream)
         proxy_close_stream(stream)
         proxy_continue_request()
         proxy_continue_response()
         proxy_clear_route_cache());
+    Ok(())
+}
+
+/// What works everywhere.
+#[rustfmt::skip]
+fn for_all(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    functions!(linker, logging:
+        proxy_log(level, text, len)
+        proxy_get_log_level(level_at)
+        proxy_get_current_time_nanoseconds(time_at));
     functions!(linker, context:
         proxy_set_effective_context(context)
         proxy_done()
@@ -192,15 +207,20 @@ fn everything(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         proxy_record_metric(id, value)
         proxy_get_metric(id, value_at));
     functions!(linker, callouts:
-        proxy_http_call(upstream, upstream_len, headers, headers_len, body, body_len, trailers, trailers_len, timeout, token_at)
-        proxy_grpc_call(upstream, upstream_len, service, service_len, method, method_len, metadata, metadata_len, message, message_len, timeout, token_at)
-        proxy_grpc_stream(upstream, upstream_len, service, service_len, method, method_len, metadata, metadata_len, token_at)
+        proxy_http_call(
+            upstream, upstream_len, headers, headers_len, body, body_len, trailers, trailers_len,
+            timeout, token_at)
+        proxy_grpc_call(
+            upstream, upstream_len, service, service_len, method, method_len,
+            metadata, metadata_len, message, message_len, timeout, token_at)
+        proxy_grpc_stream(
+            upstream, upstream_len, service, service_len, method, method_len,
+            metadata, metadata_len, token_at)
         proxy_grpc_send(token, message, len, end)
         proxy_grpc_cancel(token)
         proxy_grpc_close(token)
         proxy_get_status(code_at, ptr_at, len_at));
-    toolchains::register(linker)?;
-    wasi::register(linker)
+    Ok(())
 }
 
 /// The linker for one module, and which of its imports we have.
