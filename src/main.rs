@@ -4,6 +4,7 @@
 
 use clap::{Parser, Subcommand};
 use ringgate::control::{self, Exit, Loading};
+use ringgate::vm;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -34,14 +35,30 @@ enum Command {
         #[arg(short, long, default_value = "conf/config.yaml")]
         config: PathBuf,
     },
+    /// Work with Proxy-Wasm plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Print the version
     Version,
+}
+
+#[derive(Subcommand)]
+enum PluginCommand {
+    /// Precompile a .wasm or .wat file for this version and this kind of machine
+    Build {
+        /// The module
+        file: PathBuf,
+        /// Where the precompiled code goes; beside the module, as .cwasm, if not given
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Run { config } => control::run(&config),
         Command::Check { config } => check(&config),
+        Command::Plugin(PluginCommand::Build { file, output }) => build_plugin(&file, output),
         Command::Version => {
             println!("ringgate {}", env!("CARGO_PKG_VERSION"));
             Exit::Done
@@ -54,7 +71,7 @@ fn check(config: &Path) -> Exit {
     let checked = Loading::open(config).and_then(|mut loading| loading.snapshot());
     match checked {
         Ok((snapshot, warnings)) => {
-            eprint!("{warnings}");
+            control::show_warnings(&warnings);
             println!("ringgate: {} is good: {} routes", config.display(), snapshot.routes.len());
             Exit::Done
         }
@@ -63,4 +80,26 @@ fn check(config: &Path) -> Exit {
             Exit::BadConfig
         }
     }
+}
+
+fn build_plugin(file: &Path, output: Option<PathBuf>) -> Exit {
+    let output = output.unwrap_or_else(|| file.with_extension("cwasm"));
+    match precompile(file, &output) {
+        Ok(bytes) => {
+            println!("ringgate: {} written, {bytes} bytes", output.display());
+            Exit::Done
+        }
+        Err(why) => {
+            eprintln!("error: {why}");
+            Exit::BadConfig
+        }
+    }
+}
+
+fn precompile(file: &Path, output: &Path) -> Result<usize, String> {
+    let named = |path: &Path, why: String| format!("{}: {why}", path.display());
+    let bytes = std::fs::read(file).map_err(|e| named(file, format!("can't be read: {e}")))?;
+    let code = vm::precompile(&bytes).map_err(|error| named(file, error.to_string()))?;
+    std::fs::write(output, &code).map_err(|e| named(output, format!("can't be written: {e}")))?;
+    Ok(code.len())
 }

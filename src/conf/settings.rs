@@ -25,8 +25,6 @@ pub struct Config {
     pub router: Router,
     /// `apisix.delete_uri_tail_slash`: `/foo/` is matched as `/foo`.
     pub delete_uri_tail_slash: bool,
-    /// `apisix.normalize_uri_like_servlet`: `;parameters` are cut from path segments.
-    pub normalize_uri_like_servlet: bool,
     /// `plugins`: the names that may be used; `None` means all that are built in.
     pub plugins: Option<Vec<PluginName>>,
     /// `wasm.plugins`, names unique.

@@ -1,8 +1,10 @@
 //! From files to a snapshot.
 
+use super::wasm;
 use crate::builtin::Builtins;
 use crate::conf::{Config, Report, Source, process, resources};
 use crate::plugin::Loader;
+use crate::proxy_wasm::{self, Host};
 use crate::snapshot::{Inputs, Snapshot, compile};
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -16,6 +18,8 @@ pub struct Loading {
     pub config: Config,
     config_source: Source,
     config_warnings: Report,
+    /// The Proxy-Wasm host: modules that did not change are kept between loads.
+    host: Option<Host>,
     number: u64,
 }
 
@@ -32,8 +36,15 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(message) => writeln!(f, "error: {message}"),
-            Self::Wrong(report) => write!(f, "{report}"),
+            Self::Wrong(report) => writeln!(f, "{report}"),
         }
+    }
+}
+
+/// Writes warnings to standard error.
+pub fn show_warnings(warnings: &Report) {
+    if !warnings.is_empty() {
+        eprintln!("{warnings}");
     }
 }
 
@@ -46,9 +57,16 @@ impl Loading {
         let hint = "name the configuration with `-c DIR/config.yaml`";
         let config_source = read(config_path, hint)?;
         let (config, config_warnings) =
-            process::parse(&config_source, &environment).map_err(Failure::Wrong)?;
+            process::parse(&config_source, &environment).map_err(|mut report| {
+                // All that is wrong is shown at once.
+                if let Ok(source) = read_resources(config_path) {
+                    report.extend(wrong_resources(&source));
+                }
+                Failure::Wrong(report)
+            })?;
+        let host = wasm::host(&config).map_err(Failure::File)?;
         let config_path = config_path.to_owned();
-        Ok(Self { config_path, config, config_source, config_warnings, number: 0 })
+        Ok(Self { config_path, config, config_source, config_warnings, host, number: 0 })
     }
 
     /// Reads the resources and compiles them. Gives the warnings of both files too.
@@ -56,13 +74,15 @@ impl Loading {
     /// # Errors
     /// The file is missing or wrong; the next try gets the same number again.
     pub fn snapshot(&mut self) -> Result<(Snapshot, Report), Failure> {
-        let path = self.config_path.with_file_name("apisix.yaml");
-        let hint = "routes are read from the `apisix.yaml` beside the configuration";
-        let source = read(&path, hint)?;
+        let source = read_resources(&self.config_path)?;
         let (resources, mut warnings) =
             resources::parse(&source, &environment, true).map_err(Failure::Wrong)?;
+        let mut guests = self.load_guests()?;
         let mut builtins = Builtins;
-        let loaders: Vec<&mut dyn Loader> = vec![&mut builtins];
+        let mut loaders: Vec<&mut dyn Loader> = vec![&mut builtins];
+        if let Some(guests) = &mut guests {
+            loaders.push(guests);
+        }
         let inputs = Inputs {
             number: self.number + 1,
             config: &self.config,
@@ -81,11 +101,22 @@ impl Loading {
         Ok((snapshot, warnings))
     }
 
-    /// The settings as text, for problems that are found later.
-    #[must_use]
-    pub fn config_source(&self) -> &Source {
-        &self.config_source
+    fn load_guests(&self) -> Result<Option<proxy_wasm::Plugins>, Failure> {
+        let Some(host) = &self.host else { return Ok(None) };
+        let folder = self.config_path.parent().unwrap_or(Path::new(""));
+        wasm::load(host, &self.config, &self.config_source, folder)
+            .map(Some)
+            .map_err(Failure::Wrong)
     }
+}
+
+fn read_resources(config_path: &Path) -> Result<Source, Failure> {
+    let path = config_path.with_file_name("apisix.yaml");
+    read(&path, "routes are read from the `apisix.yaml` beside the configuration")
+}
+
+fn wrong_resources(source: &Source) -> Report {
+    resources::parse(source, &environment, true).err().unwrap_or_default()
 }
 
 fn read(path: &Path, hint: &str) -> Result<Source, Failure> {

@@ -13,7 +13,8 @@
 mod load;
 mod logger;
 mod run;
+mod wasm;
 
-pub use load::{Failure, Loading};
+pub use load::{Failure, Loading, show_warnings};
 pub use logger::{flush_log, start_log};
 pub use run::{Exit, run};

@@ -1,7 +1,8 @@
 //! Starting the workers and keeping them until a signal says stop.
 
-use super::{Failure, Loading, flush_log, start_log};
+use super::{Failure, Loading, flush_log, show_warnings, start_log};
 use crate::conf::{Driver, Workers};
+use crate::limits;
 use crate::net::{DriverChoice, DriverKind, Reservation, reserve};
 use crate::stats::Counters;
 use crate::worker::{Settings, Shared, Started, Stop, start};
@@ -40,7 +41,7 @@ pub fn run(config_path: &Path) -> Exit {
     start_log(loading.config.log_level);
     let exit = match loading.snapshot() {
         Ok((snapshot, warnings)) => {
-            eprint!("{warnings}");
+            show_warnings(&warnings);
             let shared = Shared::new(Arc::new(snapshot));
             serve(&mut loading, &shared).unwrap_or_else(|why| {
                 eprintln!("ringgate: {why}");
@@ -116,29 +117,32 @@ fn settings(loading: &Loading, listen: &[SocketAddr]) -> Result<Vec<Settings>, S
         Driver::Uring => DriverChoice::Uring,
         Driver::Epoll => DriverChoice::Epoll,
     };
-    let one = |index: usize, core: Option<usize>, ring_entries: u32| Settings {
+    let one = |index: usize, core: Option<usize>| Settings {
         index,
         core,
-        ring_entries,
+        ring_entries: RING_ENTRIES,
         driver,
+        buffer_bytes: limits::READ_BUFFER_BYTES,
+        buffers: 0,
         listen: listen.to_vec(),
         drain_ms: u64::try_from(config.drain.as_millis()).unwrap_or(u64::MAX),
     };
     Ok(match &config.workers {
-        Workers::Auto => {
-            usable.iter().enumerate().map(|(at, core)| one(at, Some(*core), RING_ENTRIES)).collect()
-        }
+        Workers::Auto => usable.iter().enumerate().map(|(at, core)| one(at, Some(*core))).collect(),
         // More workers than cores share them, unpinned.
         Workers::Count(count) if *count > usable.len() => {
-            (0..*count).map(|at| one(at, None, RING_ENTRIES)).collect()
+            (0..*count).map(|at| one(at, None)).collect()
         }
-        Workers::Count(count) => {
-            (0..*count).map(|at| one(at, Some(usable[at]), RING_ENTRIES)).collect()
-        }
+        Workers::Count(count) => (0..*count).map(|at| one(at, Some(usable[at]))).collect(),
         Workers::List(list) => list
             .iter()
             .enumerate()
-            .map(|(at, own)| one(at, Some(own.core), own.ring_entries.unwrap_or(RING_ENTRIES)))
+            .map(|(at, own)| Settings {
+                ring_entries: own.ring_entries.unwrap_or(RING_ENTRIES),
+                buffer_bytes: own.buffer_bytes.unwrap_or(limits::READ_BUFFER_BYTES),
+                buffers: own.buffers.unwrap_or(0),
+                ..one(at, Some(own.core))
+            })
             .collect(),
     })
 }
@@ -219,7 +223,7 @@ fn join(workers: Vec<JoinHandle<()>>) -> bool {
 fn reload(loading: &mut Loading, shared: &Shared) {
     match loading.snapshot() {
         Ok((snapshot, warnings)) => {
-            eprint!("{warnings}");
+            show_warnings(&warnings);
             log::info!("snapshot {} published", snapshot.number);
             shared.publish(Arc::new(snapshot));
         }

@@ -4,6 +4,10 @@ use crate::http::{
     BodyLength, ChunkError, Chunked, Headers, Progress, write_chunk, write_last_chunk,
 };
 
+/// Pieces up to this size are copied behind what is in a buffer; moving larger ones is cheaper, and
+/// buffers of small exchanges stay small.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
+
 /// Takes the framing off a body as it arrives.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
@@ -100,29 +104,54 @@ pub(super) enum Encoder {
 pub(super) struct LengthBroken;
 
 impl Encoder {
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, data: &[u8]) -> Result<(), LengthBroken> {
+    /// Writes a piece of the body, which is empty afterwards. `end`: it is the last one, and these
+    /// trailers follow.
+    pub(super) fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        piece: &mut Vec<u8>,
+        end: Option<&Headers>,
+    ) -> Result<(), LengthBroken> {
+        let wrote = self.write_piece(out, piece, end.is_some());
+        piece.clear();
+        if let (Ok(()), Self::Chunked, Some(trailers)) = (wrote, self, end) {
+            write_last_chunk(out, trailers);
+        }
+        wrote
+    }
+
+    fn write_piece(
+        &mut self,
+        out: &mut Vec<u8>,
+        piece: &mut Vec<u8>,
+        end: bool,
+    ) -> Result<(), LengthBroken> {
         match self {
-            Self::None if data.is_empty() => {}
+            Self::None if piece.is_empty() => {}
             Self::None => return Err(LengthBroken),
             Self::Length(left) => {
-                *left = left.checked_sub(data.len() as u64).ok_or(LengthBroken)?;
-                out.extend_from_slice(data);
+                *left = left.checked_sub(piece.len() as u64).ok_or(LengthBroken)?;
+                // The last byte must not go before the end is known: with more to come, what went
+                // out would look whole.
+                let is_whole = *left == 0;
+                if is_whole != end && (end || !piece.is_empty()) {
+                    return Err(LengthBroken);
+                }
+                move_or_copy(out, piece);
             }
-            Self::Chunked => write_chunk(out, data),
-            Self::UntilClose => out.extend_from_slice(data),
+            Self::Chunked => write_chunk(out, piece),
+            Self::UntilClose => move_or_copy(out, piece),
         }
         Ok(())
     }
+}
 
-    pub(super) fn finish(self, out: &mut Vec<u8>, trailers: &Headers) -> Result<(), LengthBroken> {
-        match self {
-            Self::Length(left) if left > 0 => Err(LengthBroken),
-            Self::Chunked => {
-                write_last_chunk(out, trailers);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+/// A large piece moves where nothing stands before it.
+fn move_or_copy(out: &mut Vec<u8>, piece: &mut Vec<u8>) {
+    if out.is_empty() && piece.len() > COPIED_BYTES_MAX {
+        std::mem::swap(out, piece);
+    } else {
+        out.extend_from_slice(piece);
     }
 }
 
@@ -156,12 +185,36 @@ mod tests {
 
     #[test]
     fn a_length_is_kept_exactly() {
-        let (mut out, none) = (Vec::new(), Headers::new());
-        let mut encoder = Encoder::Length(3);
-        assert_eq!(encoder.write(&mut out, b"ab"), Ok(()));
-        assert_eq!(encoder.finish(&mut out, &none), Err(LengthBroken));
-        assert_eq!(encoder.write(&mut out, b"cd"), Err(LengthBroken));
-        assert_eq!(Encoder::None.write(&mut out, b"x"), Err(LengthBroken));
-        assert_eq!(out, b"ab");
+        let none = Headers::new();
+        let table: [(&[&str], Result<(), LengthBroken>, &str); 6] = [
+            (&["abc"], Ok(()), "abc"),
+            (&["a", "bc"], Ok(()), "abc"),
+            (&["a", "", "bc"], Ok(()), "abc"),
+            (&["ab"], Err(LengthBroken), ""),
+            (&["ab", "cd"], Err(LengthBroken), "ab"),
+            (&["abc", "d"], Err(LengthBroken), ""),
+        ];
+        for (pieces, expected, written) in table {
+            let (mut encoder, mut out) = (Encoder::Length(3), Vec::new());
+            let last = pieces.len() - 1;
+            let outcome = pieces.iter().enumerate().try_for_each(|(at, piece)| {
+                let end = (at == last).then_some(&none);
+                encoder.write(&mut out, &mut piece.as_bytes().to_vec(), end)
+            });
+            assert_eq!((outcome, out.as_slice()), (expected, written.as_bytes()), "{pieces:?}");
+        }
+        let refused = Encoder::None.write(&mut Vec::new(), &mut b"x".to_vec(), None);
+        assert_eq!(refused, Err(LengthBroken));
+    }
+
+    #[test]
+    fn large_pieces_move_and_small_ones_are_copied() {
+        let (mut out, mut piece) = (Vec::new(), vec![b'x'; COPIED_BYTES_MAX + 1]);
+        let at = piece.as_ptr();
+        assert_eq!(Encoder::UntilClose.write(&mut out, &mut piece, None), Ok(()));
+        assert!(out.as_ptr() == at && piece.is_empty());
+        piece.extend_from_slice(b"yz");
+        assert_eq!(Encoder::Chunked.write(&mut out, &mut piece, Some(&Headers::new())), Ok(()));
+        assert!(out.ends_with(b"x2\r\nyz\r\n0\r\n\r\n"));
     }
 }

@@ -2,7 +2,7 @@
 //! removed and the forwarding fields set (APISIX reference §5).
 
 use super::body::Encoder;
-use super::response::{is_hop_by_hop, is_nominated, names_fields};
+use super::outgoing::{is_hop_by_hop, is_nominated, nominates_fields};
 use crate::http::{write_field, write_number_field};
 use crate::plugin::Message;
 use crate::upstream::{HostPolicy, Peer, Upstream};
@@ -25,11 +25,11 @@ pub(super) fn write_request_head(
     out.extend_from_slice(host(message, upstream, peer));
     out.extend_from_slice(b"\r\n");
     write_forwarding_fields(out, message);
-    let nominated = request.headers.get(b"connection").filter(|value| names_fields(value));
+    let nominates = nominates_fields(&request.headers);
     for (name, value) in request.headers.iter() {
         let dropped = is_remade(name)
             || is_hop_by_hop(name)
-            || nominated.is_some_and(|options| is_nominated(options, name));
+            || nominates && is_nominated(&request.headers, name);
         if !dropped {
             write_field(out, name, value);
         }
@@ -46,6 +46,8 @@ fn host<'a>(message: &'a Message, upstream: &'a Upstream, peer: Option<&'a Peer>
     match (&upstream.host, peer) {
         (HostPolicy::Rewrite(host), _) => host,
         (HostPolicy::Node, Some(peer)) => &peer.host,
+        // An HTTP/1.0 client may name none, but the upstream is spoken to in 1.1.
+        (HostPolicy::Pass, Some(peer)) if message.request.authority.is_empty() => &peer.host,
         _ => &message.request.authority,
     }
 }
@@ -86,7 +88,13 @@ fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
         if at > 0 {
             out.push(b'.');
         }
-        out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+        if octet >= 100 {
+            out.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            out.push(b'0' + octet / 10 % 10);
+        }
+        out.push(b'0' + octet % 10);
     }
 }
 

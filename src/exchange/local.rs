@@ -1,7 +1,7 @@
 //! Responses that do not come from an upstream: plugins' and the gateway's own.
 
-use super::flow::{Direction, Passed};
-use super::{Cx, Exchange};
+use super::flow::Direction;
+use super::{Cx, Exchange, Stage, Timer};
 use crate::http::BodyLength;
 use crate::plugin::{Hooks, ResponseSource};
 use crate::snapshot::local_body;
@@ -19,26 +19,33 @@ impl Exchange {
     }
 
     /// Sends `message.local`, made by the plugin of `step` or by the gateway. It takes the
-    /// response's way through the chain, unless a response is on that way already and is replaced.
+    /// response's way through the chain, unless a response is on that way already: then it takes
+    /// that one's place, as far as that one has come. A response that has begun can only be cut
+    /// off.
     pub(super) fn respond(&mut self, step: Option<usize>, cx: &mut Cx<'_>) {
+        if self.stage != Stage::Running {
+            return;
+        }
         if self.response.has_begun() {
             return self.abort();
         }
         self.request.drop_rest();
-        self.upstream.spoil();
+        self.spoil_upstream();
         if let Some(step) = step {
             self.message.response.source = ResponseSource::Plugin;
             self.apply_error_response(step);
         }
-        let already_passing = self.response.is_passing();
-        let html = self.load_local_response();
-        self.response.begin_local(html);
-        if already_passing {
+        let replaces = self.response.is_passing();
+        self.load_local_response();
+        self.timers.disarm(Timer::RequestHold);
+        self.timers.disarm(Timer::ResponseHold);
+        if replaces {
             self.response.flow.headers_through = true;
             self.response.flow.end_through = true;
+            std::mem::swap(&mut self.message.body, &mut self.response.local_body);
             return self.write_response_piece(true, cx);
         }
-        let end = self.message.response.body == BodyLength::None;
+        let end = self.ends_with_headers(Direction::Response);
         let passed = self.pass_headers(Direction::Response, 0, end, cx);
         self.on_response_headers_passed(passed, cx);
     }
@@ -50,47 +57,38 @@ impl Exchange {
         }
         let pinned = std::rc::Rc::clone(self.pinned());
         let step = &Self::chain_of(&pinned, self.route).steps()[step];
-        if let Some(body) = &step.error_response {
-            self.message.local.body = Some(body.clone());
+        if let Some(replaced) = &step.error_response {
+            self.message.local.body.get_or_insert_default().clone_from(replaced);
         }
     }
 
     /// Moves the local response into the message's response, its body into `response.local_body`.
-    /// Gives whether the body is the gateway's page.
-    fn load_local_response(&mut self) -> bool {
-        let message = &mut *self.message;
+    fn load_local_response(&mut self) {
+        let (message, side) = (&mut *self.message, &mut self.response);
+        message.body.clear();
+        message.response.trailers.clear();
         let (local, response) = (&mut message.local, &mut message.response);
         response.status = local.status;
         std::mem::swap(&mut response.headers, &mut local.headers);
-        let mut page = std::mem::take(&mut self.response.local_body);
-        page.clear();
-        let html = local.body.is_none();
-        let len = local_body(local.status, local.body.as_deref(), &mut page).len();
-        match &mut local.body {
-            Some(body) if len > 0 => std::mem::swap(&mut page, body),
-            _ => {}
+        side.local_body.clear();
+        let len = local_body(local.status, local.body.as_deref(), &mut side.local_body).len();
+        if let Some(body) = &mut local.body {
+            std::mem::swap(&mut side.local_body, body);
+            side.local_body.truncate(len);
         }
-        self.response.local_body = page;
+        let html = local.body.is_none() && len > 0;
         response.body = if len == 0 { BodyLength::None } else { BodyLength::Known(len as u64) };
-        html && len > 0
+        side.begin_local(response.body, html);
     }
 
-    /// The headers of a local response are through: its body follows in one piece.
+    /// The body of a local response goes through the chain in one piece, once.
     pub(super) fn pass_local_body(&mut self, cx: &mut Cx<'_>) {
-        let message = &mut *self.message;
-        message.body.clear();
-        std::mem::swap(&mut message.body, &mut self.response.local_body);
-        self.response.local_body.clear();
-        if message.body.is_empty() {
-            self.response.flow.end_through = true;
-            return self.write_response_piece(true, cx);
+        if !self.response.take_local_body_waits() {
+            return;
         }
-        let passed = if self.has_response_body_hooks() {
-            self.pass_body(Direction::Response, 0, true, cx)
-        } else {
-            self.response.flow.end_through = true;
-            Passed::Through
-        };
+        self.message.body.clear();
+        std::mem::swap(&mut self.message.body, &mut self.response.local_body);
+        let passed = self.pass_body(Direction::Response, 0, true, cx);
         self.on_response_body_passed(passed, cx);
     }
 

@@ -16,17 +16,35 @@
 //!  bytes for the client
 //! ```
 //!
-//! The driver's contract: give one event, then call [`Exchange::poll`] until it gives `None`, start
-//! what it commands, and wait for the next event. Each command is given once; its event must follow,
-//! except after [`Command::Finish`], when everything still running is dropped. `Finish` comes exactly
-//! once, and the exchange is then ready for [`Exchange::begin`] again.
+//! # The driver's contract
+//!
+//! 1. Give one event, then call [`Exchange::poll`] until it gives `None`, start what it commands,
+//!    and wait for the next event. An event that is there at once (an idle connection, bytes left
+//!    over from the last read) may be given between two polls.
+//! 2. Each command is given once, and not again before its event. The event must follow, except
+//!    after [`Command::CloseUpstream`], when everything that runs on that connection is dropped,
+//!    and after [`Command::Finish`], when everything is.
+//! 3. [`Command::ReadDownstream`] and [`Command::ReadUpstream`]: bytes that the last call did not
+//!    use are shown again first. Of the client's there are some left only when its request is
+//!    complete: they are the next request. Of the upstream's, a call that used none needs more
+//!    behind them.
+//! 4. When [`Exchange::due_ms`] has come, call [`Exchange::on_due`]; calling it early does no harm.
+//! 5. `Finish` comes exactly once; [`Exchange::take_output`] then has what is still to be sent,
+//!    unless it ends in [`Ending::Abort`], and the exchange is ready for [`Exchange::begin`] again.
 
 mod body;
+mod due;
 mod flow;
 mod forward;
+mod hold;
 mod local;
+mod outgoing;
+mod pass;
 mod request;
 mod response;
+mod retry;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod upstream;
 
@@ -62,9 +80,10 @@ pub enum Command {
     },
     /// Send all of this upstream; then [`Exchange::on_upstream_sent`].
     SendUpstream(Vec<u8>),
-    /// Read from the upstream; then [`Exchange::on_upstream`] or [`Exchange::on_upstream_end`].
+    /// Read from the upstream; then [`Exchange::on_upstream`], [`Exchange::on_upstream_end`] or
+    /// [`Exchange::on_upstream_broken`].
     ReadUpstream,
-    /// Drop the upstream connection and everything running on it.
+    /// Drop the upstream connection, or the making of it, and everything running on it.
     CloseUpstream,
     /// Keep the upstream connection: it may carry another request.
     ReleaseUpstream {
@@ -177,7 +196,13 @@ impl Exchange {
 
     /// The next command, or `None`: wait for an event.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Option<Command> {
+        self.run_resumed(cx);
+        self.settle();
         if self.stage == Stage::Running {
+            if let Some(command) = self.poll_upstream(cx) {
+                return Some(command);
+            }
+            // No peer may have been left: then there is a response now.
             self.settle();
         }
         match self.stage {
@@ -209,10 +234,7 @@ impl Exchange {
         if let Some(ms) = self.sleep.take() {
             return Some(Command::Sleep(ms));
         }
-        if let Some(command) = self.poll_upstream(cx) {
-            return Some(command);
-        }
-        if self.request.take_continue() {
+        if self.request.take_continue() && !self.response.has_begun() {
             self.response.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         if self.response.wants_sending() {
@@ -227,10 +249,12 @@ impl Exchange {
         None
     }
 
-    /// Ends the running stage once there is nothing left to do for the client.
+    /// Ends the running stage once there is nothing left to do for the client: the response is in
+    /// the output or sent, and the request is read or given up. A read that still runs then is
+    /// dropped, for the connection closes.
     fn settle(&mut self) {
-        let open = self.response.sending || self.request.reading || self.request.is_discarding();
-        if !self.response.is_complete() || open {
+        let open = self.response.sending || self.request.is_discarding();
+        if self.stage != Stage::Running || !self.response.is_complete() || open {
             return;
         }
         let keeps = self.response.keeps_connection && self.request.is_complete();
@@ -251,8 +275,10 @@ impl Exchange {
 
     /// Gives the exchange up: the client sees a cut-off response or just a closed connection.
     fn abort(&mut self) {
-        let begun = self.response.has_begun();
-        self.stage = Stage::Ending(if begun { Ending::Abort } else { Ending::Close });
+        if self.stage == Stage::Running {
+            let begun = self.response.has_begun();
+            self.stage = Stage::Ending(if begun { Ending::Abort } else { Ending::Close });
+        }
     }
 
     fn route(&self) -> &Route {

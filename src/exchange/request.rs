@@ -62,6 +62,11 @@ impl RequestSide {
         self.flow.headers_through && (self.length == BodyLength::None || self.flow.end_through)
     }
 
+    /// Whether its bytes still have somewhere to go.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.rest == Rest::Wanted
+    }
+
     pub(super) fn is_discarding(&self) -> bool {
         matches!(self.rest, Rest::Discarded(_)) && !self.is_complete()
     }
@@ -96,6 +101,16 @@ impl RequestSide {
         }
     }
 
+    /// Bytes were thrown away. Framing counts too: chunks of one byte must not come for free.
+    fn count_discarded(&mut self, bytes: usize) {
+        if let Rest::Discarded(budget) = &mut self.rest {
+            *budget = budget.saturating_sub(bytes as u64);
+            if *budget == 0 {
+                self.refuse_rest();
+            }
+        }
+    }
+
     /// Nothing more can be read from this client.
     pub(super) fn refuse_rest(&mut self) {
         self.rest = Rest::Refused;
@@ -103,7 +118,7 @@ impl RequestSide {
 
     /// Whether the connection can be kept as far as the request is concerned.
     pub(super) fn can_keep(&self) -> bool {
-        self.is_complete() || self.rest != Rest::Refused
+        self.rest != Rest::Refused
     }
 }
 
@@ -113,6 +128,7 @@ impl Exchange {
         let facts = arrival.route.map(|number| self.pinned().facts(number));
         let message = &mut *self.message;
         message.clear();
+        message.body.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
         message.connection = arrival.connection;
         message.request_number = arrival.number;
         message.started_ns = arrival.started_ns;
@@ -122,7 +138,9 @@ impl Exchange {
         request.method.extend_from_slice(head.method_span.of(bytes));
         request.target.extend_from_slice(head.target.of(bytes));
         if request.target.is_empty() {
-            request.target.push(b'/');
+            // The last proxy turns an absolute-form of the server itself into `*` (RFC 9112
+            // §3.2.4).
+            request.target.push(if head.method == Method::Options { b'*' } else { b'/' });
         }
         request.path.extend_from_slice(arrival.path);
         request.authority.extend_from_slice(head.authority.of(bytes));
@@ -137,17 +155,18 @@ impl Exchange {
             _ => false,
         };
         if too_large {
-            return self.answer(413, ResponseSource::Gateway, cx);
+            return self.fail_request(413, cx);
         }
         let end = self.ends_with_headers(Direction::Request);
         let passed = self.pass_headers(Direction::Request, 0, end, cx);
         self.on_request_passed(passed, cx);
     }
 
-    /// Bytes from the client that belong to the request's body. Gives how many were used; the others
-    /// are the next request's and stay with the driver.
+    /// Bytes from the client that belong to the request's body. Gives how many were used; the
+    /// others are the next request's and stay with the driver.
     pub fn on_downstream(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> usize {
         self.request.reading = false;
+        self.request.expects_continue = false;
         self.timers.disarm(Timer::DownstreamRead);
         self.message.body.clear();
         let progress = match self.request.decoder.decode(bytes, &mut self.message.body) {
@@ -158,14 +177,10 @@ impl Exchange {
                 return bytes.len();
             }
         };
-        let arrived = self.message.body.len() as u64;
-        self.message.request_bytes += arrived;
-        if let Rest::Discarded(budget) = &mut self.request.rest {
-            *budget = budget.saturating_sub(arrived);
-            if *budget == 0 {
-                self.request.refuse_rest();
-            }
+        self.message.request_bytes += self.message.body.len() as u64;
+        if !self.request.is_wanted() {
             self.message.body.clear();
+            self.request.count_discarded(progress.consumed);
         } else if self.rules().body_bytes_max.is_some_and(|most| self.message.request_bytes > most)
         {
             self.fail_request(413, cx);
@@ -179,6 +194,7 @@ impl Exchange {
     pub fn on_downstream_end(&mut self, cx: &mut Cx<'_>) {
         let _ = cx;
         self.request.reading = false;
+        self.timers.disarm(Timer::DownstreamRead);
         self.request.refuse_rest();
         if !self.response.is_complete() {
             self.abort();
@@ -201,7 +217,7 @@ impl Exchange {
         let passed = match passed {
             Passed::Through | Passed::Held if done && !end => {
                 self.release_request_body();
-                self.pass_trailers(Direction::Request, cx)
+                self.pass_trailers(Direction::Request, 0, cx)
             }
             passed => passed,
         };
@@ -211,14 +227,13 @@ impl Exchange {
     /// What follows once the request went through its chain, as far as it did.
     pub(super) fn on_request_passed(&mut self, passed: Passed, cx: &mut Cx<'_>) {
         match passed {
-            Passed::Through => {
-                self.timers.disarm(Timer::Hold);
+            Passed::Through | Passed::Held => {
+                self.disarm_hold(Direction::Request);
                 self.release_request_body();
                 if self.request.flow.headers_through && self.upstream.state == State::None {
                     self.want_upstream(cx);
                 }
             }
-            Passed::Held => {}
             Passed::Respond(step) => self.respond(Some(step), cx),
             Passed::Close => self.abort(),
             Passed::TooMuch => self.fail_request(413, cx),
@@ -229,10 +244,9 @@ impl Exchange {
     fn fail_request(&mut self, status: u16, cx: &mut Cx<'_>) {
         self.request.refuse_rest();
         self.message.body.clear();
-        if self.response.has_begun() {
-            return self.abort();
+        if self.response.is_complete() {
+            return;
         }
-        self.upstream.spoil();
         self.answer(status, ResponseSource::Gateway, cx);
     }
 

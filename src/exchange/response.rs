@@ -2,13 +2,12 @@
 
 use super::body::{Decoder, Encoder};
 use super::flow::{Direction, Flow, Passed};
+use super::outgoing::write_interim;
+use super::retry::Failure;
 use super::{Arrival, Cx, Exchange, Timer};
-use crate::http::{
-    BodyLength, Method, Version, write_field, write_number_field, write_status_line,
-};
+use crate::http::{BodyLength, Method, Version};
 use crate::limits;
-use crate::plugin::ResponseSource;
-use crate::snapshot::{has_length, write_local_head};
+use crate::plugin::{Hold, ResponseSource};
 
 /// What has arrived of the response, and what of it went out.
 ///
@@ -20,20 +19,24 @@ pub(super) struct ResponseSide {
     pub(super) flow: Flow,
     stage: Stage,
     decoder: Decoder,
-    encoder: Encoder,
+    pub(super) encoder: Encoder,
     /// The connection's output: earlier responses of the batch, then this one.
     pub(super) out: Vec<u8>,
+    /// The other output buffer, while one is being sent.
+    spare: Vec<u8>,
     /// A send is running.
     pub(super) sending: bool,
-    /// The body of a local response until its headers are through.
+    /// The body of a local response until it enters the chain.
     pub(super) local_body: Vec<u8>,
-    local: bool,
+    /// It is still to enter the chain.
+    local_body_waits: bool,
+    pub(super) local: bool,
     /// The local body is the gateway's page.
-    html: bool,
-    to_head: bool,
-    version: Version,
+    pub(super) html: bool,
+    pub(super) to_head: bool,
+    pub(super) version: Version,
     pub(super) keeps_connection: bool,
-    length: BodyLength,
+    pub(super) length: BodyLength,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +53,11 @@ impl ResponseSide {
         self.flow.clear();
         self.stage = Stage::Waiting;
         self.out = out;
+        self.spare.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
         self.sending = false;
+        self.local_body.clear();
+        self.local_body.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
+        self.local_body_waits = false;
         self.local = false;
         self.html = false;
         self.length = BodyLength::None;
@@ -60,11 +67,31 @@ impl ResponseSide {
         self.keeps_connection = arrival.head.keep_alive && !arrival.closing;
     }
 
-    pub(super) fn begin_local(&mut self, html: bool) {
+    pub(super) fn begin_local(&mut self, length: BodyLength, html: bool) {
         self.stage = Stage::Passing;
         self.flow.clear();
         self.local = true;
+        self.local_body_waits = true;
         self.html = html;
+        self.length = length;
+    }
+
+    /// Whether there is no response yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.stage == Stage::Waiting
+    }
+
+    /// The body of a local response enters the chain, once.
+    pub(super) fn take_local_body_waits(&mut self) -> bool {
+        std::mem::take(&mut self.local_body_waits)
+    }
+
+    pub(super) fn set_begun(&mut self) {
+        self.stage = Stage::Begun;
+    }
+
+    pub(super) fn set_complete(&mut self) {
+        self.stage = Stage::Complete;
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -81,77 +108,90 @@ impl ResponseSide {
         matches!(self.stage, Stage::Begun | Stage::Complete)
     }
 
-    /// Output is sent at once while more is to come from elsewhere, and left to be gathered with the
-    /// next response when this one is complete.
+    /// Output is sent at once while more is to come from elsewhere, and left to be gathered with
+    /// the next response when this one is complete.
     pub(super) fn wants_sending(&self) -> bool {
         !self.sending && !self.out.is_empty()
     }
 
     pub(super) fn begin_sending(&mut self) -> Vec<u8> {
         self.sending = true;
-        std::mem::take(&mut self.out)
+        std::mem::replace(&mut self.out, std::mem::take(&mut self.spare))
     }
 
     /// Whether the upstream may be read further.
     pub(super) fn wants_reading(&self) -> bool {
+        let room = self.out.len() < limits::BACKLOG_BYTES_MAX;
         match self.stage {
-            Stage::Waiting => true,
-            Stage::Passing | Stage::Begun => {
-                !self.local && self.flow.takes_body() && self.out.len() < limits::BACKLOG_BYTES_MAX
-            }
+            Stage::Waiting => room,
+            Stage::Passing | Stage::Begun => room && self.takes_upstream_body(),
             Stage::Complete => false,
         }
+    }
+
+    fn takes_upstream_body(&self) -> bool {
+        !self.local && self.flow.takes_body() && !self.decoder.is_done()
     }
 }
 
 impl Exchange {
-    /// Bytes from the upstream. Gives how many were used; others stay with the driver until the
-    /// next [`Command::ReadUpstream`](super::Command::ReadUpstream).
+    /// Bytes from the upstream. Gives how many were used; the others stay with the driver and are
+    /// shown again, at the next [`Command::ReadUpstream`](super::Command::ReadUpstream): at once if
+    /// this call used any, else with more behind them.
     pub fn on_upstream(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> usize {
         self.upstream.reading = false;
+        self.upstream.got_bytes |= !bytes.is_empty();
         self.timers.disarm(Timer::UpstreamRead);
         let mut used = 0;
-        while self.response.stage == Stage::Waiting {
-            match self.on_upstream_head(&bytes[used..], cx) {
-                Some(len) => used += len,
-                None => return used,
-            }
+        while self.response.is_waiting()
+            && let Some(len) = self.on_upstream_head(&bytes[used..], cx)
+        {
+            used += len;
         }
-        if self.response.local || !self.response.flow.takes_body() || self.response.is_complete() {
-            return self.leave_rest(bytes, used);
+        if !self.response.is_waiting() && self.response.takes_upstream_body() {
+            used += self.on_upstream_body(&bytes[used..], cx);
         }
-        used += self.on_upstream_body(&bytes[used..], cx);
-        self.leave_rest(bytes, used)
+        // Bytes behind a response belong to nobody: its connection can't be trusted.
+        self.upstream.leftover = used < bytes.len();
+        used
     }
 
-    /// The upstream closed, or the connection broke.
+    /// The upstream closed its connection properly.
     pub fn on_upstream_end(&mut self, cx: &mut Cx<'_>) {
+        let ends = !self.response.is_waiting() && self.response.decoder.ends_with_connection();
+        if !ends {
+            return self.on_upstream_broken("closed too early", cx);
+        }
         self.upstream.reading = false;
-        self.upstream.spoil();
+        self.spoil_upstream();
+        self.message.body.clear();
+        self.pass_response_piece(true, cx);
+    }
+
+    /// The upstream's connection broke: not even a body that ends with its connection is whole.
+    pub fn on_upstream_broken(&mut self, why: &str, cx: &mut Cx<'_>) {
+        self.upstream.reading = false;
         self.timers.disarm(Timer::UpstreamRead);
-        match self.response.stage {
-            Stage::Waiting => self.on_no_response(502, "closed before its response", cx),
-            Stage::Passing | Stage::Begun if self.response.decoder.ends_with_connection() => {
-                self.message.body.clear();
-                self.pass_response_piece(true, cx);
-            }
-            Stage::Passing | Stage::Begun => {
-                let upstream = self.message.upstream;
-                log::warn!("upstream {upstream:?} closed in the middle of its response");
-                self.abort_cut_off(cx);
-            }
-            Stage::Complete => {}
+        if self.response.is_waiting() {
+            return self.on_no_response(Failure::Closed, why, cx);
+        }
+        log::warn!("upstream {:?} {why}", self.message.upstream);
+        self.spoil_upstream();
+        if !self.response.is_complete() {
+            self.answer(502, ResponseSource::Gateway, cx);
         }
     }
 
-    /// The client took everything; the buffer comes back.
+    /// The client took everything, or not; the buffer comes back.
     pub fn on_downstream_sent(&mut self, mut buffer: Vec<u8>, sent: bool, cx: &mut Cx<'_>) {
         let _ = cx;
         self.response.sending = false;
         self.timers.disarm(Timer::DownstreamSend);
-        if self.response.out.is_empty() {
-            buffer.clear();
+        buffer.clear();
+        if self.response.out.capacity() == 0 {
             self.response.out = buffer;
+        } else {
+            self.response.spare = buffer;
         }
         if !sent {
             self.response.out.clear();
@@ -160,34 +200,29 @@ impl Exchange {
         }
     }
 
-    /// A head may be there. Gives the bytes it took, or `None` if more are needed or it was refused.
+    /// A head may be there. Gives the bytes it took, or `None` if more are needed or it was
+    /// refused.
     fn on_upstream_head(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> Option<usize> {
         let limits = self.rules().head;
         match self.reply.parse(bytes, limits, self.response.to_head) {
             Ok(true) => {}
-            Ok(false) => {
-                self.upstream.got_bytes |= !bytes.is_empty();
-                return None;
-            }
+            Ok(false) => return None,
             Err(rule) => {
-                log::warn!("upstream {:?} refused: {rule}", self.message.upstream);
-                self.upstream.got_bytes = true;
-                self.on_no_response(502, "sent an invalid response", cx);
+                self.on_no_response(Failure::Garbage, rule.0, cx);
                 return None;
             }
         }
-        self.upstream.got_bytes = true;
         let len = self.reply.len;
         if self.reply.is_interim() {
             self.pass_interim(bytes);
             return Some(len);
         }
         if self.reply.status == 101 {
-            self.on_no_response(502, "switched protocols unasked", cx);
+            self.on_no_response(Failure::Garbage, "switched protocols unasked", cx);
             return None;
         }
         self.take_upstream_head(bytes);
-        let end = self.response.length == BodyLength::None;
+        let end = self.ends_with_headers(Direction::Response);
         let passed = self.pass_headers(Direction::Response, 0, end, cx);
         self.on_response_headers_passed(passed, cx);
         Some(len)
@@ -211,28 +246,16 @@ impl Exchange {
         if self.reply.status == 100 || self.response.version == Version::Http10 {
             return;
         }
-        let out = &mut self.response.out;
-        write_status_line(out, self.reply.status);
-        for field in &self.reply.fields {
-            let (name, value) = (field.name.of(bytes), field.value.of(bytes));
-            if !is_hop_by_hop(name) {
-                write_field(out, name, value);
-            }
-        }
-        out.extend_from_slice(b"\r\n");
+        write_interim(&mut self.response.out, &self.reply, bytes);
     }
 
     fn on_upstream_body(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> usize {
-        if self.response.decoder.is_done() {
-            return 0;
-        }
         self.message.body.clear();
         let progress = match self.response.decoder.decode(bytes, &mut self.message.body) {
             Ok(progress) => progress,
             Err(rule) => {
                 log::warn!("upstream {:?} sent a bad body: {rule}", self.message.upstream);
-                self.upstream.spoil();
-                self.abort_cut_off(cx);
+                self.answer(502, ResponseSource::Gateway, cx);
                 return bytes.len();
             }
         };
@@ -248,17 +271,12 @@ impl Exchange {
 
     fn pass_response_piece(&mut self, done: bool, cx: &mut Cx<'_>) {
         let end = done && self.message.response.trailers.is_empty();
-        let mut passed = Passed::Through;
-        if self.has_response_body_hooks() {
-            passed = self.pass_body(Direction::Response, 0, end, cx);
-        } else {
-            self.response.flow.end_through |= end;
-        }
-        if matches!(passed, Passed::Through | Passed::Held) && done && !end {
+        let mut passed = self.pass_body(Direction::Response, 0, end, cx);
+        if passed.goes_on() && done && !end {
             if passed == Passed::Through {
                 self.write_response_piece(false, cx);
             }
-            passed = self.pass_trailers(Direction::Response, cx);
+            passed = self.pass_trailers(Direction::Response, 0, cx);
         }
         self.on_response_body_passed(passed, cx);
     }
@@ -267,23 +285,28 @@ impl Exchange {
     pub(super) fn on_response_headers_passed(&mut self, passed: Passed, cx: &mut Cx<'_>) {
         match passed {
             Passed::Through => {
-                self.timers.disarm(Timer::Hold);
+                self.disarm_hold(Direction::Response);
                 self.on_response_headers_through(cx);
             }
-            Passed::Held => {}
+            Passed::Held => {
+                let body_goes_on = matches!(self.response.flow.held, Some((_, Hold::Body)));
+                if body_goes_on && self.response.length != BodyLength::None {
+                    self.pass_local_body(cx);
+                }
+            }
             Passed::Respond(step) => self.respond(Some(step), cx),
             Passed::Close | Passed::TooMuch => self.abort(),
         }
     }
 
     fn on_response_headers_through(&mut self, cx: &mut Cx<'_>) {
-        if self.response.local {
-            return self.pass_local_body(cx);
-        }
         if self.response.length == BodyLength::None {
             self.response.flow.end_through = true;
             self.message.body.clear();
             return self.write_response_piece(true, cx);
+        }
+        if self.response.local {
+            return self.pass_local_body(cx);
         }
         if !self.has_response_body_hooks() {
             // Nobody can change the body: the head need not wait for it.
@@ -293,213 +316,18 @@ impl Exchange {
 
     pub(super) fn on_response_body_passed(&mut self, passed: Passed, cx: &mut Cx<'_>) {
         match passed {
-            Passed::Through => self.write_response_piece(self.response.flow.end_through, cx),
-            Passed::Held => {}
-            Passed::Respond(step) if !self.response.has_begun() => self.respond(Some(step), cx),
-            Passed::Respond(_) | Passed::Close => self.abort(),
-            Passed::TooMuch => self.on_held_too_much(cx),
-        }
-    }
-
-    /// A plugin holds back more of the response than it may (Proxy-Wasm reference §9).
-    fn on_held_too_much(&mut self, cx: &mut Cx<'_>) {
-        log::warn!("a plugin holds back more of a response than its limit");
-        self.message.body.clear();
-        if self.response.has_begun() {
-            return self.abort();
-        }
-        self.message.respond(500, None);
-        self.message.response.source = ResponseSource::Gateway;
-        self.respond(None, cx);
-    }
-
-    /// Writes the piece in `message.body`, the head before it if that is still to come, and the end.
-    pub(super) fn write_response_piece(&mut self, end: bool, cx: &mut Cx<'_>) {
-        if !end && self.message.body.is_empty() {
-            return;
-        }
-        if !self.response.has_begun() {
-            let whole = end.then_some(self.message.body.len() as u64);
-            self.write_response_head(whole, cx);
-        }
-        let bytes = self.message.body.len() as u64;
-        let mut encoder = self.response.encoder;
-        let body = if self.response.to_head { &[][..] } else { &self.message.body[..] };
-        let mut wrote = encoder.write(&mut self.response.out, body);
-        if end && wrote.is_ok() && !self.response.to_head {
-            wrote = encoder.finish(&mut self.response.out, &self.message.response.trailers);
-        }
-        self.response.encoder = encoder;
-        self.message.body.clear();
-        if wrote.is_err() {
-            log::warn!("a plugin changed a body's length after its head was sent");
-            return self.abort();
-        }
-        self.message.response_bytes += bytes;
-        if end {
-            self.complete_response();
-        }
-    }
-
-    fn complete_response(&mut self) {
-        self.response.stage = Stage::Complete;
-        self.timers.disarm(Timer::Hold);
-        if !self.request.is_complete() {
-            self.request.drop_rest();
-        }
-    }
-
-    /// Writes the head. `whole`: the body's length if all of it is here.
-    fn write_response_head(&mut self, whole: Option<u64>, cx: &mut Cx<'_>) {
-        self.response.stage = Stage::Begun;
-        if !self.request.is_complete() && self.upstream.is_done() {
-            self.request.drop_rest();
-        }
-        let (response, message) = (&mut self.response, &*self.message);
-        let out = &mut response.out;
-        let status = message.response.status;
-        let headers = &message.response.headers;
-        if response.local {
-            write_local_head(out, status, headers, response.html, cx.date);
-        } else {
-            write_status_line(out, status);
-            write_upstream_fields(out, headers, cx.date.as_bytes());
-            if status >= 500 {
-                write_number_field(out, b"X-APISIX-Upstream-Status", u64::from(status));
+            Passed::Through => {
+                self.disarm_hold(Direction::Response);
+                self.write_response_piece(self.response.flow.end_through, cx);
+            }
+            Passed::Held => self.disarm_hold(Direction::Response),
+            Passed::Respond(step) => self.respond(Some(step), cx),
+            Passed::Close => self.abort(),
+            Passed::TooMuch => {
+                // Proxy-Wasm reference §9.
+                log::warn!("a plugin holds back more of a response than its limit");
+                self.answer(500, ResponseSource::Gateway, cx);
             }
         }
-        let kept = message.response.headers.get(b"content-length");
-        response.encoder = choose_framing(
-            response.to_head,
-            response.version,
-            response.length,
-            status,
-            whole,
-            kept,
-        );
-        match (response.to_head && response.local, whole) {
-            (true, Some(bytes)) if has_length(status) => {
-                write_number_field(out, b"Content-Length", bytes);
-            }
-            _ => write_framing(out, response.encoder, status, response.to_head, kept),
-        }
-        if response.encoder == Encoder::UntilClose {
-            response.keeps_connection = false;
-        }
-        response.keeps_connection &= self.request.can_keep();
-        if !response.keeps_connection {
-            write_field(out, b"Connection", b"close");
-        } else if response.version == Version::Http10 {
-            write_field(out, b"Connection", b"keep-alive");
-        }
-        out.extend_from_slice(b"\r\n");
-    }
-
-    /// The response can't be completed. What the client has must not look whole.
-    fn abort_cut_off(&mut self, cx: &mut Cx<'_>) {
-        if self.response.has_begun() {
-            return self.abort();
-        }
-        self.message.body.clear();
-        self.message.respond(502, None);
-        self.message.response.source = ResponseSource::Gateway;
-        self.respond(None, cx);
-    }
-
-    /// Bytes after a complete response belong to nobody: the connection can't be trusted.
-    fn leave_rest(&mut self, bytes: &[u8], used: usize) -> usize {
-        if self.response.is_complete() && !self.response.local && used < bytes.len() {
-            log::warn!("upstream {:?} sent more than it declared", self.message.upstream);
-            self.upstream.spoil();
-        }
-        used
-    }
-}
-
-/// How the body goes out: by its length where that is known, else chunked, else until the connection
-/// ends (HTTP/1.0). A length a plugin left in the headers of a body in pieces is trusted and checked.
-fn choose_framing(
-    to_head: bool,
-    version: Version,
-    length: BodyLength,
-    status: u16,
-    whole: Option<u64>,
-    kept: Option<&[u8]>,
-) -> Encoder {
-    if to_head || status == 204 || status == 304 {
-        return Encoder::None;
-    }
-    match (whole, length, kept) {
-        (Some(bytes), ..) => Encoder::Length(bytes),
-        (None, BodyLength::Known(bytes), Some(_)) => Encoder::Length(bytes),
-        _ if version == Version::Http11 => Encoder::Chunked,
-        _ => Encoder::UntilClose,
-    }
-}
-
-fn write_framing(
-    out: &mut Vec<u8>,
-    encoder: Encoder,
-    status: u16,
-    to_head: bool,
-    kept: Option<&[u8]>,
-) {
-    match encoder {
-        Encoder::Length(bytes) => write_number_field(out, b"Content-Length", bytes),
-        Encoder::Chunked => write_field(out, b"Transfer-Encoding", b"chunked"),
-        Encoder::UntilClose => {}
-        // To HEAD and in a 304 the length is what a GET would have got (RFC 9110 §8.6).
-        Encoder::None if to_head || status == 304 => {
-            if let Some(length) = kept {
-                write_field(out, b"Content-Length", length);
-            }
-        }
-        Encoder::None => {}
-    }
-}
-
-/// The upstream's fields without those of its connection; our Server, its Date or ours.
-fn write_upstream_fields(out: &mut Vec<u8>, headers: &crate::http::Headers, date: &[u8]) {
-    let mut dated = false;
-    let nominated = headers.get(b"connection").filter(|value| names_fields(value));
-    for (name, value) in headers.iter() {
-        let dropped = is_hop_by_hop(name)
-            || name.eq_ignore_ascii_case(b"content-length")
-            || name.eq_ignore_ascii_case(b"server")
-            || nominated.is_some_and(|options| is_nominated(options, name));
-        if dropped {
-            continue;
-        }
-        dated |= name.eq_ignore_ascii_case(b"date");
-        write_field(out, name, value);
-    }
-    if !dated {
-        write_field(out, b"Date", date);
-    }
-    write_field(out, b"Server", b"ringgate");
-}
-
-/// Whether a Connection value has options beside `close` and `keep-alive`.
-pub(super) fn names_fields(value: &[u8]) -> bool {
-    crate::http::list_members(value).any(|option| {
-        !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
-    })
-}
-
-/// Whether a Connection value names that field (RFC 9110 §7.6.1).
-pub(super) fn is_nominated(options: &[u8], name: &[u8]) -> bool {
-    crate::http::list_members(options).any(|option| option.eq_ignore_ascii_case(name))
-}
-
-/// Fields that belong to one connection only (RFC 9110 §7.6.1).
-pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
-    match name.len() {
-        2 => name.eq_ignore_ascii_case(b"te"),
-        7 => name.eq_ignore_ascii_case(b"upgrade"),
-        10 => name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive"),
-        16 => name.eq_ignore_ascii_case(b"proxy-connection"),
-        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
-        19 => name.eq_ignore_ascii_case(b"proxy-authorization"),
-        _ => false,
     }
 }

@@ -13,17 +13,20 @@ pub enum Timer {
     UpstreamSend,
     /// The upstream's next bytes.
     UpstreamRead,
-    /// A plugin that holds the message.
-    Hold,
+    /// A plugin that holds the request.
+    RequestHold,
+    /// A plugin that holds the response.
+    ResponseHold,
 }
 
-const ALL: [Timer; 6] = [
+const ALL: [Timer; 7] = [
     Timer::DownstreamRead,
     Timer::DownstreamSend,
     Timer::Connect,
     Timer::UpstreamSend,
     Timer::UpstreamRead,
-    Timer::Hold,
+    Timer::RequestHold,
+    Timer::ResponseHold,
 ];
 
 const NEVER: u64 = u64::MAX;
@@ -72,14 +75,14 @@ mod tests {
         let mut timers = Timers::default();
         assert_eq!(timers.next(), NEVER);
         timers.arm(Timer::Connect, 100, 50);
-        timers.arm(Timer::Hold, 100, 20);
+        timers.arm(Timer::RequestHold, 100, 20);
         assert_eq!(timers.next(), 120);
         assert_eq!(timers.take_due(119), None);
         assert_eq!(timers.take_due(200), Some(Timer::Connect));
-        assert_eq!(timers.take_due(200), Some(Timer::Hold));
+        assert_eq!(timers.take_due(200), Some(Timer::RequestHold));
         assert_eq!(timers.take_due(200), None);
-        timers.arm(Timer::Hold, 1, u64::MAX);
-        timers.disarm(Timer::Hold);
+        timers.arm(Timer::RequestHold, 1, u64::MAX);
+        timers.disarm(Timer::RequestHold);
         assert_eq!(timers.next(), NEVER);
     }
 }

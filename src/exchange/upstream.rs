@@ -1,13 +1,14 @@
-//! The upstream side: a peer, a connection to it, what it is sent, and trying again.
+//! The upstream side: a peer, a connection to it, and what it is sent.
 //!
 //! ```text
-//! None ─ headers through ─► Wanted ─ pick ─► Connecting ─► Open ─► Released | Closed
+//! None ─ headers through ─► Wanted ─ pick ─► Connecting ─► Open ─► Done: kept or closed
 //!                             ▲                  │ failed     │ no response, safe to send again
-//!                             └──────────────────┴────────────┘
+//!                             └──────────────────┴────────────┘ (super::retry)
 //! ```
 
 use super::body::Encoder;
 use super::flow::Direction;
+use super::outgoing::trusted_length;
 use super::{Command, Cx, Exchange, Timer, forward};
 use crate::http::BodyLength;
 use crate::limits;
@@ -15,6 +16,7 @@ use crate::plugin::{Hooks, ResponseSource};
 use crate::snapshot::Target;
 use crate::upstream::{Timeouts, Upstream};
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 /// How far the upstream side is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,24 +33,30 @@ pub(super) enum State {
 #[derive(Debug, Default)]
 pub(super) struct UpstreamSide {
     pub(super) state: State,
-    upstream: usize,
-    address: Option<SocketAddr>,
-    /// Peers that failed this request.
-    tried: Vec<usize>,
-    tries: u32,
-    first_try_ms: u64,
+    pub(super) upstream: usize,
+    pub(super) address: Option<SocketAddr>,
+    /// Peers that failed this request, and the one in use.
+    pub(super) tried: Vec<usize>,
+    pub(super) tries: u32,
+    pub(super) first_try_ms: u64,
     /// The connection carried another request before: it may be stale.
-    reused: bool,
-    /// The next connection must not be an idle one.
-    fresh: bool,
+    pub(super) reused: bool,
+    /// The last connection was stale: the same peer is asked again, not over an idle one.
+    pub(super) fresh: bool,
     out: Vec<u8>,
-    sending: bool,
+    /// The other output buffer, while one is being sent.
+    spare: Vec<u8>,
+    pub(super) sending: bool,
+    /// A send failed: the peer takes nothing more, but may have answered.
+    pub(super) send_failed: bool,
     pub(super) reading: bool,
     encoder: Encoder,
     head_written: bool,
-    all_written: bool,
-    body_sent: bool,
+    pub(super) all_written: bool,
+    pub(super) body_sent: bool,
     pub(super) got_bytes: bool,
+    /// The driver has bytes of this connection that the exchange did not use.
+    pub(super) leftover: bool,
     /// Whether the connection may carry another request, as far as is known.
     pub(super) keeps: bool,
     close_wanted: bool,
@@ -56,11 +64,15 @@ pub(super) struct UpstreamSide {
 
 impl UpstreamSide {
     pub(super) fn clear(&mut self) {
-        let (mut out, mut tried) = (std::mem::take(&mut self.out), std::mem::take(&mut self.tried));
-        out.clear();
-        out.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
+        let mut out = std::mem::take(&mut self.out);
+        let mut spare = std::mem::take(&mut self.spare);
+        let mut tried = std::mem::take(&mut self.tried);
         tried.clear();
-        *self = Self { out, tried, ..Self::default() };
+        for buffer in [&mut out, &mut spare] {
+            buffer.clear();
+            buffer.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
+        }
+        *self = Self { out, spare, tried, ..Self::default() };
     }
 
     /// Bytes waiting to be sent upstream.
@@ -73,25 +85,23 @@ impl UpstreamSide {
         matches!(self.state, State::None | State::Done)
     }
 
-    /// The connection must not be used again.
-    pub(super) fn spoil(&mut self) {
-        match self.state {
-            State::Connecting | State::Open => {
-                self.close_wanted = true;
-                self.state = State::Done;
-            }
-            State::None | State::Wanted => self.state = State::Done,
-            State::Done => {}
-        }
+    /// The peer has the whole request, as far as we are concerned.
+    pub(super) fn is_served(&self) -> bool {
+        self.all_written && !self.sending && self.out.is_empty() || self.send_failed
     }
 
-    fn begin_connection(&mut self) {
+    fn begin_connection(&mut self, reused: bool) {
+        self.state = State::Open;
+        self.reused = reused;
         self.out.clear();
         self.sending = false;
+        self.send_failed = false;
         self.reading = false;
         self.head_written = false;
         self.all_written = false;
         self.got_bytes = false;
+        self.leftover = false;
+        self.keeps = true;
     }
 }
 
@@ -112,77 +122,25 @@ impl Exchange {
     /// A connection is there; `reused`: it was idle.
     pub fn on_connected(&mut self, reused: bool, cx: &mut Cx<'_>) {
         let _ = cx;
+        debug_assert_eq!(self.upstream.state, State::Connecting);
         self.timers.disarm(Timer::Connect);
-        if self.upstream.state != State::Connecting {
-            return;
-        }
-        self.upstream.begin_connection();
-        self.upstream.state = State::Open;
-        self.upstream.reused = reused;
-        self.upstream.keeps = true;
-    }
-
-    /// No connection could be made.
-    pub fn on_connect_failed(&mut self, why: &str, cx: &mut Cx<'_>) {
-        self.timers.disarm(Timer::Connect);
-        if self.upstream.state == State::Connecting {
-            self.on_no_response(502, why, cx);
-        }
+        self.upstream.begin_connection(reused);
     }
 
     /// The upstream took everything, or not; the buffer comes back.
     pub fn on_upstream_sent(&mut self, mut buffer: Vec<u8>, sent: bool, cx: &mut Cx<'_>) {
-        let _ = cx;
         self.upstream.sending = false;
         self.timers.disarm(Timer::UpstreamSend);
-        if self.upstream.out.is_empty() {
-            buffer.clear();
-            self.upstream.out = buffer;
-        }
+        buffer.clear();
+        self.upstream.spare = buffer;
         if !sent {
             // What went wrong is for the read to tell: the upstream may have answered before.
+            self.upstream.send_failed = true;
             self.upstream.keeps = false;
         }
-    }
-
-    /// A timer of this exchange is due.
-    pub fn on_due(&mut self, cx: &mut Cx<'_>) {
-        while let Some(timer) = self.timers.take_due(cx.locals.now_ms) {
-            match timer {
-                Timer::DownstreamRead => {
-                    self.request.refuse_rest();
-                    if self.response.has_begun() {
-                        self.abort_unless_complete();
-                    } else {
-                        self.upstream.spoil();
-                        self.answer(408, ResponseSource::Gateway, cx);
-                    }
-                }
-                Timer::DownstreamSend => self.abort(),
-                Timer::Connect => self.on_no_response(504, "did not accept in time", cx),
-                Timer::UpstreamRead if !self.upstream.all_written => {
-                    // It can't answer before it has the whole request, unless it wants to.
-                    self.arm_upstream(Timer::UpstreamRead, cx);
-                }
-                Timer::UpstreamSend | Timer::UpstreamRead => self.on_upstream_stalled(cx),
-                Timer::Hold => {
-                    log::warn!("a plugin held a message for too long");
-                    if self.response.has_begun() {
-                        self.abort();
-                    } else {
-                        self.answer(504, ResponseSource::Gateway, cx);
-                    }
-                }
-            }
-        }
-    }
-
-    /// A sleep that a plugin asked for is over.
-    pub fn on_slept(&mut self, cx: &mut Cx<'_>) {
-        match self.pass_after_sleep(cx) {
-            Some((Direction::Request, passed)) => self.on_request_passed(passed, cx),
-            Some((Direction::Response, passed)) => self.on_response_headers_passed(passed, cx),
-            None => {}
+        if self.upstream.reading && self.upstream.is_served() {
+            // Its time to answer begins when it has the request.
+            self.arm_upstream(Timer::UpstreamRead, cx);
         }
     }
 
@@ -194,9 +152,20 @@ impl Exchange {
         }
     }
 
+    /// The connection must not be used again.
+    pub(super) fn spoil_upstream(&mut self) {
+        if matches!(self.upstream.state, State::Connecting | State::Open) {
+            self.upstream.close_wanted = true;
+        }
+        self.upstream.state = State::Done;
+        for timer in [Timer::Connect, Timer::UpstreamSend, Timer::UpstreamRead] {
+            self.timers.disarm(timer);
+        }
+    }
+
     pub(super) fn poll_upstream(&mut self, cx: &mut Cx<'_>) -> Option<Command> {
-        if std::mem::take(&mut self.upstream.close_wanted) {
-            return Some(Command::CloseUpstream);
+        if self.upstream.close_wanted || self.response.is_complete() {
+            return self.part_with_upstream();
         }
         match self.upstream.state {
             State::Wanted => self.pick(cx),
@@ -205,34 +174,36 @@ impl Exchange {
         }
     }
 
-    /// Before the exchange ends, its connection is kept or closed.
+    /// The connection is kept or closed; a connection that is being made is given up.
     pub(super) fn part_with_upstream(&mut self) -> Option<Command> {
         if std::mem::take(&mut self.upstream.close_wanted) {
             return Some(Command::CloseUpstream);
         }
-        let state = std::mem::replace(&mut self.upstream.state, State::Done);
         let side = &self.upstream;
-        match state {
-            State::Open => {
-                let clean = side.keeps && side.all_written && !side.sending && !side.reading;
-                match side.address.filter(|_| clean && self.response.is_complete()) {
-                    Some(address) => {
-                        let policy = self.upstream_of(side.upstream).keep_alive;
-                        Some(Command::ReleaseUpstream { address, policy })
-                    }
-                    None => Some(Command::CloseUpstream),
-                }
-            }
-            State::Connecting => Some(Command::CloseUpstream),
-            State::None | State::Wanted | State::Done => None,
+        let whole = self.response.is_complete() && side.is_served();
+        let clean = side.keeps && !side.reading && !side.leftover;
+        let kept = side.address.filter(|_| side.state == State::Open && whole && clean);
+        self.spoil_upstream();
+        if let Some(address) = kept {
+            self.upstream.close_wanted = false;
+            let policy = self.upstream_of(self.upstream.upstream).keep_alive;
+            return Some(Command::ReleaseUpstream { address, policy });
         }
+        std::mem::take(&mut self.upstream.close_wanted).then_some(Command::CloseUpstream)
     }
 
     fn pick(&mut self, cx: &mut Cx<'_>) -> Option<Command> {
-        let pinned = std::rc::Rc::clone(self.pinned());
-        let picked = pinned.pick(self.upstream.upstream, &self.upstream.tried);
-        let Some((number, address)) = picked.and_then(|(at, peer)| Some((at, peer.address?)))
-        else {
+        if self.waits_for_body() {
+            return None;
+        }
+        let pinned = Rc::clone(self.pinned());
+        let again = self.upstream.address.filter(|_| self.upstream.fresh);
+        let picked = again.or_else(|| {
+            let (number, peer) = pinned.pick(self.upstream.upstream, &self.upstream.tried)?;
+            self.upstream.tried.push(number);
+            peer.address
+        });
+        let Some(address) = picked else {
             log::warn!(
                 "no peer of upstream {} is left",
                 self.upstream_of(self.upstream.upstream).name
@@ -241,27 +212,39 @@ impl Exchange {
             self.answer(502, ResponseSource::Gateway, cx);
             return None;
         };
+        let fresh = std::mem::take(&mut self.upstream.fresh);
         let side = &mut self.upstream;
-        side.tried.push(number);
-        side.tries += 1;
+        side.tries += u32::from(!fresh);
         side.address = Some(address);
         side.state = State::Connecting;
         self.message.upstream = Some(address);
         self.arm_upstream(Timer::Connect, cx);
-        Some(Command::Connect { address, fresh: self.upstream.fresh })
+        Some(Command::Connect { address, fresh })
+    }
+
+    /// Where plugins may change the body, the head waits for its first piece: with the whole body
+    /// in one piece its length is known.
+    fn waits_for_body(&self) -> bool {
+        let edits = self.route().chain.hooks().has(Hooks::REQUEST_BODY);
+        edits && !self.request.is_through() && self.request.released.is_empty()
     }
 
     fn poll_open(&mut self, cx: &mut Cx<'_>) -> Option<Command> {
         if !self.upstream.sending {
             self.write_upstream(cx);
         }
-        if !self.upstream.sending && !self.upstream.out.is_empty() && self.upstream.keeps {
-            self.upstream.sending = true;
-            self.arm_upstream(Timer::UpstreamSend, cx);
-            return Some(Command::SendUpstream(std::mem::take(&mut self.upstream.out)));
+        if self.upstream.state != State::Open {
+            return None;
         }
-        if self.upstream.head_written && !self.upstream.reading && self.response.wants_reading() {
-            self.upstream.reading = true;
+        let side = &mut self.upstream;
+        if !side.sending && !side.out.is_empty() && !side.send_failed {
+            side.sending = true;
+            let bytes = std::mem::replace(&mut side.out, std::mem::take(&mut side.spare));
+            self.arm_upstream(Timer::UpstreamSend, cx);
+            return Some(Command::SendUpstream(bytes));
+        }
+        if side.head_written && !side.reading && self.response.wants_reading() {
+            side.reading = true;
             self.arm_upstream(Timer::UpstreamRead, cx);
             return Some(Command::ReadUpstream);
         }
@@ -272,11 +255,6 @@ impl Exchange {
     fn write_upstream(&mut self, cx: &mut Cx<'_>) {
         let through = self.request.is_through();
         if !self.upstream.head_written {
-            let edits = self.route().chain.hooks().has(Hooks::REQUEST_BODY);
-            let waits = edits && !through && self.request.released.is_empty();
-            if waits {
-                return;
-            }
             self.write_upstream_head(through);
         }
         if self.upstream.all_written {
@@ -284,32 +262,28 @@ impl Exchange {
         }
         let (side, request) = (&mut self.upstream, &mut self.request);
         side.body_sent |= !request.released.is_empty();
-        let mut wrote = side.encoder.write(&mut side.out, &request.released);
-        request.released.clear();
-        if through && wrote.is_ok() {
-            wrote = side.encoder.finish(&mut side.out, &self.message.request.trailers);
-            side.all_written = true;
-        }
+        let end = through.then_some(&self.message.request.trailers);
+        let wrote = side.encoder.write(&mut side.out, &mut request.released, end);
+        side.all_written = through && wrote.is_ok();
         if wrote.is_err() {
             log::warn!("a plugin changed a request body's length after its head was sent");
-            self.upstream.spoil();
-            if self.response.has_begun() {
-                self.abort();
-            } else {
-                self.answer(500, ResponseSource::Gateway, cx);
-            }
+            self.answer(500, ResponseSource::Gateway, cx);
         }
     }
 
     fn write_upstream_head(&mut self, through: bool) {
-        let kept = self.message.request.headers.get(b"content-length").is_some();
-        self.upstream.encoder = match self.request.length {
-            BodyLength::None if self.request.released.is_empty() => Encoder::None,
-            _ if through => Encoder::Length(self.request.released.len() as u64),
-            BodyLength::Known(bytes) if kept => Encoder::Length(bytes),
+        let edits = self.route().chain.hooks().has(Hooks::REQUEST_BODY);
+        let kept = self.message.request.headers.get(b"content-length");
+        let (length, released) = (self.request.length, self.request.released.len() as u64);
+        let trailers = !self.message.request.trailers.is_empty();
+        self.upstream.encoder = match trusted_length(length, kept, edits) {
+            // A request that said its body is empty goes on saying so (RFC 9110 §8.6).
+            _ if length == BodyLength::None && released == 0 && kept.is_none() => Encoder::None,
+            _ if through && !trailers => Encoder::Length(released),
+            BodyLength::Known(bytes) => Encoder::Length(bytes),
             _ => Encoder::Chunked,
         };
-        let pinned = std::rc::Rc::clone(self.pinned());
+        let pinned = Rc::clone(self.pinned());
         let upstream = &pinned.snapshot.upstreams[self.upstream.upstream];
         let peer = self.upstream.tried.last().map(|at| &upstream.peers[*at]);
         let side = &mut self.upstream;
@@ -317,62 +291,7 @@ impl Exchange {
         side.head_written = true;
     }
 
-    /// The peer gave no response: another try where that is safe, else `status`.
-    pub(super) fn on_no_response(&mut self, status: u16, why: &str, cx: &mut Cx<'_>) {
-        let address = self.upstream.address;
-        let connecting = self.upstream.state == State::Connecting;
-        self.upstream.spoil();
-        if self.may_try_again(connecting, cx) {
-            log::info!("upstream {address:?} {why}; trying again");
-            if self.upstream.reused && !connecting {
-                // An idle connection that had gone stale is not the peer's failure.
-                self.upstream.tried.pop();
-                self.upstream.fresh = true;
-                self.upstream.tries -= 1;
-            }
-            self.upstream.reused = false;
-            self.upstream.state = State::Wanted;
-            return;
-        }
-        log::warn!("upstream {address:?} {why}");
-        self.answer(status, ResponseSource::Gateway, cx);
-    }
-
-    /// A request may be sent again if nothing of it can have had an effect: no connection was made,
-    /// or its method is idempotent (RFC 9110 §9.2.2), and no body was used up.
-    fn may_try_again(&self, connecting: bool, cx: &Cx<'_>) -> bool {
-        let side = &self.upstream;
-        if side.got_bytes && !connecting || side.body_sent || self.response.has_begun() {
-            return false;
-        }
-        if !connecting && !self.request.method.is_idempotent() {
-            return false;
-        }
-        if side.reused && !connecting {
-            return true;
-        }
-        let upstream = self.upstream_of(side.upstream);
-        let since = cx.locals.now_ms.saturating_sub(side.first_try_ms);
-        let in_time = upstream.retry_ms == 0 || since < upstream.retry_ms;
-        side.tries <= upstream.retries && in_time
-    }
-
-    fn on_upstream_stalled(&mut self, cx: &mut Cx<'_>) {
-        log::warn!("upstream {:?} did not go on in time", self.upstream.address);
-        self.upstream.spoil();
-        if self.response.has_begun() {
-            return self.abort();
-        }
-        self.answer(504, ResponseSource::Gateway, cx);
-    }
-
-    fn abort_unless_complete(&mut self) {
-        if !self.response.is_complete() {
-            self.abort();
-        }
-    }
-
-    fn arm_upstream(&mut self, timer: Timer, cx: &Cx<'_>) {
+    pub(super) fn arm_upstream(&mut self, timer: Timer, cx: &Cx<'_>) {
         let Timeouts { connect_ms, send_ms, read_ms } = self
             .route()
             .timeouts
@@ -385,7 +304,7 @@ impl Exchange {
         self.timers.arm(timer, cx.locals.now_ms, after);
     }
 
-    fn upstream_of(&self, number: usize) -> &Upstream {
+    pub(super) fn upstream_of(&self, number: usize) -> &Upstream {
         &self.pinned().snapshot.upstreams[number]
     }
 }

@@ -4,12 +4,23 @@
 //! What is left to check is here, each rule with its section.
 
 use super::{Field, Span};
-use memchr::memchr_iter;
 
 /// Whether every LF of a head follows a CR. RFC 9112 §2.2 lets a recipient accept a bare LF; parsers
 /// that disagree about it are how requests are smuggled, so we do not.
-pub(super) fn lines_end_in_crlf(head: &[u8]) -> bool {
-    memchr_iter(b'\n', head).all(|at| at > 0 && head[at - 1] == b'\r')
+///
+/// httparse has found the lines: each but the first begins where a field's name begins, so their ends
+/// need not be searched for. Only what may stand before the start line is looked through.
+pub(super) fn lines_end_in_crlf(
+    head: &[u8],
+    start: &[u8],
+    fields: &[httparse::Header<'_>],
+) -> bool {
+    let ends_well = |next: usize| next >= 2 && head[next - 2] == b'\r';
+    let begins = span_of(head, start).start as usize;
+    head[..begins].chunks(2).all(|pair| pair == b"\r\n")
+        && fields.iter().all(|f| ends_well(span_of(head, f.name.as_bytes()).start as usize))
+        && ends_well(head.len())
+        && ends_well(head.len() - 2)
 }
 
 /// The field of one httparse header, as offsets into `head`.
@@ -25,7 +36,8 @@ pub(super) fn span_of(head: &[u8], part: &[u8]) -> Span {
 }
 
 /// A `Content-Length` value: digits only, no sign, no list, no overflow (RFC 9110 §8.6).
-pub(super) fn content_length(value: &[u8]) -> Option<u64> {
+#[must_use]
+pub fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 {
         return None;
     }

@@ -77,7 +77,7 @@ impl RequestHead {
             return Err(RequestError::Bad("a request line without its three parts"));
         };
         let head = &within[..len];
-        if !lines_end_in_crlf(head) {
+        if !lines_end_in_crlf(head, method.as_bytes(), parsed.headers) {
             return Err(RequestError::Bad("a line ends in a bare LF"));
         }
         self.len = len;
@@ -322,23 +322,42 @@ fn is_authority(value: &[u8]) -> bool {
             Some(end) => (&value[..=end], &value[end + 1..]),
             None => return false,
         },
-        _ => value.split_at(memchr(b':', value).unwrap_or(value.len())),
+        // The byte after a name is its port's colon, if it has one.
+        _ => {
+            value.split_at(value.iter().position(|b| !IN_HOST[*b as usize]).unwrap_or(value.len()))
+        }
     };
     let port_fits = match port {
         [] => true,
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    port_fits && is_host(host) && !(host.is_empty() && !port.is_empty())
+    let host_fits = host.first() != Some(&b'[') || is_ipv6_literal(host);
+    port_fits && host_fits && (port.is_empty() || !host.is_empty())
 }
 
-fn is_host(host: &[u8]) -> bool {
-    if let [b'[', inner @ .., b']'] = host {
-        let text = std::str::from_utf8(inner).unwrap_or_default();
-        return text.parse::<std::net::Ipv6Addr>().is_ok();
-    }
-    host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b))
+fn is_ipv6_literal(host: &[u8]) -> bool {
+    let [b'[', inner @ .., b']'] = host else { return false };
+    let text = std::str::from_utf8(inner).unwrap_or_default();
+    text.parse::<std::net::Ipv6Addr>().is_ok()
 }
+
+/// Bytes of a registered name (RFC 3986 §3.2.2): unreserved, sub-delims, `%`.
+const IN_HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~%!$&'()*+,;=";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 #[path = "request_tests.rs"]

@@ -51,7 +51,7 @@ impl ResponseHead {
             return Err(ResponseError("a status line without its parts"));
         };
         let head = &within[..len];
-        if !lines_end_in_crlf(head) {
+        if !lines_end_in_crlf(head, &head[..0], parsed.headers) {
             return Err(ResponseError("a line ends in a bare LF"));
         }
         if !(100..=999).contains(&status) {

@@ -94,8 +94,8 @@ impl HttpPlugin {
         if self.entry.facts.settings.on_error == OnError::Open {
             return Action::Continue;
         }
-        if phase > Phase::ResponseHeaders {
-            return Action::Close;
+        if phase == Phase::Log {
+            return Action::Continue;
         }
         stream.message.respond(FAILED_STATUS, None);
         Action::Respond

@@ -411,6 +411,8 @@ fn rules(config: &Config) -> Rules {
         body_ms: ms(config.downstream.client_body_timeout),
         idle_ms: ms(config.downstream.keepalive_timeout),
         send_ms: ms(config.downstream.send_timeout),
+        cut_tail_slash: config.delete_uri_tail_slash,
+        underscores: config.downstream.underscores_in_headers,
     }
 }
 

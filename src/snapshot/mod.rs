@@ -87,6 +87,10 @@ pub struct Rules {
     pub idle_ms: u64,
     /// How long to wait between two successful sends.
     pub send_ms: u64,
+    /// `/foo/` is matched as `/foo`.
+    pub cut_tail_slash: bool,
+    /// Fields with `_` in their names are kept; nginx's other way is to drop them.
+    pub underscores: bool,
 }
 
 impl Default for Rules {
@@ -99,6 +103,8 @@ impl Default for Rules {
             body_ms: 60_000,
             idle_ms: 60_000,
             send_ms: 10_000,
+            cut_tail_slash: false,
+            underscores: true,
         }
     }
 }

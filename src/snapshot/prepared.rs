@@ -63,7 +63,8 @@ pub fn write_local_head(
         write_field(out, b"Content-Type", b"text/plain; charset=utf-8");
     }
     for (name, value) in headers.iter() {
-        if !is_ours(name) && !(html && name.eq_ignore_ascii_case(b"content-type")) {
+        let replaced = html && name.eq_ignore_ascii_case(b"content-type");
+        if !replaced && !is_ours(name) {
             write_field(out, name, value);
         }
     }

@@ -1,31 +1,41 @@
-//! The worker's clock: coarse, from the vDSO, a few nanoseconds a look.
+//! The worker's clock. Looking at it is reading a cell: the tick moves it.
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::limits::TICK_MS;
+use std::cell::Cell;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Time in the units the core wants.
-#[derive(Clone, Copy, Debug)]
+/// Milliseconds since the worker started, as of its last tick.
+///
+/// Deadlines have the tick's resolution, so nothing is lost by a clock that has it too; a deadline
+/// set by it gets one tick more, so that it is never early.
+#[derive(Clone, Debug)]
 pub(super) struct Clock {
-    start_ms: u64,
+    start: Instant,
+    now_ms: Cell<u64>,
 }
 
 impl Clock {
     pub(super) fn new() -> Self {
-        Self { start_ms: monotonic_ms() }
+        Self { start: Instant::now(), now_ms: Cell::new(0) }
     }
 
-    /// Milliseconds since the worker started; resolution is the kernel's tick, 1 to 4 ms.
+    /// Looks at the time; once per tick.
+    pub(super) fn update(&self) -> u64 {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.now_ms.set(now);
+        now
+    }
+
     pub(super) fn now_ms(&self) -> u64 {
-        monotonic_ms() - self.start_ms
+        self.now_ms.get()
     }
 }
+
+/// What a deadline set by this clock is moved by.
+pub(super) const SLACK_MS: u64 = TICK_MS;
 
 /// Nanoseconds since the epoch.
 pub(super) fn epoch_ns() -> u64 {
-    let now = clock_gettime(ClockId::RealtimeCoarse);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-fn monotonic_ms() -> u64 {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -77,7 +77,7 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, peer: SocketAddr, 
         facts: Connection { id, peer, local },
         alarm,
         head: RequestHead::default(),
-        input: worker.take_buffer(limits::READ_BUFFER_BYTES),
+        input: worker.take_buffer(worker.buffer_bytes),
         at: 0,
         head_begun: false,
         output: Vec::new(),
@@ -176,8 +176,7 @@ impl Downstream {
         }
         self.at = 0;
         if self.input.capacity() > limits::BODY_BUFFER_BYTES && self.input.is_empty() {
-            let grown =
-                std::mem::replace(&mut self.input, worker.take_buffer(limits::READ_BUFFER_BYTES));
+            let grown = std::mem::replace(&mut self.input, worker.take_buffer(worker.buffer_bytes));
             worker.give_back_buffer(grown);
         }
         if self.input.len() == self.input.capacity() {

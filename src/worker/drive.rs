@@ -26,8 +26,11 @@ struct UpstreamLink {
     socket: Option<Socket>,
     /// Requests it has carried, this one included.
     requests: u64,
+    /// Bytes received; those before `at` are used.
     input: Vec<u8>,
     at: usize,
+    /// The exchange was shown what is left and could use none of it: it needs more behind it.
+    starved: bool,
 }
 
 /// The operations of one exchange that may run at the same time.
@@ -125,7 +128,8 @@ impl Downstream {
                         operations.send_up.set(Some(net::send(socket, bytes)));
                     }
                     Command::ReadUpstream => {
-                        if link.at < link.input.len() && link.give(worker, exchange) {
+                        if link.at < link.input.len() && !link.starved {
+                            link.give(worker, exchange);
                             continue;
                         }
                         let Some(socket) = link.socket.clone() else { continue };
@@ -186,10 +190,12 @@ impl Downstream {
             Event::ReadUp((result, buffer)) => {
                 link.input = buffer;
                 match result {
-                    Ok(bytes) if bytes > 0 => {
-                        link.give(worker, exchange);
+                    Ok(0) => worker.with_cx(|cx| exchange.on_upstream_end(cx)),
+                    Ok(_) => link.give(worker, exchange),
+                    Err(error) => {
+                        let why = error.to_string();
+                        worker.with_cx(|cx| exchange.on_upstream_broken(&why, cx));
                     }
-                    _ => worker.with_cx(|cx| exchange.on_upstream_end(cx)),
                 }
             }
             Event::SentUp((result, buffer)) => {
@@ -206,7 +212,8 @@ impl Downstream {
         self.at += worker.with_cx(|cx| exchange.on_downstream(bytes, cx));
     }
 
-    /// The read buffer for a body: all of it was used up, so it is empty; large bodies get more room.
+    /// The read buffer for a body: all of it was used up, so it is empty; large bodies get more
+    /// room.
     fn body_buffer(&mut self) -> Vec<u8> {
         let mut buffer = std::mem::take(&mut self.input);
         buffer.clear();
@@ -229,11 +236,11 @@ impl UpstreamLink {
         true
     }
 
-    /// Gives what was read to the exchange; tells whether it used any of it.
-    fn give(&mut self, worker: &Worker, exchange: &mut Exchange) -> bool {
+    /// Gives what was read and not used yet to the exchange.
+    fn give(&mut self, worker: &Worker, exchange: &mut Exchange) {
         let used = worker.with_cx(|cx| exchange.on_upstream(&self.input[self.at..], cx));
         self.at += used;
-        used > 0
+        self.starved = used == 0;
     }
 
     /// The read buffer, behind what the exchange could not use yet (an incomplete head).
@@ -254,6 +261,7 @@ impl UpstreamLink {
         self.socket = None;
         worker.give_back_buffer(std::mem::take(&mut self.input));
         self.at = 0;
+        self.starved = false;
     }
 
     fn release(&mut self, worker: &Worker, address: SocketAddr, policy: KeepAlive) {

@@ -26,7 +26,7 @@ pub use start::{Settings, Started, start};
 use crate::exchange::Exchange;
 use crate::net::Socket;
 use crate::plugin::Locals;
-use crate::snapshot::Pinned;
+use crate::snapshot::{Pinned, Rules};
 use crate::stats::Counters;
 use crate::time::{DeadlineId, Deadlines, HttpDate};
 use crate::upstream::IdlePool;
@@ -48,6 +48,7 @@ struct Worker {
     idle: RefCell<IdlePool<Socket>>,
     exchanges: RefCell<Vec<Box<Exchange>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
+    buffer_bytes: usize,
     next_connection: Cell<u64>,
     next_request: Cell<u64>,
     stopping: Cell<bool>,
@@ -85,7 +86,7 @@ impl Worker {
         if due_ms == u64::MAX {
             deadlines.disarm(alarm);
         } else {
-            deadlines.arm(alarm, due_ms);
+            deadlines.arm(alarm, due_ms.saturating_add(clock::SLACK_MS));
         }
     }
 
@@ -97,6 +98,11 @@ impl Worker {
             alarm.waker = Some(waker.clone());
         }
         alarm.rang.take()
+    }
+
+    /// Whether connections close after the response at hand.
+    fn closes_after(&self, rules: &Rules) -> bool {
+        self.stopping.get() || rules.idle_ms == 0
     }
 
     fn take_exchange(&self) -> Box<Exchange> {

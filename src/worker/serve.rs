@@ -26,6 +26,10 @@ impl Downstream {
                 return Served::Close;
             }
         }
+        if !pinned.snapshot.rules.underscores {
+            let bytes = &self.input[self.at..];
+            self.head.fields.retain(|field| !field.name.of(bytes).contains(&b'_'));
+        }
         let route = match self.find_route(&pinned) {
             Ok(route) => route,
             Err(_) => {
@@ -47,7 +51,13 @@ impl Downstream {
         if !uri::is_normal(path) && path != b"*" {
             uri::normalise(path, &mut self.scratch)?;
         }
-        let path = if self.scratch.is_empty() { path } else { &self.scratch };
+        let mut path = if self.scratch.is_empty() { path } else { &self.scratch };
+        if let [whole @ .., b'/'] = path
+            && pinned.snapshot.rules.cut_tail_slash
+            && !whole.is_empty()
+        {
+            path = whole;
+        }
         let mut host = uri::host_of(self.head.authority.of(bytes));
         if host.iter().any(u8::is_ascii_uppercase) {
             self.host.clear();
@@ -66,7 +76,7 @@ impl Downstream {
         let plain = self.head.version == Version::Http11
             && self.head.keep_alive
             && self.head.body == BodyLength::None
-            && !worker.stopping.get();
+            && !worker.closes_after(&pinned.snapshot.rules);
         if !plain {
             return false;
         }
@@ -120,7 +130,7 @@ impl Downstream {
             connection: self.facts,
             started_ns: epoch_ns(),
             number,
-            closing: worker.stopping.get(),
+            closing: worker.closes_after(&pinned.snapshot.rules),
         };
         let mut locals = worker.locals.borrow_mut();
         locals.now_ms = worker.clock.now_ms();

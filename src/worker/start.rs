@@ -28,6 +28,10 @@ pub struct Settings {
     pub ring_entries: u32,
     /// Which driver it runs on.
     pub driver: DriverChoice,
+    /// First size of a connection's read buffer.
+    pub buffer_bytes: usize,
+    /// Read buffers made before the first connection.
+    pub buffers: usize,
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
     /// How long running exchanges may take to finish after a stop.
@@ -105,14 +109,19 @@ fn build(
         date: RefCell::new(HttpDate::new(epoch_ns() / 1_000_000_000)),
         pinned: RefCell::new(pinned),
         locals: RefCell::new(locals),
-        deadlines: RefCell::new(Deadlines::new(limits::TICK_MS, clock.now_ms())),
+        deadlines: RefCell::new(Deadlines::new(limits::TICK_MS, 0)),
         idle: RefCell::new(IdlePool::default()),
         exchanges: RefCell::default(),
-        buffers: RefCell::default(),
+        buffers: RefCell::new(made_ahead(settings)),
+        buffer_bytes: settings.buffer_bytes,
         next_connection: Cell::new((settings.index as u64) << 48 | 1),
         next_request: Cell::new((settings.index as u64) << 48 | 1),
         stopping: Cell::new(false),
     }))
+}
+
+fn made_ahead(settings: &Settings) -> Vec<Vec<u8>> {
+    (0..settings.buffers).map(|_| Vec::with_capacity(settings.buffer_bytes)).collect()
 }
 
 async fn serve(

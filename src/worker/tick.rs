@@ -18,7 +18,7 @@ impl Worker {
         loop {
             net::sleep_ms(TICK_MS).await;
             count += 1;
-            let now = self.clock.now_ms();
+            let now = self.clock.update();
             self.date.borrow_mut().update(epoch_ns() / 1_000_000_000);
             self.deadlines.borrow_mut().sweep(now, |alarm| alarm.ring(Ring::Due));
             self.adopt_snapshot();

@@ -53,7 +53,6 @@ pub(super) struct Apisix {
     pub(super) server_tokens: bool,
     pub(super) router: Router,
     pub(super) delete_uri_tail_slash: bool,
-    pub(super) normalize_uri_like_servlet: bool,
 }
 
 pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Apisix {
@@ -62,12 +61,11 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> A
         server_tokens: object.boolean("enable_server_tokens").unwrap_or(true),
         router: router(object.section("router")),
         delete_uri_tail_slash: object.boolean("delete_uri_tail_slash").unwrap_or(false),
-        normalize_uri_like_servlet: object.boolean("normalize_uri_like_servlet").unwrap_or(false),
     };
-    if object.boolean("match_uri_encoded_slash") == Some(true)
-        && let Some(reader) = object.get("match_uri_encoded_slash")
-    {
-        reader.error("`match_uri_encoded_slash: true` is not supported yet");
+    for key in ["match_uri_encoded_slash", "normalize_uri_like_servlet"] {
+        if let Some(reader) = object.get(key).filter(|reader| reader.boolean() == Some(true)) {
+            reader.error(format!("`{key}: true` is not supported yet"));
+        }
     }
     proxy_mode(&mut object);
     for key in ["proxy_protocol", "lua_module_hook"] {
@@ -134,7 +132,9 @@ fn listen(object: &mut Object<'_>, duplicates: &mut Vec<Duplicate>) -> Vec<Socke
             Value::Object(_) => address(element.clone().object()?)?,
             _ => anywhere(port(&element)?),
         };
-        once.see(&address.to_string(), element.at(), duplicates);
+        if address.port() != 0 {
+            once.see(&address.to_string(), element.at(), duplicates);
+        }
         Some(address)
     };
     reader.list_of(1..=usize::MAX, entry).unwrap_or_default()
@@ -151,8 +151,9 @@ fn address(mut object: Object<'_>) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip?, port?))
 }
 
+/// 0 is a port that is free, chosen at start and printed.
 fn port(reader: &Reader<'_>) -> Option<u16> {
-    reader.integer(1..=65_535).and_then(|port| port.try_into().ok())
+    reader.integer(0..=65_535).and_then(|port| port.try_into().ok())
 }
 
 fn ip(reader: &Reader<'_>) -> Option<IpAddr> {

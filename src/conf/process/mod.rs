@@ -53,7 +53,6 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         server_tokens: apisix.server_tokens,
         router: apisix.router,
         delete_uri_tail_slash: apisix.delete_uri_tail_slash,
-        normalize_uri_like_servlet: apisix.normalize_uri_like_servlet,
         plugins: plugins(&mut object, duplicates),
         wasm_plugins: wasm::read(object.section("wasm"), duplicates),
         workers: ringgate.workers,

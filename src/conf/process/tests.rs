@@ -1,3 +1,5 @@
+//! `config.yaml`: every field, exact messages, every rule.
+
 use super::super::model::KeepalivePool;
 use super::super::settings::{
     Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router, WasmLimits,
@@ -56,7 +58,6 @@ fn defaults_are_those_of_apisix() {
         server_tokens: true,
         router: Router::HostUri,
         delete_uri_tail_slash: false,
-        normalize_uri_like_servlet: false,
         plugins: None,
         wasm_plugins: Vec::new(),
         workers: Workers::Auto,
@@ -76,6 +77,7 @@ fn listeners() {
     for (text, wanted) in [
         ("80", &["0.0.0.0:80"][..]),
         ("[80, 81]", &["0.0.0.0:80", "0.0.0.0:81"]),
+        ("[0, 0]", &["0.0.0.0:0", "0.0.0.0:0"]),
         ("[{port: 80}, {ip: 127.0.0.1, port: 80}]", &["0.0.0.0:80", "127.0.0.1:80"]),
         ("[{ip: \"::\", port: 1}, {ip: \"[::1]\", port: 2}]", &["[::]:1", "[::1]:2"]),
         ("\"${{PORT}}\"", &["0.0.0.0:9081"]),
@@ -93,7 +95,7 @@ fn every_section_is_read() {
   router: {http: radixtree_uri, ssl: radixtree_sni}
   enable_server_tokens: ${{FLAG}}
   delete_uri_tail_slash: true
-  normalize_uri_like_servlet: true
+  normalize_uri_like_servlet: false
   match_uri_encoded_slash: false
   proxy_mode: http
   enable_admin: false
@@ -126,7 +128,7 @@ ringgate:
 "#,
     );
     assert_eq!((config.router, config.server_tokens), (Router::Uri, false));
-    assert!(config.delete_uri_tail_slash && config.normalize_uri_like_servlet);
+    assert!(config.delete_uri_tail_slash);
     let downstream = Downstream {
         keepalive_timeout: Duration::ZERO,
         client_header_timeout: Duration::from_secs(90),
@@ -208,14 +210,14 @@ wasm:
 fn broken_settings_are_shown_exactly() {
     for (text, wanted) in [
         (
-            "apisix:\n  node_listen:\n    - 9080\n    - ip: localhost\n      port: 0\n    - 9080\n",
+            "apisix:\n  node_listen:\n    - 9080\n    - ip: localhost\n      port: -1\n    - 9080\n",
             "\
 c.yaml:4:11: error: \"localhost\" is not an address
     4 |     - ip: localhost
       |           ^^^^^^^^^ as in `127.0.0.1`, `0.0.0.0` or `::`
-c.yaml:5:13: error: expected an integer from 1 to 65535, found integer 0
-    5 |       port: 0
-      |             ^
+c.yaml:5:13: error: expected an integer from 0 to 65535, found integer -1
+    5 |       port: -1
+      |             ^^
 c.yaml:6:7: error: the address `0.0.0.0:9080` is there twice
     6 |     - 9080
       |       ^^^^ the first is on line 3",

@@ -1,3 +1,5 @@
+//! `apisix.yaml`: every field, exact messages, every rule.
+
 use super::super::model::{Balancer, HashOn, PassHost, Upstream};
 use super::*;
 use crate::http::{Method, Methods};

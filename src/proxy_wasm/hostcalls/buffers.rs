@@ -115,11 +115,15 @@ fn body_mut(guest: &mut Guest, number: u32) -> Result<&mut Vec<u8>, Status> {
     guest.stream_message_mut().map(|message| &mut message.body).ok_or(Status::NotFound)
 }
 
-/// A body is there while its callback runs.
+/// A body is there while its callback runs, and in the trailers callback: what a plugin kept of a
+/// body with trailers is whole only then.
 fn is_body_now(guest: &Guest, number: u32) -> bool {
-    let phase =
-        if number == buffer::REQUEST_BODY { Phase::RequestBody } else { Phase::ResponseBody };
-    guest.frame.phase == phase
+    let phase = guest.frame.phase;
+    if number == buffer::REQUEST_BODY {
+        matches!(phase, Phase::RequestBody | Phase::RequestTrailers)
+    } else {
+        matches!(phase, Phase::ResponseBody | Phase::ResponseTrailers)
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,207 @@
+//! The response as it goes to the client: the head with framing re-made, then the body.
+
+use super::body::Encoder;
+use super::{Cx, Exchange, Timer};
+use crate::http::{
+    BodyLength, Headers, ResponseHead, Version, content_length, list_members, write_field,
+    write_number_field, write_status_line,
+};
+use crate::snapshot::{has_length, write_local_head};
+
+impl Exchange {
+    /// Writes the piece in `message.body`, the head before it if that is still to come, and the
+    /// end.
+    pub(super) fn write_response_piece(&mut self, end: bool, cx: &mut Cx<'_>) {
+        if !end && self.message.body.is_empty() {
+            return;
+        }
+        if !self.response.has_begun() {
+            let whole = end.then_some(self.message.body.len() as u64);
+            self.write_response_head(whole, cx);
+        }
+        let (response, message) = (&mut self.response, &mut *self.message);
+        let wrote = if response.encoder == Encoder::None {
+            // No body follows: it answers HEAD, or a plugin made it a 204 or 304.
+            message.body.clear();
+            Ok(())
+        } else {
+            message.response_bytes += message.body.len() as u64;
+            let end = end.then_some(&message.response.trailers);
+            response.encoder.write(&mut response.out, &mut message.body, end)
+        };
+        if wrote.is_err() {
+            log::warn!("a plugin changed a body's length after its head was sent");
+            return self.abort();
+        }
+        if end {
+            self.complete_response();
+        }
+    }
+
+    fn complete_response(&mut self) {
+        self.response.set_complete();
+        if !self.request.is_complete() {
+            self.request.drop_rest();
+        }
+        for timer in [Timer::RequestHold, Timer::ResponseHold] {
+            self.timers.disarm(timer);
+        }
+    }
+
+    /// Writes the head. `whole`: the body's length if all of it is here.
+    pub(super) fn write_response_head(&mut self, whole: Option<u64>, cx: &mut Cx<'_>) {
+        self.response.set_begun();
+        if !self.request.is_complete() && self.upstream.is_done() {
+            self.request.drop_rest();
+        }
+        let edits = self.has_response_body_hooks();
+        let (response, message) = (&mut self.response, &*self.message);
+        let out = &mut response.out;
+        let (status, headers) = (message.response.status, &message.response.headers);
+        if response.local {
+            write_local_head(out, status, headers, response.html, cx.date);
+        } else {
+            write_status_line(out, status);
+            write_upstream_fields(out, headers, cx.date.as_bytes());
+            if self.reply.status >= 500 {
+                write_number_field(out, b"X-APISIX-Upstream-Status", self.reply.status.into());
+            }
+        }
+        let kept = headers.get(b"content-length");
+        let shape = Shape {
+            to_head: response.to_head,
+            version: response.version,
+            length: trusted_length(response.length, kept, edits),
+            status,
+            whole: whole.filter(|_| message.response.trailers.is_empty()),
+            kept,
+        };
+        response.encoder = shape.framing();
+        shape.write(out, response.encoder, response.local);
+        response.keeps_connection &= self.request.can_keep();
+        response.keeps_connection &= response.encoder != Encoder::UntilClose;
+        if !response.keeps_connection {
+            write_field(out, b"Connection", b"close");
+        } else if response.version == Version::Http10 {
+            write_field(out, b"Connection", b"keep-alive");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The length of a body in pieces. Where plugins may edit it, the one they left in the headers is
+/// trusted, and checked as the body goes out; without one in the headers none is announced.
+pub(super) fn trusted_length(said: BodyLength, kept: Option<&[u8]>, edits: bool) -> BodyLength {
+    match (kept.and_then(content_length), said) {
+        (Some(bytes), _) if edits => BodyLength::Known(bytes),
+        (Some(_), said) => said,
+        (None, _) => BodyLength::Chunked,
+    }
+}
+
+/// What framing depends on.
+struct Shape<'a> {
+    to_head: bool,
+    version: Version,
+    /// What is known of the body's length from the head.
+    length: BodyLength,
+    status: u16,
+    /// The body's length, if all of it is here.
+    whole: Option<u64>,
+    /// The Content-Length among the message's fields.
+    kept: Option<&'a [u8]>,
+}
+
+impl Shape<'_> {
+    /// How the body goes out: by its length where that is known, else chunked, else until the
+    /// connection ends (HTTP/1.0).
+    fn framing(&self) -> Encoder {
+        if self.to_head || !has_length(self.status) {
+            return Encoder::None;
+        }
+        match (self.whole, self.length) {
+            (Some(bytes), _) | (None, BodyLength::Known(bytes)) => Encoder::Length(bytes),
+            _ if self.version == Version::Http11 => Encoder::Chunked,
+            _ => Encoder::UntilClose,
+        }
+    }
+
+    /// Writes the framing field. To HEAD and in a 304 the length is what a GET would have got
+    /// (RFC 9110 §8.6): of a local response that is known, of the upstream's it is what that said.
+    fn write(&self, out: &mut Vec<u8>, encoder: Encoder, local: bool) {
+        match (encoder, self.whole, self.kept) {
+            (Encoder::Length(bytes), ..) => write_number_field(out, b"Content-Length", bytes),
+            (Encoder::Chunked, ..) => write_field(out, b"Transfer-Encoding", b"chunked"),
+            (Encoder::UntilClose, ..) => {}
+            (Encoder::None, Some(bytes), _) if local && has_length(self.status) => {
+                write_number_field(out, b"Content-Length", bytes);
+            }
+            (Encoder::None, _, Some(length)) if self.status != 204 => {
+                write_field(out, b"Content-Length", length);
+            }
+            (Encoder::None, ..) => {}
+        }
+    }
+}
+
+/// Writes a 1xx response as it came, without what may not stand in one (RFC 9110 §8.6, §15.2).
+pub(super) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8]) {
+    write_status_line(out, head.status);
+    for field in &head.fields {
+        let (name, value) = (field.name.of(bytes), field.value.of(bytes));
+        if !is_hop_by_hop(name) && !name.eq_ignore_ascii_case(b"content-length") {
+            write_field(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The upstream's fields without those of its connection; our Server, its Date or ours.
+fn write_upstream_fields(out: &mut Vec<u8>, headers: &Headers, date: &[u8]) {
+    let mut dated = false;
+    let nominates = nominates_fields(headers);
+    for (name, value) in headers.iter() {
+        let dropped = is_hop_by_hop(name)
+            || name.eq_ignore_ascii_case(b"content-length")
+            || name.eq_ignore_ascii_case(b"server")
+            || nominates && is_nominated(headers, name);
+        if dropped {
+            continue;
+        }
+        dated |= name.eq_ignore_ascii_case(b"date");
+        write_field(out, name, value);
+    }
+    if !dated {
+        write_field(out, b"Date", date);
+    }
+    write_field(out, b"Server", b"ringgate");
+}
+
+/// Whether some Connection field has options beside `close` and `keep-alive`.
+pub(super) fn nominates_fields(headers: &Headers) -> bool {
+    connection_options(headers).any(|option| {
+        !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
+    })
+}
+
+/// Whether a Connection field names that field (RFC 9110 §7.6.1).
+pub(super) fn is_nominated(headers: &Headers, name: &[u8]) -> bool {
+    connection_options(headers).any(|option| option.eq_ignore_ascii_case(name))
+}
+
+fn connection_options(headers: &Headers) -> impl Iterator<Item = &[u8]> {
+    headers.values(b"connection").flat_map(list_members)
+}
+
+/// Fields that belong to one connection only (RFC 9110 §7.6.1).
+pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
+    match name.len() {
+        2 => name.eq_ignore_ascii_case(b"te"),
+        7 => name.eq_ignore_ascii_case(b"upgrade"),
+        10 => name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive"),
+        16 => name.eq_ignore_ascii_case(b"proxy-connection"),
+        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
+        19 => name.eq_ignore_ascii_case(b"proxy-authorization"),
+        _ => false,
+    }
+}

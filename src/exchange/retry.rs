@@ -1,0 +1,69 @@
+//! When a peer gives no response: another try where that is safe.
+
+use super::upstream::State;
+use super::{Cx, Exchange, Timer};
+use crate::plugin::ResponseSource;
+
+/// How a peer failed before its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No connection could be made: nothing was sent.
+    Connect,
+    /// It closed the connection.
+    Closed,
+    /// It let a timeout pass.
+    Stalled,
+    /// It sent what is no response.
+    Garbage,
+}
+
+impl Exchange {
+    /// No connection could be made.
+    pub fn on_connect_failed(&mut self, why: &str, cx: &mut Cx<'_>) {
+        debug_assert_eq!(self.upstream.state, State::Connecting);
+        self.timers.disarm(Timer::Connect);
+        self.upstream.state = State::Wanted;
+        self.on_no_response(Failure::Connect, why, cx);
+    }
+
+    /// The peer gave no response: another try where that is safe, else a 502, or a 504 where it was
+    /// too slow.
+    pub(super) fn on_no_response(&mut self, failure: Failure, why: &str, cx: &mut Cx<'_>) {
+        let address = self.upstream.address;
+        let connecting = self.upstream.state == State::Connecting;
+        let unsent = connecting || failure == Failure::Connect;
+        let stale = self.upstream.reused && failure == Failure::Closed;
+        self.spoil_upstream();
+        let again = self.may_send_again(unsent) && (stale || self.has_tries_left());
+        let late = !stale && self.is_too_late(cx);
+        if again && !late {
+            log::info!("upstream {address:?} {why}; trying again");
+            // An idle connection that had gone stale is not the peer's failure.
+            self.upstream.fresh = stale;
+            self.upstream.state = State::Wanted;
+            return;
+        }
+        log::warn!("upstream {address:?} {why}");
+        // Another try that comes too late is a 502, whatever went before (APISIX reference §5).
+        let status = if failure == Failure::Stalled && !again { 504 } else { 502 };
+        self.answer(status, ResponseSource::Gateway, cx);
+    }
+
+    /// A request may be sent again if nothing of it can have had an effect: nothing was sent, or
+    /// its method is idempotent (RFC 9110 §9.2.2), no body was used up and no response has begun.
+    fn may_send_again(&self, unsent: bool) -> bool {
+        let side = &self.upstream;
+        let harmless = self.request.method.is_idempotent() && !side.got_bytes;
+        self.response.is_waiting() && !side.body_sent && (unsent || harmless)
+    }
+
+    fn has_tries_left(&self) -> bool {
+        self.upstream.tries <= self.upstream_of(self.upstream.upstream).retries
+    }
+
+    fn is_too_late(&self, cx: &Cx<'_>) -> bool {
+        let retry_ms = self.upstream_of(self.upstream.upstream).retry_ms;
+        let since = cx.locals.now_ms.saturating_sub(self.upstream.first_try_ms);
+        retry_ms != 0 && since >= retry_ms
+    }
+}

@@ -1,0 +1,154 @@
+//! Headers that plugins hold, and letting them go.
+
+use super::case::{Case, check, whole};
+use super::double::{Effect, Phase, Scripted, edit, go, pause, respond};
+use crate::exchange::Ending;
+use crate::plugin::Hold;
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn nobody_resumes() {
+    for hold in [Hold::All, Hold::Body] {
+        for phase in [Phase::RequestHeaders, Phase::ResponseHeaders] {
+            for (case, answer) in [(Case::get(), OK), (Case::post("abc"), EMPTY)] {
+                let plugin = Scripted::new("p").on(phase, &[pause(hold)]);
+                let outcome = whole(case.plugin(plugin).peer(answer));
+                assert_eq!((outcome.status(), outcome.ms), (504, 60_000), "{hold:?} {phase:?}");
+                assert_eq!(outcome.links.len(), usize::from(phase == Phase::ResponseHeaders));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_resume_in_the_same_callback_takes_the_pause_back() {
+    for (phase, effect) in [
+        (Phase::RequestHeaders, Effect::ResumeRequest),
+        (Phase::ResponseHeaders, Effect::ResumeResponse),
+    ] {
+        let act = pause(Hold::All).and(effect);
+        let outcome = whole(Case::get().plugin(Scripted::new("p").on(phase, &[act])).peer(OK));
+        assert_eq!((outcome.status(), outcome.ms), (200, 0));
+    }
+}
+
+#[test]
+fn sleeping_and_being_asked_again() {
+    let sleeper = |phase, due: &[super::double::Act]| {
+        Scripted::new("a").on(phase, &[pause(Hold::Sleep(30))]).on(Phase::Due, due)
+    };
+    for phase in [Phase::RequestHeaders, Phase::ResponseHeaders] {
+        for (due, status, ms) in [
+            (vec![go()], 200, 30),
+            (vec![pause(Hold::Sleep(20)), go()], 200, 50),
+            (vec![respond(403, Some("no"))], 403, 30),
+            (vec![pause(Hold::All)], 504, 60_030),
+        ] {
+            for answer in [OK, EMPTY] {
+                let later = Scripted::new("b").on(phase, &[go()]);
+                let case = Case::post("abc").plugin(sleeper(phase, &due)).plugin(later);
+                let outcome = whole(case.peer(answer));
+                assert_eq!((outcome.status(), outcome.ms), (status, ms), "{phase:?} {due:?}");
+                let last = outcome.calls_of(&format!("{phase:?}")).last().cloned();
+                assert_eq!(last.is_some_and(|call| call.starts_with('b')), status == 200);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_callback_lets_held_headers_go() {
+    let acts = [pause(Hold::Body), go()];
+    let holds =
+        |headers, body| Scripted::new("a").on(headers, &[pause(Hold::Body)]).on(body, &acts);
+    let sees = |headers, body| Scripted::new("b").on(headers, &[go()]).on(body, &[go()]);
+    check(
+        || {
+            let (headers, body) = (Phase::RequestHeaders, Phase::RequestBody);
+            let case = Case::chunked("3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n").peer(OK);
+            case.plugin(holds(headers, body)).plugin(sees(headers, body))
+        },
+        |outcome| {
+            // Whole, the end comes with the first piece and is kept with it.
+            if outcome.ms == 0 {
+                assert_eq!(outcome.status(), 200);
+                assert_eq!(outcome.request(0).body, b"abcdef");
+                let first = outcome.calls.iter().position(|call| call.starts_with("b RequestH"));
+                let piece = outcome.calls.iter().position(|call| call.starts_with("b RequestB"));
+                assert!(first < piece, "{:?}", outcome.calls);
+            } else {
+                assert_eq!((outcome.status(), outcome.ms), (504, 60_000));
+            }
+        },
+    );
+    check(
+        || {
+            let (headers, body) = (Phase::ResponseHeaders, Phase::ResponseBody);
+            let plugin = Scripted::new("a").on(headers, &[pause(Hold::Body)]).on(body, &[go()]);
+            Case::get().plugin(plugin).plugin(sees(headers, body)).peer(OK)
+        },
+        |outcome| {
+            assert_eq!((outcome.status(), outcome.body().as_str()), (200, "hello"));
+            assert_eq!(outcome.ending, Ending::KeepAlive);
+        },
+    );
+}
+
+#[test]
+fn trailers_let_held_headers_go() {
+    check(
+        || {
+            let plugin = Scripted::new("a")
+                .on(Phase::RequestHeaders, &[pause(Hold::Body)])
+                .on(Phase::RequestBody, &[pause(Hold::Body)])
+                .on(Phase::RequestTrailers, &[edit(Effect::SetRequest("X-Late", "1"))]);
+            Case::chunked("3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n").plugin(plugin).peer(OK)
+        },
+        |outcome| {
+            assert_eq!(outcome.status(), 200);
+            let request = outcome.request(0);
+            assert_eq!((request.body.as_slice(), request.get("x-late")), (&b"abc"[..], Some("1")));
+            assert_eq!(request.trailers.len(), 1);
+        },
+    );
+}
+
+#[test]
+fn what_waits_behind_a_sleep_is_shown_when_it_is_over() {
+    // `a` lets the headers go in its body callback; `b` sleeps on them; `c` sees everything then.
+    check(
+        || {
+            let a = Scripted::new("a")
+                .on(Phase::RequestHeaders, &[pause(Hold::Body)])
+                .on(Phase::RequestBody, &[go()]);
+            let b = Scripted::new("b")
+                .on(Phase::RequestHeaders, &[pause(Hold::Sleep(40))])
+                .on(Phase::RequestBody, &[edit(Effect::Upper)]);
+            let c = Scripted::new("c")
+                .on(Phase::RequestHeaders, &[go()])
+                .on(Phase::RequestBody, &[go()]);
+            Case::chunked("3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n").plugin(a).plugin(b).plugin(c).peer(OK)
+        },
+        |outcome| {
+            assert_eq!((outcome.status(), outcome.ms), (200, 40));
+            assert_eq!(outcome.request(0).body, b"ABC");
+            assert_eq!(outcome.request(0).trailers.len(), 1);
+        },
+    );
+}
+
+#[test]
+fn a_plugin_without_body_callbacks_may_hold_headers_too() {
+    // Nobody resumes it, but bodies wait behind it instead of passing.
+    let plugin = Scripted::new("a").on(Phase::ResponseHeaders, &[pause(Hold::Body)]);
+    let outcome = whole(Case::get().plugin(plugin).peer(OK));
+    assert_eq!((outcome.status(), outcome.ms), (504, 60_000));
+    let local = Scripted::new("a")
+        .on(Phase::RequestHeaders, &[respond(403, Some("no"))])
+        .on(Phase::ResponseHeaders, &[pause(Hold::Body)])
+        .on(Phase::ResponseBody, &[go()]);
+    let outcome = whole(Case::get().plugin(local));
+    assert_eq!((outcome.status(), outcome.body().as_str(), outcome.ms), (403, "no", 0));
+}

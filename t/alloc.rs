@@ -1,0 +1,192 @@
+//! The request path allocates nothing in the steady state: native, wasm and proxied.
+//!
+//! Runs a worker in this process under an allocator that counts, warms each path up, then asks it a
+//! thousand times more. Threads of the test itself are not counted.
+
+use ringgate::control::Loading;
+use ringgate::limits::READ_BUFFER_BYTES;
+use ringgate::net::{DriverChoice, reserve};
+use ringgate::stats::Counters;
+use ringgate::worker::{Settings, Shared, Stop, start};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static COUNTED: Cell<bool> = const { Cell::new(true) };
+}
+
+// SAFETY: every call goes to `System` unchanged; counting touches no memory of the caller.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract, which is `System`'s.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: `at` came from `System` with this layout.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: `at` came from `System` with this layout.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn count() {
+    if COUNTED.try_with(Cell::get).unwrap_or(false) {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+const WARM_UP: usize = 2_000;
+const ASKED: usize = 1_000;
+
+fn main() {
+    COUNTED.set(false);
+    let upstream = upstream();
+    let folder = std::env::temp_dir().join(format!("ringgate-alloc-{}", std::process::id()));
+    write_configuration(&folder, upstream);
+    let mut loading = Loading::open(&folder.join("config.yaml")).expect("a good configuration");
+    let (snapshot, _) = loading.snapshot().expect("good resources");
+    let reservation = reserve(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let shared = Shared::new(Arc::new(snapshot));
+    let (sender, started) = crossbeam::channel::bounded(1);
+    let settings = Settings {
+        index: 0,
+        core: None,
+        ring_entries: 256,
+        driver: DriverChoice::Auto,
+        buffer_bytes: READ_BUFFER_BYTES,
+        buffers: 0,
+        listen: vec![reservation.address],
+        drain_ms: 1_000,
+    };
+    let counters = Arc::new(Counters::default());
+    let worker = start(settings, Arc::clone(&shared), counters, sender).expect("a worker");
+    started.recv().expect("a report").outcome.expect("it serves");
+    let mut failed = 0;
+    let paths = ["/native", "/variable", "/wasm/rust", "/wasm/c", "/proxied", "/headers", "/none"];
+    for path in paths {
+        let allocations = measure(reservation.address, path);
+        let verdict = if allocations == 0 { "ok" } else { "FAILED" };
+        println!("test {path} allocates nothing ... {verdict} ({allocations} in {ASKED} requests)");
+        failed += usize::from(allocations > 0);
+    }
+    let counted = ALLOCATIONS.load(Ordering::Relaxed);
+    assert!(counted > 0, "starting a worker allocates: the counter does not count");
+    shared.stop(Stop::Now);
+    worker.join().expect("a worker that ends well");
+    let _ = std::fs::remove_dir_all(&folder);
+    let passed = paths.len() - failed;
+    println!("\n{passed} passed, {failed} failed");
+    assert_eq!(failed, 0, "some request path allocates");
+}
+
+/// Allocations of the worker while it answers, after a warm-up on the same connection.
+fn measure(address: SocketAddr, path: &str) -> u64 {
+    let mut client = TcpStream::connect(address).expect("the gateway");
+    client.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Some: header\r\n\r\n");
+    let mut ask = |times: usize| {
+        for _ in 0..times {
+            client.write_all(request.as_bytes()).expect("sent");
+            read_response(&mut client);
+        }
+    };
+    ask(WARM_UP);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    ask(ASKED);
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+/// Reads one response with a Content-Length.
+fn read_response(client: &mut TcpStream) {
+    let mut got = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let bytes = client.read(&mut piece).expect("a response");
+        assert!(bytes > 0, "the gateway closed: {}", String::from_utf8_lossy(&got));
+        got.extend_from_slice(&piece[..bytes]);
+        let text = String::from_utf8_lossy(&got).to_ascii_lowercase();
+        let Some(end) = text.find("\r\n\r\n") else { continue };
+        let length =
+            text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        let length: usize = length.expect("a length").parse().expect("a number");
+        if got.len() >= end + 4 + length {
+            return;
+        }
+    }
+}
+
+fn upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        COUNTED.set(false);
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+fn serve(mut stream: TcpStream) {
+    COUNTED.set(false);
+    let mut got = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(bytes) = stream.read(&mut piece) {
+        got.extend_from_slice(&piece[..bytes]);
+        if bytes == 0 {
+            return;
+        }
+        if got.ends_with(b"\r\n\r\n") {
+            got.clear();
+            let response = b"HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 5\r\n\r\nhello";
+            if stream.write_all(response).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn write_configuration(folder: &std::path::Path, upstream: SocketAddr) {
+    std::fs::create_dir_all(folder).expect("a folder");
+    let dist = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/plugins/dist");
+    let cache = folder.join("cache");
+    let config = format!(
+        "wasm:\n  plugins:\n\
+         \x20   - {{ name: rust, priority: 3, file: {dist}/fault_injection_rust.wasm }}\n\
+         \x20   - {{ name: c, priority: 2, file: {dist}/fault_injection_c.wasm }}\n\
+         \x20   - {{ name: headers, priority: 1, file: {dist}/header_rust.wasm }}\n\
+         nginx_config: {{ http: {{ upstream: {{ keepalive_requests: 1000000 }} }} }}\n\
+         ringgate: {{ cache_dir: {} }}\n",
+        cache.display()
+    );
+    let resources = format!(
+        "routes:\n\
+         - {{ uri: /native, plugins: {{ fault-injection: {{ abort: {{ http_status: 200, body: hi }} }} }} }}\n\
+         - {{ uri: /variable, plugins: {{ fault-injection: {{ abort: {{ http_status: 200, body: \"$uri $remote_addr\", headers: {{ h: $method }} }} }} }} }}\n\
+         - {{ uri: /wasm/rust, plugins: {{ rust: {{ conf: {{ http_status: 200, body: hi }} }} }} }}\n\
+         - {{ uri: /wasm/c, plugins: {{ c: {{ conf: {{ http_status: 200, body: hi }} }} }} }}\n\
+         - {{ uri: /proxied, upstream: {{ nodes: {{ \"{upstream}\": 1 }} }} }}\n\
+         - {{ uri: /headers, plugins: {{ headers: {{ conf: {{ request: {{ x-a: b }}, response: {{ x-c: d }} }} }} }}, upstream: {{ nodes: {{ \"{upstream}\": 1 }} }} }}\n\
+         #END\n"
+    );
+    std::fs::write(folder.join("config.yaml"), config).expect("written");
+    std::fs::write(folder.join("apisix.yaml"), resources).expect("written");
+}

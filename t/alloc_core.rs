@@ -1,0 +1,218 @@
+//! The request path allocates nothing once its buffers are warm: a counting allocator around 1,000
+//! exchanges of each kind.
+
+use ringgate::exchange::{Arrival, Command, Cx, Ending, Exchange};
+use ringgate::http::{HeadLimits, RequestHead};
+use ringgate::plugin::{
+    Action, Connection, Hooks, Locals, Plugin, RequestPhase, RouteFacts, Stream,
+};
+use ringgate::route::Router;
+use ringgate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
+use ringgate::time::HttpDate;
+use ringgate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Answers every request, as a native plugin does, and changes a field of the response.
+#[derive(Debug)]
+struct Answers;
+
+impl Plugin for Answers {
+    fn name(&self) -> &str {
+        "answers"
+    }
+
+    fn hooks(&self) -> Hooks {
+        Hooks::REQUEST_HEADERS | Hooks::RESPONSE_HEADERS | Hooks::RESPONSE_BODY | Hooks::LOG
+    }
+
+    fn on_request_headers(&self, stream: &mut Stream<'_>, _end: bool) -> Action {
+        stream.message.respond(403, Some(b"not you"));
+        stream.message.local.headers.append(b"X-Why", b"because");
+        Action::Respond
+    }
+
+    fn on_response_headers(&self, stream: &mut Stream<'_>, _end: bool) -> Action {
+        stream.message.response.headers.set(b"X-Seen", b"1");
+        Action::Continue
+    }
+}
+
+fn pinned(plugins: Vec<Arc<dyn Plugin>>) -> Rc<Pinned> {
+    let step = |plugin: Arc<dyn Plugin>| Step {
+        hooks: plugin.hooks(),
+        plugin,
+        filter: None,
+        error_response: None,
+        phase: RequestPhase::Access,
+        global: false,
+        priority: 0,
+    };
+    let route = |chain, target| Route {
+        facts: RouteFacts::default(),
+        chain,
+        target,
+        prepared: None,
+        timeouts: None,
+    };
+    let peer = |last| Peer {
+        address: Some(([10, 0, 0, last], 80).into()),
+        host: b"node".to_vec(),
+        weight: 1,
+        priority: 0,
+    };
+    let upstream = Upstream {
+        name: "u".to_owned(),
+        peers: vec![peer(1), peer(2)],
+        host: HostPolicy::Pass,
+        timeouts: Timeouts::default(),
+        keep_alive: KeepAlive::default(),
+        retries: 1,
+        retry_ms: 0,
+    };
+    let chain = Chain::new(plugins.into_iter().map(step).collect());
+    let snapshot = Snapshot {
+        number: 1,
+        router: Router::build(vec![]),
+        routes: vec![route(chain, Target::Upstream(0))],
+        unmatched: route(Chain::default(), Target::NoRoute),
+        upstreams: vec![upstream],
+        plugins: vec![],
+        rules: Rules::default(),
+    };
+    Pinned::new(Arc::new(snapshot), &mut fastrand::Rng::with_seed(1))
+}
+
+/// A driver whose operations all end at once and whole.
+struct Driver {
+    exchange: Exchange,
+    head: RequestHead,
+    locals: Locals,
+    date: HttpDate,
+    output: Vec<u8>,
+}
+
+impl Driver {
+    /// Runs one exchange; the body follows the head in `request`, the upstream gives `pieces`.
+    fn run(&mut self, pinned: &Rc<Pinned>, request: &[u8], pieces: &[&[u8]]) {
+        let Self { exchange, head, locals, date, output } = self;
+        let mut cx = Cx { locals, date };
+        assert_eq!(head.parse(request, HeadLimits::default()), Ok(true));
+        let arrival = Arrival {
+            head,
+            bytes: request,
+            path: b"/a",
+            route: Some(0),
+            connection: Connection::default(),
+            started_ns: 0,
+            number: 1,
+            closing: false,
+        };
+        output.clear();
+        exchange.begin(pinned, &arrival, std::mem::take(output), &mut cx);
+        let (mut at, mut pieces) = (head.len, pieces.iter());
+        let mut reading = false;
+        loop {
+            match exchange.poll(&mut cx) {
+                Some(Command::ReadDownstream) => {
+                    at += exchange.on_downstream(&request[at..], &mut cx);
+                }
+                Some(Command::SendDownstream(bytes)) => {
+                    exchange.on_downstream_sent(bytes, true, &mut cx);
+                }
+                Some(Command::Connect { .. }) => exchange.on_connected(true, &mut cx),
+                Some(Command::SendUpstream(bytes)) => {
+                    exchange.on_upstream_sent(bytes, true, &mut cx);
+                }
+                Some(Command::ReadUpstream) => reading = true,
+                // Nothing else is left to do: the upstream has the request, and answers.
+                None if std::mem::take(&mut reading) => {
+                    let piece = pieces.next().expect("the response is whole");
+                    assert_eq!(exchange.on_upstream(piece, &mut cx), piece.len());
+                }
+                Some(Command::ReleaseUpstream { .. }) => {}
+                Some(Command::Finish(ending)) => {
+                    assert_eq!(ending, Ending::KeepAlive);
+                    break;
+                }
+                other => panic!("{other:?} was not expected"),
+            }
+        }
+        *output = exchange.take_output();
+    }
+}
+
+/// A name, the configuration, the request with its body, the upstream's answer in pieces.
+type Kind<'a> = (&'a str, &'a Rc<Pinned>, &'a [u8], &'a [&'a [u8]]);
+
+#[test]
+fn warm_exchanges_allocate_nothing() {
+    let proxied = pinned(vec![]);
+    let answered = pinned(vec![Arc::new(Answers)]);
+    let get = b"GET /a HTTP/1.1\r\nHost: h\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n".as_slice();
+    let mut post = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n".to_vec();
+    post.resize(post.len() + 100_000, b'x');
+    let chunked = b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
+        3\r\nabc\r\n0\r\n\r\n";
+    let small = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".as_slice();
+    let large = [b'y'; 60_000];
+    let in_pieces = [b"HTTP/1.1 200 OK\r\nContent-Length: 120000\r\n\r\n", &large[..], &large];
+    let coded =
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n".as_slice();
+    let kinds: [Kind<'_>; 6] = [
+        ("a small proxied GET", &proxied, get, &[small]),
+        ("a large answer", &proxied, get, &in_pieces),
+        ("a chunked answer", &proxied, get, &[coded]),
+        ("a large POST", &proxied, &post, &[small]),
+        ("a chunked POST", &proxied, chunked, &[small]),
+        ("a plugin's answer", &answered, get, &[]),
+    ];
+    for (name, pinned, request, pieces) in kinds {
+        let mut driver = Driver {
+            exchange: Exchange::default(),
+            head: RequestHead::default(),
+            locals: Locals::new(0),
+            date: HttpDate::new(0),
+            output: Vec::new(),
+        };
+        let mut run = |count| {
+            for _ in 0..count {
+                driver.run(pinned, request, pieces);
+            }
+        };
+        run(10);
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        run(1_000);
+        let made = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        assert_eq!(made, 0, "{name}: allocations in 1,000 exchanges");
+    }
+}

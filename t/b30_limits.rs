@@ -1,0 +1,211 @@
+//! Bounds of size and of time towards clients: a status for each, and a closed connection.
+
+use crate::harness::{Gateway, Setup, Upstream, drivers};
+use std::time::{Duration, Instant};
+
+const LOCAL: &str =
+    "routes: [{uri: /*, plugins: {fault-injection: {abort: {http_status: 200, body: ok}}}}]";
+
+fn proxy(upstream: &Upstream) -> String {
+    format!("routes: [{{uri: /*, upstream: {{nodes: {{\"{}\": 1}}}}}}]", upstream.node())
+}
+
+/// Sends and expects the status, and the end of the connection.
+#[track_caller]
+fn refused(gateway: &Gateway, request: &str, wanted: u16) {
+    let mut client = gateway.client();
+    // The gateway may have hung up before everything was sent.
+    let _ = client.wire().send(request);
+    let response = client.response();
+    assert_eq!(response.status(), wanted, "{:?}", &request[..request.len().min(80)]);
+    assert!(response.closes(), "{:?}", response.fields);
+    client.expect_end();
+}
+
+#[test]
+fn a_hundred_kilobytes_of_headers_are_431() {
+    let gateway = Gateway::start(LOCAL);
+    let line = format!("X-Padding: {}\r\n", "x".repeat(1000));
+    refused(&gateway, &format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", line.repeat(100)), 431);
+    // Also when they never end.
+    refused(&gateway, &format!("GET / HTTP/1.1\r\nHost: a\r\n{}", line.repeat(100)), 431);
+    refused(&gateway, &format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(100_000)), 431);
+    assert_eq!(gateway.get("/").status(), 200);
+}
+
+#[test]
+fn too_many_headers_are_431() {
+    let gateway = Gateway::start(LOCAL);
+    let with = |count: usize| {
+        let fields: String = (1..count).map(|n| format!("X-{n}: y\r\n")).collect();
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+    };
+    assert_eq!(gateway.ask(with(100)).status(), 200);
+    refused(&gateway, &with(101), 431);
+}
+
+#[test]
+fn a_target_longer_than_a_head_is_414() {
+    let gateway = Gateway::start(LOCAL);
+    let target = "a".repeat(100_000);
+    refused(&gateway, &format!("GET /{target} HTTP/1.1\r\nHost: a\r\n\r\n"), 414);
+    let fits = "a".repeat(30_000);
+    assert_eq!(gateway.get(&format!("/{fits}")).status(), 200);
+}
+
+#[test]
+fn head_limits_can_be_set() {
+    let setup = Setup::new(LOCAL).ringgate("limits: {head_bytes: 4096, headers: 5}");
+    let gateway = setup.start();
+    let head =
+        |bytes: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(bytes));
+    assert_eq!(gateway.ask(head(3000)).status(), 200);
+    refused(&gateway, &head(5000), 431);
+    let six = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 1\r\nC: 1\r\nD: 1\r\nE: 1\r\n\r\n";
+    refused(&gateway, six, 431);
+}
+
+#[test]
+fn a_body_over_its_limit_is_413() {
+    for driver in drivers() {
+        let upstream = Upstream::echo();
+        let setup = Setup::new(proxy(&upstream)).http("client_max_body_size: 1k").driver(*driver);
+        let gateway = setup.start();
+        let post = |fields: &str, body: &str| {
+            format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{body}")
+        };
+        refused(&gateway, &post("Content-Length: 1025", ""), 413);
+        refused(&gateway, &post("Content-Length: 4000000000", ""), 413);
+        let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));
+        let chunked = "Transfer-Encoding: chunked";
+        refused(&gateway, &post(chunked, &format!("{chunk}1\r\ny\r\n0\r\n\r\n")), 413);
+        assert!(upstream.requests().is_empty());
+        let body = "x".repeat(1024);
+        assert_eq!(gateway.ask(post("Content-Length: 1024", &body)).text(), body);
+        assert_eq!(gateway.ask(post(chunked, &format!("{chunk}0\r\n\r\n"))).text(), body);
+    }
+}
+
+/// A time that something took is near the time it was set to: later is allowed, earlier is not.
+#[track_caller]
+fn about(start: Instant, wanted: Duration) {
+    let took = start.elapsed();
+    assert!(took + Duration::from_millis(20) >= wanted, "{took:?}, not {wanted:?}");
+    assert!(took < wanted + Duration::from_secs(10), "{took:?}, not {wanted:?}");
+}
+
+const SHORT: Duration = Duration::from_millis(300);
+
+#[test]
+fn a_head_that_does_not_end_is_408() {
+    for driver in drivers() {
+        let setup = Setup::new(LOCAL).http("client_header_timeout: 300ms").driver(*driver);
+        let gateway = setup.start();
+        let mut client = gateway.client();
+        let start = Instant::now();
+        client.send("GET / HTTP/1.1\r\nHo");
+        let response = client.response();
+        about(start, SHORT);
+        assert_eq!(response.status(), 408);
+        assert!(response.closes());
+        client.expect_end();
+    }
+}
+
+/// Each byte must not begin the time anew (slowloris).
+#[test]
+fn a_head_that_trickles_in_is_408_all_the_same() {
+    let gateway = Setup::new(LOCAL).http("client_header_timeout: 300ms").start();
+    let mut client = gateway.client();
+    let start = Instant::now();
+    for _ in 0..200 {
+        if !client.wire().send("X") || start.elapsed() > SHORT * 3 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let outcome = client.outcome(false);
+    assert!(outcome.is_err() || outcome.is_ok_and(|response| response.status() == 408));
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn an_idle_connection_is_closed() {
+    for driver in drivers() {
+        let setup = Setup::new(LOCAL).driver(*driver);
+        let config = setup.write_with("keepalive_timeout: 60s", "keepalive_timeout: 300ms");
+        let gateway = setup.start_written(&config);
+        let mut client = gateway.client();
+        assert_eq!(client.get("/").status(), 200);
+        let start = Instant::now();
+        client.expect_end();
+        about(start, SHORT);
+    }
+}
+
+#[test]
+fn keepalive_timeout_zero_keeps_no_connection() {
+    let upstream = Upstream::hello();
+    let resources = format!(
+        "routes:
+  - {{uri: /up, upstream: {{nodes: {{\"{}\": 1}}}}}}
+  - {{uri: /*, plugins: {{fault-injection: {{abort: {{http_status: 200, body: ok}}}}}}}}",
+        upstream.node()
+    );
+    let setup = Setup::new(resources);
+    let config = setup.write_with("keepalive_timeout: 60s", "keepalive_timeout: 0");
+    let gateway = setup.start_written(&config);
+    for path in ["/", "/up"] {
+        let mut client = gateway.client();
+        let response = client.get(path);
+        assert_eq!(response.status(), 200);
+        assert!(response.closes(), "{path}: {:?}", response.fields);
+        client.expect_end();
+    }
+}
+
+#[test]
+fn a_body_that_stops_is_408() {
+    for driver in drivers() {
+        let upstream = Upstream::echo();
+        let setup = Setup::new(proxy(&upstream)).http("client_body_timeout: 300ms");
+        let gateway = setup.driver(*driver).start();
+        let mut client = gateway.client();
+        let start = Instant::now();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+        let response = client.response();
+        about(start, SHORT);
+        assert_eq!(response.status(), 408);
+        client.expect_end();
+        assert!(upstream.requests().is_empty());
+    }
+}
+
+/// A client that takes nothing must not hold memory for ever; what it got must not look whole.
+#[test]
+fn a_client_that_never_reads_is_cut_off() {
+    for driver in drivers() {
+        let upstream = Upstream::script(|conversation| {
+            while conversation.request().is_some() {
+                conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n");
+                for _ in 0..50 {
+                    conversation.send(vec![b'x'; 1_000_000]);
+                }
+            }
+        });
+        let setup = Setup::new(proxy(&upstream)).http("send_timeout: 500ms").driver(*driver);
+        let gateway = setup.start();
+        let mut silent = gateway.client();
+        silent.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut busy = gateway.client();
+        busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(busy.response().body.len(), 50_000_000, "others are served meanwhile");
+        // Asked of the socket: reading would make it a client that reads.
+        crate::harness::eventually("the silent client is reset", || {
+            let error = silent.wire().stream().take_error().expect("a socket");
+            error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+        });
+        let (bytes, _) = silent.wire().rest();
+        assert!(bytes.len() < 50_000_000, "{} bytes", bytes.len());
+    }
+}

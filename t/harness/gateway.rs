@@ -1,0 +1,319 @@
+//! The gateway under test: the built binary with a configuration of its own.
+
+use super::{Client, Ended, Folder, Message, Process};
+use rustix::process::Signal;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What carries I/O out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    Uring,
+    Epoll,
+}
+
+/// Both drivers, or epoll alone where the kernel has no ring for us.
+pub(crate) fn drivers() -> &'static [Driver] {
+    static DRIVERS: OnceLock<Vec<Driver>> = OnceLock::new();
+    DRIVERS.get_or_init(|| match io_uring::IoUring::new(8) {
+        Ok(_) => vec![Driver::Uring, Driver::Epoll],
+        Err(error) => {
+            super::skipped(&format!("no io_uring here ({error}): every test runs on epoll"));
+            vec![Driver::Epoll]
+        }
+    })
+}
+
+/// The configuration of a gateway, and where it lies.
+pub(crate) struct Setup {
+    folder: Folder,
+    resources: String,
+    driver: Driver,
+    /// Threads; one is pinned to any core.
+    workers: usize,
+    http: Vec<String>,
+    ringgate: Vec<String>,
+    wasm: Vec<String>,
+    more: Vec<String>,
+    cache: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// A gateway with these resources: `apisix.yaml` without its `#END`.
+    pub(crate) fn new(resources: impl Into<String>) -> Self {
+        Self {
+            folder: Folder::new(),
+            resources: resources.into(),
+            driver: drivers()[0],
+            workers: 1,
+            http: Vec::new(),
+            ringgate: Vec::new(),
+            wasm: Vec::new(),
+            more: Vec::new(),
+            cache: None,
+            environment: Vec::new(),
+        }
+    }
+
+    pub(crate) fn driver(mut self, driver: Driver) -> Self {
+        self.driver = driver;
+        self
+    }
+
+    /// More than one worker: who serves a connection is then the kernel's choice.
+    pub(crate) fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// A line of `nginx_config.http`.
+    pub(crate) fn http(mut self, line: &str) -> Self {
+        self.http.push(line.to_owned());
+        self
+    }
+
+    /// A line of `ringgate`.
+    pub(crate) fn ringgate(mut self, line: &str) -> Self {
+        self.ringgate.push(line.to_owned());
+        self
+    }
+
+    /// An entry of `wasm.plugins`: its name, its file as [`module`] finds it, further keys.
+    pub(crate) fn wasm(mut self, name: &str, file: &str, keys: &str) -> Self {
+        let keys = if keys.is_empty() { String::new() } else { format!(", {keys}") };
+        let priority = if keys.contains("priority:") { "" } else { ", priority: 7000" };
+        let file = module(file);
+        self.wasm.push(format!("{{name: {name}, file: {}{keys}{priority}}}", file.display()));
+        self
+    }
+
+    /// Text at the end of `config.yaml`.
+    pub(crate) fn more(mut self, text: &str) -> Self {
+        self.more.push(text.to_owned());
+        self
+    }
+
+    /// A folder for compiled modules instead of the one all tests share.
+    pub(crate) fn cache(mut self, folder: &Path) -> Self {
+        self.cache = Some(folder.to_owned());
+        self
+    }
+
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    fn config(&self) -> String {
+        let mut text = String::from("apisix:\n  node_listen: [{ip: 127.0.0.1, port: 0}]\n");
+        text.push_str("nginx_config:\n  http:\n    keepalive_timeout: 60s\n");
+        for line in &self.http {
+            let _ = writeln!(text, "    {line}");
+        }
+        let driver = if self.driver == Driver::Uring { "uring" } else { "epoll" };
+        let _ = writeln!(text, "ringgate:\n  driver: {driver}");
+        match self.workers {
+            1 => {
+                let _ = writeln!(text, "  workers: [{{core: {}}}]", any_core());
+            }
+            workers => {
+                let _ = writeln!(text, "  workers: {workers}");
+            }
+        }
+        if !self.ringgate.iter().any(|line| line.starts_with("log:")) {
+            text.push_str("  log: {level: info}\n");
+        }
+        let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
+        let cache = self.cache.as_ref().unwrap_or(&shared);
+        let _ = writeln!(text, "  cache_dir: {}", cache.display());
+        for line in &self.ringgate {
+            let _ = writeln!(text, "  {line}");
+        }
+        if !self.wasm.is_empty() {
+            text.push_str("wasm:\n  plugins:\n");
+        }
+        for entry in &self.wasm {
+            let _ = writeln!(text, "    - {entry}");
+        }
+        for more in &self.more {
+            let _ = writeln!(text, "{more}");
+        }
+        text
+    }
+
+    /// Writes both files; gives the path of `config.yaml`.
+    pub(crate) fn write(&self) -> PathBuf {
+        self.folder.write("apisix.yaml", format!("{}\n#END\n", self.resources));
+        self.folder.write("config.yaml", self.config())
+    }
+
+    /// The same as text, for command lines.
+    pub(crate) fn write_path(&self) -> String {
+        self.write().to_str().expect("a path of text").to_owned()
+    }
+
+    /// The same, with a change to `config.yaml` that no other method makes.
+    #[track_caller]
+    pub(crate) fn write_with(&self, from: &str, to: &str) -> String {
+        self.write();
+        let config = self.config();
+        assert!(config.contains(from), "{from:?} is in\n{config}");
+        self.folder.write("config.yaml", config.replacen(from, to, 1));
+        self.folder.path().join("config.yaml").to_str().expect("a path of text").to_owned()
+    }
+
+    /// The same, with other workers.
+    #[track_caller]
+    pub(crate) fn config_with_workers(&self, workers: &str) -> String {
+        let config = self.config();
+        let own = config.lines().find(|line| line.starts_with("  workers:")).expect("workers");
+        self.write_with(own, &format!("  workers: {workers}"))
+    }
+
+    fn command(&self, config: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
+        command.arg("run").arg("-c").arg(config);
+        for (name, value) in &self.environment {
+            command.env(name, value);
+        }
+        command
+    }
+
+    /// Starts the gateway and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start(self) -> Gateway {
+        let config = self.write_path();
+        self.start_written(&config)
+    }
+
+    /// The same with a configuration that was written already.
+    #[track_caller]
+    pub(crate) fn start_written(self, config: &str) -> Gateway {
+        Gateway::of(Process::start(&mut self.command(Path::new(config))), self.folder)
+    }
+
+    /// Runs a gateway that is expected not to start.
+    #[track_caller]
+    pub(crate) fn refused(&self) -> Ended {
+        let mut process = Process::start(&mut self.command(&self.write()));
+        process.wait().expect("a gateway that can't start ends")
+    }
+}
+
+/// One core after the other, so that gateways of tests that run side by side do not share one.
+fn any_core() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    NEXT.fetch_add(1, Ordering::Relaxed) % cores
+}
+
+/// An example plugin by its place in `examples/plugins`. CI names a folder of modules that were built
+/// a moment ago by `RINGGATE_PLUGINS`; they stand for those of `dist`.
+pub(crate) fn module(file: &str) -> PathBuf {
+    let fresh = std::env::var_os("RINGGATE_PLUGINS").map(PathBuf::from);
+    match (fresh, file.strip_prefix("dist/")) {
+        (Some(fresh), Some(name)) => fresh.join(name),
+        _ => Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/plugins")).join(file),
+    }
+}
+
+/// A running gateway. Dropping it checks that it was still running, and kills it.
+pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
+    process: Process,
+    ended: bool,
+    folder: Folder,
+}
+
+impl Gateway {
+    /// A gateway with these resources and everything else as usual.
+    #[track_caller]
+    pub(crate) fn start(resources: impl Into<String>) -> Self {
+        Setup::new(resources).start()
+    }
+
+    /// A process that is starting as a gateway; waits until it listens.
+    #[track_caller]
+    pub(crate) fn of(process: Process, folder: Folder) -> Self {
+        let address = process.wait_for_output(|line| {
+            let rest = line.strip_prefix("ringgate: listening on http://")?;
+            rest.split(' ').next()?.parse().ok()
+        });
+        let address: SocketAddr = address.expect("the gateway listens in time");
+        Self { address, process, ended: false, folder }
+    }
+
+    #[track_caller]
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Asks for a path on a connection of its own.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Message {
+        super::get(self.address, path)
+    }
+
+    /// Sends a request on a connection of its own and reads the answer.
+    #[track_caller]
+    pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Message {
+        let mut client = self.client();
+        client.send(request);
+        client.response()
+    }
+
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, wanted: &str) {
+        self.process.wait_for_log(wanted);
+    }
+
+    /// Waits for the end that a signal asked for.
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> Ended {
+        self.ended = true;
+        self.process.wait().expect("the gateway ends in time")
+    }
+
+    /// Stops it as an operator would.
+    #[track_caller]
+    pub(crate) fn stop(mut self) -> Ended {
+        self.process.signal(Signal::TERM);
+        self.end()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let log = self.log();
+        let ended = if self.ended { None } else { self.process.has_ended() };
+        if ended.is_some() || log.contains("panicked at") {
+            eprintln!("--- stderr\n{log}---");
+        }
+        assert!(!log.contains("panicked at"), "the gateway panicked");
+        assert!(ended.is_none(), "the gateway ended by itself: {ended:?}");
+    }
+}

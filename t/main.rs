@@ -1,0 +1,23 @@
+//! The gateway from outside: the built binary, real sockets, exact bytes. See `t/README.md`.
+
+mod a00_command_line;
+mod a10_bad_config;
+mod a20_bad_resources;
+mod b10_http1;
+mod b15_bodies;
+mod b20_malformed;
+mod b30_limits;
+mod c00_routes;
+mod c10_references;
+mod d00_upstream;
+mod d10_upstream_faults;
+mod d20_nginx;
+mod e00_fault_injection;
+mod f00_wasm;
+mod f05_wasm_bodies;
+mod f10_wasm_faults;
+mod f20_wasm_refused;
+mod g00_lifecycle;
+mod g10_many_connections;
+mod h00_examples;
+mod harness;
