@@ -14,7 +14,7 @@ tools: # what every build needs
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install rustup, then try again." >&2; exit 1; }
 
 release: tools
-	$(CARGO) build --release --bin ringgate --example upstream
+	$(CARGO) build --release --bin ringgate
 
 run: release ## build, start the gateway with conf/, print what to try
 	@examples/demo/run.sh

@@ -5,7 +5,7 @@
 #   perf/flamegraph.sh wasm-c nginx         other paths; nginx and haproxy for comparison
 #
 # Environment: SECONDS_EACH=8, CONNECTIONS=50, SERVER_CORE=0, LOAD_CORE=1,
-# RINGGATE_BIN=FILE (else a build with frame pointers is made in target/framepointers).
+# RINGGATE_BIN=FILE (else target/release/ringgate, built if it is old).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -54,14 +54,12 @@ draw() {
     svg "$name" "$server"
 }
 
-# Without frame pointers perf cannot walk through Rust code; wasmtime's own code always has them,
-# but has no DWARF tables perf could use instead.
+# Every build has frame pointers (.cargo/config.toml): perf could not walk through Rust code without,
+# and wasmtime's own code has no DWARF tables it could use instead.
 build_gateway() {
     [ -n "${RINGGATE_BIN:-}" ] && return
-    echo "building with frame pointers (once; takes minutes)"
-    RUSTFLAGS="-C force-frame-pointers=yes" CFLAGS="-fno-omit-frame-pointer" \
-        cargo build --quiet --release --bin ringgate --target-dir target/framepointers
-    export RINGGATE_BIN=$PWD/target/framepointers/release/ringgate
+    cargo build --quiet --release --bin ringgate
+    export RINGGATE_BIN=$PWD/target/release/ringgate
 }
 
 # servers.py starts it pinned and in a session of its own, and stops it when its standard input closes.

@@ -3,9 +3,12 @@
 //! Exit codes: 0 done, 1 the configuration is wrong, 2 wrong usage, 3 it can't run, 130
 //! interrupted.
 
+mod demo_upstream;
+
 use clap::{Parser, Subcommand};
 use ringgate::control::{self, Exit, Loading};
 use ringgate::vm;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -39,6 +42,12 @@ enum Command {
     /// Work with Proxy-Wasm plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Run a small upstream that answers with what it received, to try routes with
+    DemoUpstream {
+        /// Where it listens
+        #[arg(default_value = "127.0.0.1:9081")]
+        address: SocketAddr,
+    },
     /// Print the version
     Version,
 }
@@ -60,6 +69,13 @@ fn main() -> ExitCode {
         Command::Run { config } => control::run(&config),
         Command::Check { config } => check(&config),
         Command::Plugin(PluginCommand::Build { file, output }) => build_plugin(&file, output),
+        Command::DemoUpstream { address } => match demo_upstream::run(address) {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                eprintln!("error: {address}: {error}");
+                Exit::CantRun
+            }
+        },
         Command::Version => {
             println!("ringgate {}", env!("CARGO_PKG_VERSION"));
             Exit::Done

@@ -25,7 +25,7 @@ answers() {
     done
 }
 
-"$bin/examples/upstream" 127.0.0.1:9081 >/dev/null &
+"$bin/ringgate" demo-upstream 127.0.0.1:9081 >/dev/null &
 upstream_pid=$!
 "$bin/ringgate" run -c conf/config.yaml &
 gateway_pid=$!

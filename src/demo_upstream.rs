@@ -1,15 +1,15 @@
 //! A small upstream for `make run` and `make demo`: answers every request with what it received.
 //!
-//! `cargo run --release --example upstream -- 127.0.0.1:9081`. One thread per connection, the
-//! library's own parser, nothing else: it is there to be proxied to, not to be fast.
+//! One thread per connection, the library's own parser, nothing else: it is there to be proxied to,
+//! not to be fast.
 
 use ringgate::http::{BodyLength, Chunked, HeadLimits, RequestHead};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
-fn main() -> std::io::Result<()> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9081".to_owned());
-    let listener = TcpListener::bind(&address)?;
+/// Serves until the process is stopped.
+pub(crate) fn run(address: SocketAddr) -> std::io::Result<()> {
+    let listener = TcpListener::bind(address)?;
     println!("upstream: listening on http://{address}");
     for stream in listener.incoming() {
         let stream = stream?;
