@@ -6,6 +6,7 @@ use super::shared::{Handle, Metrics, Namespace, Shared};
 use crate::plugin::Message;
 use crate::vm::Limiter;
 use rustc_hash::FxHashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use wasmtime::{Memory, TypedFunc};
 
@@ -104,8 +105,8 @@ pub(super) enum Ending {
 pub(super) struct Guest {
     pub(super) facts: Arc<Facts>,
     pub(super) memory: Option<Memory>,
-    /// The guest's allocator. Taken out while it runs.
-    pub(super) allocate: Option<TypedFunc<u32, u32>>,
+    /// The guest's allocator: counted, so that a host function can hold it while it runs.
+    pub(super) allocate: Option<Rc<TypedFunc<u32, u32>>>,
     pub(super) limiter: Limiter,
     pub(super) frame: Frame,
     pub(super) effects: Effects,

@@ -6,9 +6,10 @@ use super::hostcalls;
 use super::http_plugin::HttpPlugin;
 use super::inspect::{Checked, check};
 use super::instance::Instance;
+use super::pool;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Metric, Shared};
-use crate::plugin::{Hooks, Loaded, Loader, Plugin};
+use crate::plugin::{Hooks, Loaded, Loader, Plugin, SlotId};
 use crate::schema::{Fault, Reader};
 use crate::vm::{Engine, Module};
 use serde_json::Value;
@@ -39,7 +40,8 @@ pub struct Plugins {
 
 /// One `wasm.plugins` entry, compiled and linked.
 pub(super) struct Entry {
-    /// Its place in every worker's list of pools.
+    /// Where a worker has its pools, and the place of this entry's among them.
+    pub(super) slot: SlotId,
     pub(super) index: usize,
     pub(super) facts: Arc<Facts>,
     pub(super) module: Module,
@@ -129,8 +131,7 @@ impl Plugins {
     /// the same plugin. A conf that is new is tried out first, in an instance of its own.
     ///
     /// # Errors
-    /// When there is no such entry, `conf` is missing or of the wrong type, or the guest refuses
-    /// it.
+    /// When there is no such entry, `conf` is missing or of the wrong type, or the guest refuses.
     pub fn plugin(&self, name: &str, value: &Value) -> Result<Arc<dyn Plugin>, Error> {
         let entry = self.find(name).ok_or_else(|| Reason::Unknown.of(name))?;
         let bytes = conf_bytes(value).map_err(|what| Reason::Conf(what).of(name))?;
@@ -187,7 +188,16 @@ impl Entry {
         let linked = linked.linker.instantiate_pre(module.wasmtime()).map_err(import)?;
         let facts = Arc::new(Facts::new(settings, abi, shared));
         let index = INDEX.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { index, facts, module, linked, hooks, logs, confs: Mutex::default() })
+        Ok(Self {
+            slot: pool::slot(),
+            index,
+            facts,
+            module,
+            linked,
+            hooks,
+            logs,
+            confs: Mutex::default(),
+        })
     }
 
     fn plugin(self: &Arc<Self>, bytes: Vec<u8>) -> Result<Arc<HttpPlugin>, Reason> {

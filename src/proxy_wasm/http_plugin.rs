@@ -2,6 +2,7 @@
 
 use super::abi::Phase;
 use super::host::{Conf, Entry};
+use super::instance::Instance;
 use super::pool::{self, Place};
 use super::settings::OnError;
 use crate::plugin::{Action, Hooks, Locals, Message, Plugin, Stream};
@@ -40,22 +41,40 @@ impl HttpPlugin {
         }
     }
 
-    /// Finds an instance and makes the stream's context in it.
-    fn open(&self, stream: &mut Stream<'_>) -> Result<Place, (Option<Place>, Fault)> {
+    /// Finds an instance, makes the stream's context in it, and goes on there.
+    fn begin<T>(
+        &self,
+        stream: &mut Stream<'_>,
+        then: impl FnOnce(&mut Instance, u32) -> Result<T, Fault>,
+    ) -> Result<T, (Place, Fault)> {
         let now_ms = stream.locals.now_ms;
-        let pool = pool::find_or_make(stream.locals, &self.entry);
-        let (number, root) =
-            pool.admit(&self.entry, &self.conf, now_ms).map_err(|fault| (None, fault))?;
-        let place = Place::new(number, 0);
-        let missing = || (None, Fault::host("no instance"));
-        let instance = pool.instance(number).ok_or_else(missing)?;
+        let Some(pool) = pool::find(stream.locals, &self.entry) else {
+            pool::make(stream.locals, &self.entry);
+            return self.begin(stream, then);
+        };
+        let admitted = pool.admit(&self.entry, &self.conf, now_ms);
+        let (number, root) = admitted.map_err(|fault| (Place::NEW, fault))?;
+        let nowhere = || (Place::NEW, Fault::host("no instance"));
+        let instance = pool.instance(number).ok_or_else(nowhere)?;
         instance.swap(stream.message);
         let opened = instance.open_stream(root);
+        let done = opened.and_then(|context| {
+            *stream.state = Place::new(number, context).word();
+            then(instance, context)
+        });
         instance.swap(stream.message);
-        let context = opened.map_err(|fault| (Some(place), fault))?;
-        let place = Place::new(number, context);
-        *stream.state = place.word();
-        Ok(place)
+        done.map_err(|fault| (Place::new(number, 0), fault))
+    }
+
+    /// Ends a stream where it is; its instance too, if that was its alone.
+    fn end(&self, stream: &mut Stream<'_>, place: Place) -> Result<(), (Place, Fault)> {
+        let Some(pool) = pool::find(stream.locals, &self.entry) else { return Ok(()) };
+        let Some(instance) = pool.of(place) else { return Ok(()) };
+        instance.swap(stream.message);
+        let closed = instance.close_stream(place.context());
+        instance.swap(stream.message);
+        pool.release(place);
+        closed.map_err(|fault| (place, fault))
     }
 
     /// A call failed: its instance is dropped, and the stream with it.
@@ -120,22 +139,24 @@ impl Plugin for HttpPlugin {
     }
 
     fn prepare(&self, locals: &mut Locals) -> Result<(), String> {
-        let prepared = pool::find_or_make(locals, &self.entry).prepare(&self.entry, &self.conf);
-        prepared.map_err(|reason| reason.to_string())
+        let Some(pool) = pool::find(locals, &self.entry) else {
+            pool::make(locals, &self.entry);
+            return self.prepare(locals);
+        };
+        pool.prepare(&self.entry, &self.conf).map_err(|reason| reason.to_string())
     }
 
     fn maintain(&self, locals: &mut Locals) {
         let now_ms = locals.now_ms;
-        pool::find_or_make(locals, &self.entry).maintain(&self.entry, now_ms);
+        if let Some(pool) = pool::find(locals, &self.entry) {
+            pool.maintain(&self.entry, now_ms);
+        }
     }
 
     fn on_request_headers(&self, stream: &mut Stream<'_>, end_of_stream: bool) -> Action {
-        match self.open(stream) {
-            Ok(_) => self.run(stream, Phase::RequestHeaders, end_of_stream),
-            Err((at, fault)) => {
-                self.fault(stream, at.unwrap_or(Place::NEW), Phase::RequestHeaders, &fault)
-            }
-        }
+        let phase = Phase::RequestHeaders;
+        let begun = self.begin(stream, |instance, id| instance.on(phase, id, end_of_stream));
+        begun.unwrap_or_else(|(at, fault)| self.fault(stream, at, phase, &fault))
     }
 
     fn on_request_body(&self, stream: &mut Stream<'_>, end_of_stream: bool) -> Action {
@@ -161,25 +182,20 @@ impl Plugin for HttpPlugin {
     /// Done, log, delete. A request that ended before it came to this plugin is shown only to
     /// guests that log, as in Envoy: they get a context for just that.
     fn on_log(&self, stream: &mut Stream<'_>) {
-        if *stream.state == Place::NEW.word()
-            && self.entry.logs
-            && let Err((at, fault)) = self.open(stream)
-        {
-            self.fault(stream, at.unwrap_or(Place::NEW), Phase::Log, &fault);
-        }
         let place = Place::from_word(*stream.state);
+        let ended = match place {
+            Place::GONE => return,
+            Place::NEW if !self.entry.logs => return,
+            Place::NEW => self.begin(stream, |instance, id| instance.close_stream(id)),
+            place => self.end(stream, place),
+        };
+        if let Err((at, fault)) = ended {
+            self.fault(stream, at, Phase::Log, &fault);
+        } else if place == Place::NEW
+            && let Some(pool) = pool::find(stream.locals, &self.entry)
+        {
+            pool.release(Place::from_word(*stream.state));
+        }
         *stream.state = Place::GONE.word();
-        if place == Place::NEW || place == Place::GONE {
-            return;
-        }
-        let Some(pool) = pool::find(stream.locals, &self.entry) else { return };
-        let Some(instance) = pool.of(place) else { return };
-        instance.swap(stream.message);
-        let closed = instance.close_stream(place.context());
-        instance.swap(stream.message);
-        match closed {
-            Ok(()) => pool.release(place),
-            Err(fault) => _ = self.fault(stream, place, Phase::Log, &fault),
-        }
     }
 }

@@ -6,6 +6,7 @@ use super::guest::{Effects, Ending, Frame, Guest, Root};
 use super::host::{Conf, Entry};
 use crate::plugin::{Action, Hold, Message};
 use crate::vm::{Fault, FaultKind, deadline_ticks};
+use std::rc::Rc;
 use std::sync::Arc;
 use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
 
@@ -59,7 +60,7 @@ impl Instance {
         let guest_memory = instance.get_memory(&mut store, "memory");
         let allocate = ["proxy_on_memory_allocate", "malloc"]
             .into_iter()
-            .find_map(|name| typed(&mut store, instance, name));
+            .find_map(|name| typed(&mut store, instance, name).map(Rc::new));
         let guest = store.data_mut();
         (guest.memory, guest.allocate) = (guest_memory, allocate);
         initialize(&mut store, instance)?;

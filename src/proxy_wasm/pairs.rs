@@ -22,7 +22,8 @@ impl<'a> Pairs<'a> {
     /// against, and an error status would make SDKs panic.
     pub(super) fn lenient(bytes: &'a [u8], plugin: &str) -> Self {
         Self::parse(bytes).unwrap_or_else(|| {
-            log::warn!(target: "wasm", "[{plugin}] a malformed map of {} bytes is taken as empty", bytes.len());
+            let len = bytes.len();
+            log::warn!(target: "wasm", "[{plugin}] a bad map of {len} bytes is taken as empty");
             Self::EMPTY
         })
     }

@@ -86,25 +86,29 @@ impl Place {
     }
 }
 
-/// The pool of an entry on this worker, if it has been prepared.
+/// Where every worker has its pools.
+pub(super) fn slot() -> SlotId {
+    *SLOT
+}
+
+/// The pool of an entry on this worker, if it has been made.
 pub(super) fn find<'l>(locals: &'l mut Locals, entry: &Entry) -> Option<&'l mut Pool> {
-    let pools = locals.get_mut::<Pools>(*SLOT)?;
+    let pools = locals.get_mut::<Pools>(entry.slot)?;
     pools.0.get_mut(entry.index)?.as_deref_mut()
 }
 
-/// The same, made if it is new.
-pub(super) fn find_or_make<'l>(locals: &'l mut Locals, entry: &Arc<Entry>) -> &'l mut Pool {
+/// Makes it, without instances yet.
+#[cold]
+pub(super) fn make(locals: &mut Locals, entry: &Arc<Entry>) {
     let size = entry.facts.settings.pool_of(locals.worker);
-    if locals.get_mut::<Pools>(*SLOT).is_none() {
-        locals.insert(*SLOT, Pools::default());
+    if locals.get_mut::<Pools>(entry.slot).is_none() {
+        locals.insert(entry.slot, Pools::default());
     }
-    let Some(pools) = locals.get_mut::<Pools>(*SLOT) else {
-        unreachable!("the slot was filled above");
-    };
+    let Some(pools) = locals.get_mut::<Pools>(entry.slot) else { return };
     if pools.0.len() <= entry.index {
         pools.0.resize_with(entry.index + 1, || None);
     }
-    pools.0[entry.index].get_or_insert_with(|| Box::new(Pool::new(entry, size)))
+    pools.0[entry.index] = Some(Box::new(Pool::new(entry, size)));
 }
 
 /// Drops the instances of entries that no snapshot has any more. To be called on a worker after it
@@ -290,7 +294,7 @@ impl Pool {
                 true
             }
             Err(fault) => {
-                log::error!(target: "wasm", "an instance is dropped, ending a root context: {fault}");
+                log::error!(target: "wasm", "an instance failed to end a root context: {fault}");
                 false
             }
         };

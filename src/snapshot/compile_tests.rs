@@ -161,7 +161,7 @@ fn disabled_routes_are_left_out_and_services_lend_their_hosts() {
     assert_eq!(snapshot.routes.len(), 1);
     assert_eq!(snapshot.routes[0].facts.route_id, "on");
     assert_eq!(snapshot.routes[0].facts.service_name, "shop");
-    let peer = std::net::IpAddr::from([127, 0, 0, 1]);
+    let peer = IpAddr::from([127, 0, 0, 1]);
     let find = |host: &'static [u8]| {
         let lookup =
             crate::route::Lookup { host, path: b"/", method: crate::http::Method::Get, peer };

@@ -1,5 +1,5 @@
-//! Compiled code on disk: `<dir>/<hash>.cwasm`, the hash over the module's bytes and over
-//! everything of the engine that decides what code comes out.
+//! Compiled code on disk: `<dir>/<hash>.cwasm`, the hash over the module's bytes and over all of
+//! the engine that decides what code comes out.
 //!
 //! Trust: mapping such a file runs it as machine code of this process. So the directory and the
 //! file must belong to the user we run as and be writable by nobody else; otherwise there is no
@@ -36,7 +36,7 @@ impl Cache {
             Ok(()) => Some(Self { dir: dir.to_owned(), fingerprint: engine_fingerprint(engine) }),
             Err(error) => {
                 let dir = dir.display();
-                log::warn!(target: "wasm", "modules are compiled at every start, no cache in {dir}: {error}");
+                log::warn!(target: "wasm", "no cache of compiled modules in {dir}: {error}");
                 None
             }
         }
@@ -90,8 +90,8 @@ pub(super) fn map_trusted(
 ) -> wasmtime::Result<wasmtime::Module> {
     ours_alone(&file.metadata()?)?;
     // SAFETY: the open file belongs to us or to root and is writable by nobody else (checked on
-    // this very handle), so its content is what wasmtime wrote; we never change a file in place,
-    // only rename a new one over it, which leaves this mapping alone.
+    // this very handle), so its content is what wasmtime wrote; we never change a file in place, only
+    // rename a new one over it, which leaves this mapping alone.
     unsafe { wasmtime::Module::deserialize_open_file(engine, file) }
 }
 

@@ -98,7 +98,8 @@ impl Engine {
             match try_layout(settings, layout) {
                 Ok(engine) => {
                     if let Some(error) = refused {
-                        log::warn!(target: "wasm", "memory layout {layout:?} instead of Pooled: {error}");
+                        let instead = "instead of pooled";
+                        log::warn!(target: "wasm", "{layout:?} memories {instead}: {error}");
                     }
                     return Ok(Self::with(engine, layout, settings));
                 }

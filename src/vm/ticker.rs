@@ -47,7 +47,7 @@ fn start(ticker: Weak<Ticker>, engine: wasmtime::EngineWeak) {
     };
     let started = thread::Builder::new().name("ringgate-epoch".to_owned()).spawn(body);
     if let Err(error) = started {
-        log::error!(target: "wasm", "no thread for guest deadlines, endless plugins won't be stopped: {error}");
+        log::error!(target: "wasm", "no thread for deadlines, endless guests won't end: {error}");
     }
 }
 

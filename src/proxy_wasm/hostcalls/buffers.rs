@@ -2,7 +2,7 @@
 
 use super::super::abi::{Phase, Status, buffer};
 use super::super::guest::Guest;
-use super::{Host, Outcome, give, open};
+use super::{Host, Outcome, check_answer, give, open};
 
 pub(super) fn proxy_get_buffer_bytes(
     mut host: Host<'_>,
@@ -12,7 +12,9 @@ pub(super) fn proxy_get_buffer_bytes(
     ptr_at: u32,
     len_at: u32,
 ) -> Outcome {
-    copy_part(host.data_mut(), buffer, start, len)?;
+    let (memory, guest) = open(&mut host)?;
+    check_answer(&memory, ptr_at, len_at)?;
+    copy_part(guest, buffer, start, len)?;
     give(&mut host, ptr_at, len_at)
 }
 
@@ -52,9 +54,11 @@ pub(super) fn proxy_set_buffer_bytes(
 
 /// ABI 0.1.0: the plugin's configuration while it is configured, else the VM's.
 pub(super) fn proxy_get_configuration(mut host: Host<'_>, ptr_at: u32, len_at: u32) -> Outcome {
-    let configuring = host.data().frame.phase == Phase::Configure;
+    let (memory, guest) = open(&mut host)?;
+    check_answer(&memory, ptr_at, len_at)?;
+    let configuring = guest.frame.phase == Phase::Configure;
     let buffer = if configuring { buffer::PLUGIN_CONFIG } else { buffer::VM_CONFIG };
-    copy_part(host.data_mut(), buffer, 0, u32::MAX)?;
+    copy_part(guest, buffer, 0, u32::MAX)?;
     give(&mut host, ptr_at, len_at)
 }
 

@@ -3,7 +3,7 @@
 
 use super::super::abi::Status;
 use super::super::guest::Guest;
-use super::{Host, Outcome, answer, give, imports_form, open};
+use super::{Host, Outcome, answer, check_answer, give, imports_form, open};
 use crate::vm::Module;
 use wasmtime::Linker;
 
@@ -99,6 +99,7 @@ pub(super) fn proxy_get_status(
     len_at: u32,
 ) -> Outcome {
     let (mut memory, guest) = open(&mut host)?;
+    check_answer(&memory, ptr_at, len_at)?;
     memory.write_u32(code_at, 0)?;
     guest.scratch.clear();
     give(&mut host, ptr_at, len_at)

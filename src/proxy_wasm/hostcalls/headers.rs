@@ -4,7 +4,7 @@ use super::super::abi::{Phase, Status};
 use super::super::guest::Guest;
 use super::super::header_map::Map;
 use super::super::pairs::Pairs;
-use super::{Host, Outcome, give, open};
+use super::{Host, Outcome, check_answer, give, open};
 use crate::plugin::Message;
 
 /// The last map the ABI has.
@@ -19,7 +19,8 @@ pub(super) fn proxy_get_header_map_pairs(
     if map > MAP_LAST {
         return Err(Status::BadArgument.into());
     }
-    let guest = host.data_mut();
+    let (memory, guest) = open(&mut host)?;
+    check_answer(&memory, ptr_at, len_at)?;
     let mut out = std::mem::take(&mut guest.scratch);
     out.clear();
     // A map that is not there reads as empty.
@@ -52,6 +53,7 @@ pub(super) fn proxy_get_header_map_value(
 ) -> Outcome {
     let (memory, guest) = open(&mut host)?;
     let key = memory.slice(key, key_len)?;
+    check_answer(&memory, ptr_at, len_at)?;
     let mut out = std::mem::take(&mut guest.scratch);
     out.clear();
     let found = readable(guest, map).map(|(map, message)| map.get(message, key, &mut out));

@@ -21,7 +21,8 @@ use super::abi::Status;
 use super::guest::Guest;
 use super::inspect::signature;
 use crate::vm::{GuestMemory, Module, OutOfBounds};
-use wasmtime::{Caller, ExternType, Linker};
+use std::rc::Rc;
+use wasmtime::{Caller, ExternType, Linker, TypedFunc};
 
 /// The store of the instance that calls.
 type Host<'a> = Caller<'a, Guest>;
@@ -53,6 +54,7 @@ impl From<wasmtime::Error> for Stop {
 }
 
 /// What the guest gets.
+#[inline]
 fn answer(outcome: Outcome) -> wasmtime::Result<u32> {
     match outcome {
         Ok(()) => Ok(Status::Ok as u32),
@@ -62,6 +64,7 @@ fn answer(outcome: Outcome) -> wasmtime::Result<u32> {
 }
 
 /// The guest's memory beside its data.
+#[inline]
 fn open<'a>(host: &'a mut Host<'_>) -> Result<(GuestMemory<'a>, &'a mut Guest), Stop> {
     let memory = match host.data().memory {
         Some(memory) => memory,
@@ -80,13 +83,16 @@ fn early_memory(host: &mut Host<'_>) -> Result<wasmtime::Memory, Stop> {
     Ok(memory)
 }
 
+/// Where [`give`] writes must be inside, before anything is done for its sake.
+fn check_answer(memory: &GuestMemory<'_>, ptr_at: u32, len_at: u32) -> Result<(), OutOfBounds> {
+    memory.check(ptr_at, 4)?;
+    memory.check(len_at, 4)
+}
+
 /// Hands the bytes in `scratch` to the guest: in a block of exactly their size from its allocator,
 /// or as a null pointer if there are none. Where the block is, is written to `ptr_at` and `len_at`.
 fn give(host: &mut Host<'_>, ptr_at: u32, len_at: u32) -> Outcome {
-    let (memory, guest) = open(host)?;
-    memory.check(ptr_at, 4)?;
-    memory.check(len_at, 4)?;
-    let bytes = std::mem::take(&mut guest.scratch);
+    let bytes = std::mem::take(&mut host.data_mut().scratch);
     let given = give_bytes(host, &bytes, ptr_at, len_at);
     host.data_mut().scratch = bytes;
     given
@@ -105,27 +111,26 @@ fn give_bytes(host: &mut Host<'_>, bytes: &[u8], ptr_at: u32, len_at: u32) -> Ou
 /// Runs the guest's allocator: the only guest code that runs inside a host function. It may grow
 /// the memory, call host functions, and trap.
 fn allocate(host: &mut Host<'_>, len: u32) -> Result<u32, Stop> {
-    let allocator = match host.data_mut().allocate.take() {
-        Some(allocator) => allocator,
+    let guest = host.data();
+    let frame = guest.frame;
+    let allocator = match &guest.allocate {
+        Some(allocator) => Rc::clone(allocator),
         None => early_allocator(host)?,
     };
-    let frame = host.data().frame;
-    let ptr = allocator.call(&mut *host, len);
-    let guest = host.data_mut();
-    guest.allocate = Some(allocator);
-    guest.frame = frame;
-    match ptr? {
+    let ptr = allocator.call(&mut *host, len)?;
+    host.data_mut().frame = frame;
+    match ptr {
         0 => Err(Status::InvalidMemoryAccess.into()),
         ptr => Ok(ptr),
     }
 }
 
 #[cold]
-fn early_allocator(host: &mut Host<'_>) -> Result<wasmtime::TypedFunc<u32, u32>, Stop> {
+fn early_allocator(host: &mut Host<'_>) -> Result<Rc<TypedFunc<u32, u32>>, Stop> {
     let found = ["proxy_on_memory_allocate", "malloc"]
         .into_iter()
         .find_map(|name| host.get_export(name)?.into_func()?.typed(&mut *host).ok());
-    found.ok_or_else(|| Status::InvalidMemoryAccess.into())
+    found.map(Rc::new).ok_or_else(|| Status::InvalidMemoryAccess.into())
 }
 
 /// Registers functions that take words and answer with a status, under their own names.
@@ -140,12 +145,16 @@ macro_rules! functions {
 }
 
 /// Every function there is.
-#[rustfmt::skip]
 fn everything(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    functions!(linker, logging:
-        proxy_log(level, text, len)
-        proxy_get_log_level(level_at)
-        proxy_get_current_time_nanoseconds(time_at));
+    for_streams(linker)?;
+    for_all(linker)?;
+    toolchains::register(linker)?;
+    wasi::register(linker)
+}
+
+/// What works on the message of a stream.
+#[rustfmt::skip]
+fn for_streams(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     functions!(linker, headers:
         proxy_get_header_map_pairs(map, ptr_at, len_at)
         proxy_set_header_map_pairs(map, pairs, len)
@@ -164,13 +173,22 @@ fn everything(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         proxy_set_property(path, path_len, value, value_len));
     functions!(linker, response:
         proxy_send_local_response(
-            status, details, details_len, body, body_len, headers, headers_len, grpc
-        )
+            status, details, details_len, body, body_len, headers, headers_len, grpc)
         proxy_continue_stream(stream)
         proxy_close_stream(stream)
         proxy_continue_request()
         proxy_continue_response()
         proxy_clear_route_cache());
+    Ok(())
+}
+
+/// What works everywhere.
+#[rustfmt::skip]
+fn for_all(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    functions!(linker, logging:
+        proxy_log(level, text, len)
+        proxy_get_log_level(level_at)
+        proxy_get_current_time_nanoseconds(time_at));
     functions!(linker, context:
         proxy_set_effective_context(context)
         proxy_done()
@@ -191,22 +209,18 @@ fn everything(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     functions!(linker, callouts:
         proxy_http_call(
             upstream, upstream_len, headers, headers_len, body, body_len, trailers, trailers_len,
-            timeout, token_at
-        )
+            timeout, token_at)
         proxy_grpc_call(
-            upstream, upstream_len, service, service_len, method, method_len, metadata,
-            metadata_len, message, message_len, timeout, token_at
-        )
+            upstream, upstream_len, service, service_len, method, method_len,
+            metadata, metadata_len, message, message_len, timeout, token_at)
         proxy_grpc_stream(
-            upstream, upstream_len, service, service_len, method, method_len, metadata,
-            metadata_len, token_at
-        )
+            upstream, upstream_len, service, service_len, method, method_len,
+            metadata, metadata_len, token_at)
         proxy_grpc_send(token, message, len, end)
         proxy_grpc_cancel(token)
         proxy_grpc_close(token)
         proxy_get_status(code_at, ptr_at, len_at));
-    toolchains::register(linker)?;
-    wasi::register(linker)
+    Ok(())
 }
 
 /// The linker for one module, and which of its imports we have.

@@ -2,7 +2,7 @@
 
 use super::super::abi::Status;
 use super::super::property;
-use super::{Host, Outcome, give, open};
+use super::{Host, Outcome, check_answer, give, open};
 
 pub(super) fn proxy_get_property(
     mut host: Host<'_>,
@@ -13,6 +13,7 @@ pub(super) fn proxy_get_property(
 ) -> Outcome {
     let (memory, guest) = open(&mut host)?;
     let path = memory.slice(path, path_len)?;
+    check_answer(&memory, ptr_at, len_at)?;
     let mut out = std::mem::take(&mut guest.scratch);
     out.clear();
     let found = property::get(guest, path, &mut out);

@@ -2,7 +2,7 @@
 
 use super::super::abi::Status;
 use super::super::shared::{QueueError, SetError};
-use super::{Host, Outcome, give, open};
+use super::{Host, Outcome, check_answer, give, open};
 
 pub(super) fn proxy_get_shared_data(
     mut host: Host<'_>,
@@ -14,6 +14,7 @@ pub(super) fn proxy_get_shared_data(
 ) -> Outcome {
     let (mut memory, guest) = open(&mut host)?;
     memory.check(cas_at, 4)?;
+    check_answer(&memory, ptr_at, len_at)?;
     let key = memory.slice(key, key_len)?;
     guest.scratch.clear();
     let cas = guest.facts.namespace.data.get(key, &mut guest.scratch).ok_or(Status::NotFound)?;
@@ -90,8 +91,7 @@ pub(super) fn proxy_dequeue_shared_queue(
 ) -> Outcome {
     let (memory, guest) = open(&mut host)?;
     // Before the item is taken out: it would be lost.
-    memory.check(ptr_at, 4)?;
-    memory.check(len_at, 4)?;
+    check_answer(&memory, ptr_at, len_at)?;
     guest.scratch = guest.facts.namespace.dequeue(id).map_err(queue_status)?;
     give(&mut host, ptr_at, len_at)
 }

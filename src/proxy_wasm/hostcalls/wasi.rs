@@ -80,61 +80,73 @@ const STREAMS_ONLY: &[(&str, &str)] = &[
 ];
 
 pub(super) fn register(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    for module in MODULES {
-        for (name, params, errno) in FIXED {
-            define(linker, module, name, params, move |_| *errno)?;
-        }
-        for (name, params) in STREAMS_ONLY {
-            define(linker, module, name, params, |fd| if is_output(fd) { SUCCESS } else { BADF })?;
-        }
-        define(
-            linker,
-            module,
-            "fd_renumber",
-            "ii",
-            |fd| if is_output(fd) { NOTSUP } else { BADF },
-        )?;
-        linker.func_wrap(module, "fd_write", |mut host: Host<'_>, fd, slices, count, out| {
+    MODULES.into_iter().try_for_each(|module| {
+        constants(linker, module)?;
+        files(linker, module)?;
+        system(linker, module)
+    })
+}
+
+/// Functions whose answer depends on nothing but a file's number.
+fn constants(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
+    for (name, params, errno) in FIXED {
+        define(linker, module, name, params, move |_| *errno)?;
+    }
+    for (name, params) in STREAMS_ONLY {
+        define(linker, module, name, params, |fd| if is_output(fd) { SUCCESS } else { BADF })?;
+    }
+    define(linker, module, "fd_renumber", "ii", |fd| if is_output(fd) { NOTSUP } else { BADF })
+}
+
+/// Standard output and error.
+fn files(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
+    linker.func_wrap(module, "fd_write", |mut host: Host<'_>, fd, slices, count, out| {
+        errno(fd_write(&mut host, fd, slices, count, out))
+    })?;
+    linker.func_wrap(
+        module,
+        "fd_pwrite",
+        |mut host: Host<'_>, fd, slices, count, _offset: u64, out| {
             errno(fd_write(&mut host, fd, slices, count, out))
-        })?;
-        linker.func_wrap(
-            module,
-            "fd_pwrite",
-            |mut host: Host<'_>, fd, slices, count, _: u64, out| {
-                errno(fd_write(&mut host, fd, slices, count, out))
-            },
-        )?;
-        linker.func_wrap(module, "fd_fdstat_get", |mut host: Host<'_>, fd, out| {
-            errno(fd_fdstat_get(&mut host, fd, out))
-        })?;
-        linker.func_wrap(module, "fd_tell", |mut host: Host<'_>, fd: u32, out| {
-            errno(if is_output(fd) { write_u64(&mut host, out, 0) } else { Err(Errno(BADF)) })
-        })?;
-        for name in ["args_sizes_get", "environ_sizes_get"] {
-            linker.func_wrap(module, name, |mut host: Host<'_>, count, bytes| {
-                errno(write_words(&mut host, &[(count, 0), (bytes, 0)]))
-            })?;
-        }
-        linker.func_wrap(
-            module,
-            "poll_oneoff",
-            |mut host: Host<'_>, _: u32, _: u32, _: u32, out| {
-                errno(write_words(&mut host, &[(out, 0)]))
-            },
-        )?;
-        linker.func_wrap(module, "clock_time_get", |mut host: Host<'_>, id, _: u64, out| {
-            errno(clock_time_get(&mut host, id, out))
-        })?;
-        linker.func_wrap(module, "clock_res_get", |mut host: Host<'_>, _: u32, out| {
-            errno(write_u64(&mut host, out, 1))
-        })?;
-        linker.func_wrap(module, "random_get", |mut host: Host<'_>, out, len| {
-            errno(random_get(&mut host, out, len))
-        })?;
-        linker.func_wrap(module, "proc_exit", |_: Host<'_>, code: i32| {
-            Err::<(), _>(wasmtime::Error::new(Exit(code)))
+        },
+    )?;
+    linker.func_wrap(module, "fd_fdstat_get", |mut host: Host<'_>, fd, out| {
+        errno(fd_fdstat_get(&mut host, fd, out))
+    })?;
+    linker.func_wrap(module, "fd_tell", |mut host: Host<'_>, fd, out| {
+        errno(if is_output(fd) { write_u64(&mut host, out, 0) } else { Err(Errno(BADF)) })
+    })?;
+    Ok(())
+}
+
+/// Arguments, clocks, random numbers, and the end.
+fn system(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
+    for name in ["args_sizes_get", "environ_sizes_get"] {
+        linker.func_wrap(module, name, |mut host: Host<'_>, count, bytes| {
+            errno(write_words(&mut host, &[(count, 0), (bytes, 0)]))
         })?;
     }
+    linker.func_wrap(
+        module,
+        "poll_oneoff",
+        |mut host: Host<'_>, _in: u32, _out: u32, _count: u32, events_at| {
+            errno(write_words(&mut host, &[(events_at, 0)]))
+        },
+    )?;
+    linker.func_wrap(
+        module,
+        "clock_time_get",
+        |mut host: Host<'_>, id, _precision: u64, out| errno(clock_time_get(&mut host, id, out)),
+    )?;
+    linker.func_wrap(module, "clock_res_get", |mut host: Host<'_>, _id: u32, out| {
+        errno(write_u64(&mut host, out, 1))
+    })?;
+    linker.func_wrap(module, "random_get", |mut host: Host<'_>, out, len| {
+        errno(random_get(&mut host, out, len))
+    })?;
+    linker.func_wrap(module, "proc_exit", |_: Host<'_>, code: i32| {
+        Err::<(), _>(wasmtime::Error::new(Exit(code)))
+    })?;
     Ok(())
 }
 
