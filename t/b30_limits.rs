@@ -100,20 +100,23 @@ fn a_body_over_its_limit_is_413() {
     }
 }
 
-/// A time that something took is near the time it was set to: later is allowed, earlier is not.
+/// A worker's clock moves by its tick, which comes late on a busy machine.
+const COARSE: Duration = Duration::from_millis(200);
+
+/// A time that something took is near the time it was set to; much earlier is wrong.
 #[track_caller]
 fn about(start: Instant, wanted: Duration) {
     let took = start.elapsed();
-    assert!(took + Duration::from_millis(20) >= wanted, "{took:?}, not {wanted:?}");
+    assert!(took + COARSE >= wanted, "{took:?}, not {wanted:?}");
     assert!(took < wanted + Duration::from_secs(10), "{took:?}, not {wanted:?}");
 }
 
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_millis(500);
 
 #[test]
 fn a_head_that_does_not_end_is_408() {
     for driver in drivers() {
-        let setup = Setup::new(LOCAL).http("client_header_timeout: 300ms").driver(*driver);
+        let setup = Setup::new(LOCAL).http("client_header_timeout: 500ms").driver(*driver);
         let gateway = setup.start();
         let mut client = gateway.client();
         let start = Instant::now();
@@ -129,7 +132,7 @@ fn a_head_that_does_not_end_is_408() {
 /// Each byte must not begin the time anew (slowloris).
 #[test]
 fn a_head_that_trickles_in_is_408_all_the_same() {
-    let gateway = Setup::new(LOCAL).http("client_header_timeout: 300ms").start();
+    let gateway = Setup::new(LOCAL).http("client_header_timeout: 500ms").start();
     let mut client = gateway.client();
     let start = Instant::now();
     for _ in 0..200 {
@@ -147,7 +150,7 @@ fn a_head_that_trickles_in_is_408_all_the_same() {
 fn an_idle_connection_is_closed() {
     for driver in drivers() {
         let setup = Setup::new(LOCAL).driver(*driver);
-        let config = setup.write_with("keepalive_timeout: 60s", "keepalive_timeout: 300ms");
+        let config = setup.write_with("keepalive_timeout: 60s", "keepalive_timeout: 500ms");
         let gateway = setup.start_written(&config);
         let mut client = gateway.client();
         assert_eq!(client.get("/").status(), 200);
@@ -182,7 +185,7 @@ fn keepalive_timeout_zero_keeps_no_connection() {
 fn a_body_that_stops_is_408() {
     for driver in drivers() {
         let upstream = Upstream::echo();
-        let setup = Setup::new(proxy(&upstream)).http("client_body_timeout: 300ms");
+        let setup = Setup::new(proxy(&upstream)).http("client_body_timeout: 500ms");
         let gateway = setup.driver(*driver).start();
         let mut client = gateway.client();
         let start = Instant::now();
