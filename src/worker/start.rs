@@ -1,7 +1,7 @@
 //! Starting a worker thread.
 
 use super::clock::{Clock, epoch_ns};
-use super::{Shared, Worker, connection};
+use super::{Shared, Stop, Worker, connection};
 use crate::limits;
 use crate::net::{self, DriverChoice, DriverKind, Listener};
 use crate::plugin::Locals;
@@ -60,11 +60,24 @@ pub fn start(
     let name = format!("ringgate-w{}", settings.index);
     std::thread::Builder::new().name(name).spawn(move || {
         let index = settings.index;
+        let _others = StopsOthers(Arc::clone(&shared));
         if let Err(why) = run(settings, shared, counters, &started) {
             // Nobody listening means that the gateway is ending already.
             let _ = started.send(Started { index, outcome: Err(why) });
         }
     })
+}
+
+/// A worker that panics stops the others: with one missing the gateway would look well and serve
+/// less.
+struct StopsOthers(Arc<Shared>);
+
+impl Drop for StopsOthers {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop(Stop::Drain);
+        }
+    }
 }
 
 fn run(
