@@ -6,8 +6,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the worker started, as of its last tick.
 ///
-/// Deadlines have the tick's resolution, so nothing is lost by a clock that has it too; a deadline
-/// set by it gets one tick more, so that it is never early.
+/// Deadlines have the tick's resolution, so nothing is lost by a clock that has it too. A deadline
+/// set by it gets one tick more, so that it is not early; only a loop that is late with its ticks,
+/// because it is overloaded, may be early by as much.
 #[derive(Clone, Debug)]
 pub(super) struct Clock {
     start: Instant,
