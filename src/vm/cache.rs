@@ -90,8 +90,8 @@ pub(super) fn map_trusted(
 ) -> wasmtime::Result<wasmtime::Module> {
     ours_alone(&file.metadata()?)?;
     // SAFETY: the open file belongs to us or to root and is writable by nobody else (checked on
-    // this very handle), so its content is what wasmtime wrote; we never change a file in place, only
-    // rename a new one over it, which leaves this mapping alone.
+    // this very handle), so its content is what wasmtime wrote; we never change a file in place,
+    // only rename a new one over it, which leaves this mapping alone.
     unsafe { wasmtime::Module::deserialize_open_file(engine, file) }
 }
 
