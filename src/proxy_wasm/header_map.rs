@@ -80,20 +80,16 @@ impl Map {
         }
     }
 
+    /// The pseudo header of that name. The length alone rules out nearly all others.
     fn pseudo(self, key: &[u8]) -> Option<Pseudo> {
         let is = |name: &[u8]| key.eq_ignore_ascii_case(name);
-        match self {
-            Self::RequestHeaders if key.first() == Some(&b':') || key.len() == 4 => {
-                let named = [
-                    (&b":authority"[..], Pseudo::Authority),
-                    (b"host", Pseudo::Authority),
-                    (b":path", Pseudo::Path),
-                    (b":method", Pseudo::Method),
-                    (b":scheme", Pseudo::Scheme),
-                ];
-                named.into_iter().find(|(name, _)| is(name)).map(|(_, pseudo)| pseudo)
-            }
-            Self::ResponseHeaders if is(b":status") => Some(Pseudo::Status),
+        match (self, key.len()) {
+            (Self::RequestHeaders, 4) if is(b"host") => Some(Pseudo::Authority),
+            (Self::RequestHeaders, 5) if is(b":path") => Some(Pseudo::Path),
+            (Self::RequestHeaders, 7) if is(b":method") => Some(Pseudo::Method),
+            (Self::RequestHeaders, 7) if is(b":scheme") => Some(Pseudo::Scheme),
+            (Self::RequestHeaders, 10) if is(b":authority") => Some(Pseudo::Authority),
+            (Self::ResponseHeaders, 7) if is(b":status") => Some(Pseudo::Status),
             _ => None,
         }
     }
@@ -167,8 +163,12 @@ impl Map {
 
     /// How many fields there are, pseudo headers counted.
     pub(super) fn len(self, message: &Message) -> u32 {
-        let digits = status_digits(message);
-        (self.pseudo_fields(message, &digits).count() + self.section(message).len()) as u32
+        let pseudo = match self {
+            Self::RequestHeaders => 3 + usize::from(!message.request.authority.is_empty()),
+            Self::ResponseHeaders => 1,
+            Self::RequestTrailers | Self::ResponseTrailers => 0,
+        };
+        (pseudo + self.section(message).len()) as u32
     }
 
     /// Bytes of all names and values.

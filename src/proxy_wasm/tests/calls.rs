@@ -402,7 +402,8 @@ fn other_contexts_have_no_stream() {
     let back = guest.call("env.proxy_set_effective_context", &[Arg::W(0)]);
     let report = guest.report("(i32.const 0)");
     let out = format!(
-        "(i32.store (i32.const {OUT}) (i32.const 64)) (i32.store (i32.const {OUT_LEN}) (i32.const 12))"
+        "(i32.store (i32.const {OUT}) (i32.const 64))
+         (i32.store (i32.const {OUT_LEN}) (i32.const 12))"
     );
     guest.on("request_headers", &format!("{code} (drop {back}) {out} {report}"), 0);
     let mut rig = Rig::new(&guest.text());

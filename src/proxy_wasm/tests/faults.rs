@@ -112,7 +112,7 @@ fn kinds_of_failure_have_names() {
         ("(drop (i32.load (i32.const 70000)))", "trapped"),
         ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", "trapped"),
         (
-            "(loop $l (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable)) (br $l))",
+            "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable",
             "wanted more than 1 MiB",
         ),
         ("(call $exit (i32.const 3))", "exited with code 3"),

@@ -138,7 +138,8 @@ fn a_command_that_exits_with_0_has_started() {
             r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32))) (memory"#,
         );
         let start = format!(
-            r#"(func (export "_start") (call $exit (i32.const {code})) unreachable) (func (export "proxy_abi"#
+            r#"(func (export "_start") (call $exit (i32.const {code})) unreachable)
+               (func (export "proxy_abi"#
         );
         text.replacen(r#"(func (export "proxy_abi"#, &start, 1)
     };

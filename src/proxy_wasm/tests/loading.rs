@@ -32,7 +32,8 @@ fn modules_that_can_not_be_plugins() {
         ),
         (
             format!(
-                "(module {memory} {malloc} (global (export \"proxy_abi_version_0_2_1\") i32 (i32.const 0)))"
+                "(module {memory} {malloc}
+                 (global (export \"proxy_abi_version_0_2_1\") i32 (i32.const 0)))"
             ),
             "not a Proxy-Wasm plugin: no export proxy_abi_version_0_1_0, _0_2_0 or _0_2_1",
         ),

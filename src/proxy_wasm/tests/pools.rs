@@ -5,8 +5,7 @@ use super::guest::Arg;
 use super::{Guest, Rig, lines, settings};
 use crate::plugin::{Action, Locals};
 
-/// Says when it starts, counts requests in its memory, and traps if a request has the header
-/// `trap`.
+/// Says when it starts, counts requests in its memory, and traps if one has the header `trap`.
 fn counting() -> Guest {
     let mut guest = Guest::new();
     let started = guest.say("started");

@@ -171,7 +171,8 @@ fn root_contexts_know_only_their_plugin() {
     let mut guest = Guest::new();
     let root_id = get(&mut guest, "plugin_root_id");
     let log = format!(
-        "(drop (call $env.proxy_log (i32.const 2) (i32.load (i32.const {OUT})) (i32.load (i32.const {OUT_LEN}))))"
+        "(drop (call $env.proxy_log (i32.const 2)
+            (i32.load (i32.const {OUT})) (i32.load (i32.const {OUT_LEN}))))"
     );
     let path = get(&mut guest, "request\0path");
     let (name, len) = guest.bytes(b"x");
