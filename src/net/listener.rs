@@ -47,8 +47,8 @@ pub fn reserve(address: SocketAddr) -> io::Result<Reservation> {
     }
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    // A port the kernel chooses has no old connections that `SO_REUSEADDR` would be for, and without
-    // it nobody else can take the port between this and the workers' listening.
+    // A port the kernel chooses has no old connections that `SO_REUSEADDR` would be for, and
+    // without it nobody else can take the port between this and the workers' listening.
     sockopt::set_socket_reuseaddr(&socket, address.port() != 0)?;
     sockopt::set_socket_reuseport(&socket, true)?;
     bind(&socket, &address)?;
