@@ -85,7 +85,8 @@ fn main() -> ExitCode {
 }
 
 fn check(config: &Path) -> Exit {
-    let checked = Loading::open(config).and_then(|mut loading| loading.snapshot());
+    let checked =
+        Loading::open(config, control::this_program()).and_then(|mut loading| loading.snapshot());
     match checked {
         Ok((snapshot, warnings)) => {
             control::show_warnings(&warnings);

@@ -61,7 +61,8 @@ fn main() {
     let upstream = upstream();
     let folder = std::env::temp_dir().join(format!("ringgate-alloc-{}", std::process::id()));
     write_configuration(&folder, upstream);
-    let mut loading = Loading::open(&folder.join("config.yaml")).expect("a good configuration");
+    let mut loading =
+        Loading::open(&folder.join("config.yaml"), None).expect("a good configuration");
     let (snapshot, _) = loading.snapshot().expect("good resources");
     let reservation = reserve(([127, 0, 0, 1], 0).into()).expect("a free port");
     let shared = Shared::new(Arc::new(snapshot));

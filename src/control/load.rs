@@ -49,11 +49,12 @@ pub fn show_warnings(warnings: &Report) {
 }
 
 impl Loading {
-    /// Reads the process's settings.
+    /// Reads the process's settings. `compiler`: the `ringgate` program that compiles new plugins
+    /// in a process of its own ([`EngineSettings::compiler`](crate::vm::EngineSettings)).
     ///
     /// # Errors
     /// The file is missing or wrong.
-    pub fn open(config_path: &Path) -> Result<Self, Failure> {
+    pub fn open(config_path: &Path, compiler: Option<&Path>) -> Result<Self, Failure> {
         let hint = "name the configuration with `-c DIR/config.yaml`";
         let config_source = read(config_path, hint)?;
         let (config, config_warnings) =
@@ -64,7 +65,7 @@ impl Loading {
                 }
                 Failure::Wrong(report)
             })?;
-        let host = wasm::host(&config).map_err(Failure::File)?;
+        let host = wasm::host(&config, compiler).map_err(Failure::File)?;
         let config_path = config_path.to_owned();
         Ok(Self { config_path, config, config_source, config_warnings, host, number: 0 })
     }

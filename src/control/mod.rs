@@ -17,4 +17,4 @@ mod wasm;
 
 pub use load::{Failure, Loading, show_warnings};
 pub use logger::{flush_log, start_log};
-pub use run::{Exit, run};
+pub use run::{Exit, run, this_program};

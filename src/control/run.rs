@@ -31,10 +31,16 @@ pub enum Exit {
 /// Submission entries of a worker's ring, if the configuration names none.
 const RING_ENTRIES: u32 = 2048;
 
+/// The running binary, also when its file was replaced by a newer one since.
+#[must_use]
+pub fn this_program() -> Option<&'static Path> {
+    Some(Path::new("/proc/self/exe")).filter(|path| path.exists())
+}
+
 /// Runs the gateway until a signal ends it.
 #[must_use]
 pub fn run(config_path: &Path) -> Exit {
-    let mut loading = match Loading::open(config_path) {
+    let mut loading = match Loading::open(config_path, this_program()) {
         Ok(loading) => loading,
         Err(failure) => return refuse(&failure),
     };

@@ -14,13 +14,16 @@ const CACHE_DIR: &str = "run/cache";
 ///
 /// # Errors
 /// No WebAssembly engine can run here.
-pub(super) fn host(config: &Config) -> Result<Option<Host>, String> {
+pub(super) fn host(config: &Config, compiler: Option<&Path>) -> Result<Option<Host>, String> {
     if config.wasm_plugins.is_empty() {
         return Ok(None);
     }
     let dir = config.cache_dir.as_deref().unwrap_or(CACHE_DIR);
-    let settings =
-        EngineSettings { cache_dir: Some(PathBuf::from(dir)), ..EngineSettings::default() };
+    let settings = EngineSettings {
+        cache_dir: Some(PathBuf::from(dir)),
+        compiler: compiler.map(Path::to_owned),
+        ..EngineSettings::default()
+    };
     let engine = Engine::new(&settings).map_err(|error| error.to_string())?;
     Ok(Some(Host::new(engine)))
 }

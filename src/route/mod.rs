@@ -15,8 +15,8 @@
 //! ```
 //!
 //! A step that finds nothing goes on to the next: the host outranks the path, and the path outranks
-//! the priority. Exact hosts and paths are looked up in one hash table each ([`table`]), prefixes
-//! and wildcard hosts in radix trees ([`tree`]) that are walked down once, then up over their
+//! the priority. Exact hosts and paths are looked up in one hash table each (`table`), prefixes
+//! and wildcard hosts in radix trees (`tree`) that are walked down once, then up over their
 //! links. The cost of a lookup depends on the request, not on the number of routes.
 
 mod build;

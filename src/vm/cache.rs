@@ -12,6 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A directory that was found trustworthy.
@@ -68,6 +69,37 @@ impl Cache {
             let path = path.display();
             log::warn!(target: "wasm", "compiled code not kept in {path}: {error}");
         }
+    }
+
+    /// Lets another process compile a module and keeps what it made. `None` if that did not work,
+    /// whatever the reason: compiling here will tell.
+    pub(super) fn compile_with(
+        &self,
+        program: &Path,
+        hash: &ContentHash,
+        bytes: &[u8],
+    ) -> Option<()> {
+        let made = self.path(hash);
+        let source = made.with_extension(format!("{}.wasm", std::process::id()));
+        let result = source.with_extension("made");
+        let code = write_whole(&source, bytes).and_then(|()| {
+            let status = Command::new(program)
+                .args(["plugin", "build"])
+                .arg(&source)
+                .arg("-o")
+                .arg(&result)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()?;
+            if status.success() { std::fs::read(&result) } else { Err(io::Error::other("failed")) }
+        });
+        for leftover in [&source, &result] {
+            // Not there if something failed before.
+            let _ = std::fs::remove_file(leftover);
+        }
+        self.put(hash, &code.ok()?);
+        Some(())
     }
 
     fn path(&self, hash: &ContentHash) -> PathBuf {

@@ -3,7 +3,7 @@
 use super::cache::Cache;
 use super::module::{LoadError, Modules};
 use super::ticker::{Ticker, Tickers};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wasmtime::{
     Config, Enabled, Inlining, InstanceAllocationStrategy, MemoryType, OptLevel,
@@ -52,6 +52,10 @@ impl Profile {
 pub struct EngineSettings {
     /// Where compiled code is kept between runs; nowhere if `None`.
     pub cache_dir: Option<PathBuf>,
+    /// The program that compiles what the cache does not have, as `PROGRAM plugin build FILE -o
+    /// FILE`; this process itself if `None`. The compiler takes hundreds of megabytes, which a
+    /// process that serves for months should not have had.
+    pub compiler: Option<PathBuf>,
     /// Instances that may live at once in the whole process. Each takes address space, not memory.
     pub instances_max: u32,
     /// Profiler support.
@@ -60,7 +64,7 @@ pub struct EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { cache_dir: None, instances_max: 1_000, profile: Profile::from_env() }
+        Self { cache_dir: None, compiler: None, instances_max: 1_000, profile: Profile::from_env() }
     }
 }
 
@@ -83,6 +87,7 @@ struct Inner {
     engine: wasmtime::Engine,
     layout: Layout,
     cache: Option<Cache>,
+    compiler: Option<PathBuf>,
     modules: Modules,
     tickers: Tickers,
 }
@@ -113,7 +118,8 @@ impl Engine {
     fn with(engine: wasmtime::Engine, layout: Layout, settings: &EngineSettings) -> Self {
         let cache = settings.cache_dir.as_deref().and_then(|dir| Cache::open(dir, &engine));
         let (modules, tickers) = (Modules::default(), Tickers::default());
-        Self(Arc::new(Inner { engine, layout, cache, modules, tickers }))
+        let compiler = settings.compiler.clone();
+        Self(Arc::new(Inner { engine, layout, cache, compiler, modules, tickers }))
     }
 
     /// Whether instances come from a pool, so that making one costs microseconds.
@@ -130,6 +136,10 @@ impl Engine {
 
     pub(super) fn cache(&self) -> Option<&Cache> {
         self.0.cache.as_ref()
+    }
+
+    pub(super) fn compiler(&self) -> Option<&Path> {
+        self.0.compiler.as_deref()
     }
 
     pub(super) fn modules(&self) -> &Modules {

@@ -87,7 +87,7 @@ impl Engine {
     /// When the bytes are no valid module.
     pub fn load(&self, bytes: &[u8]) -> Result<Module, LoadError> {
         self.once(bytes, |hash| match self.cache() {
-            Some(cache) => cached(self.wasmtime(), cache, hash, bytes),
+            Some(cache) => cached(self, cache, hash, bytes),
             None => compile(self.wasmtime(), bytes),
         })
     }
@@ -131,15 +131,19 @@ impl Engine {
 
 /// From the cache on disk, or compiled and put there.
 fn cached(
-    engine: &wasmtime::Engine,
+    engine: &Engine,
     cache: &Cache,
     hash: &ContentHash,
     bytes: &[u8],
 ) -> Result<wasmtime::Module, LoadError> {
-    if let Some(module) = cache.get(engine, hash) {
+    if let Some(module) = cache.get(engine.wasmtime(), hash) {
         return Ok(module);
     }
-    let module = compile(engine, bytes)?;
+    let elsewhere = engine.compiler().and_then(|program| cache.compile_with(program, hash, bytes));
+    if let Some(module) = elsewhere.and_then(|()| cache.get(engine.wasmtime(), hash)) {
+        return Ok(module);
+    }
+    let module = compile(engine.wasmtime(), bytes)?;
     match module.serialize() {
         Ok(code) => cache.put(hash, &code),
         Err(error) => log::warn!(target: "wasm", "compiled code not kept: {error:#}"),
