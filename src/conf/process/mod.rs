@@ -6,6 +6,7 @@
 mod apisix;
 mod deployment;
 mod nginx;
+mod plugin_attr;
 mod ringgate;
 mod units;
 mod wasm;
@@ -55,6 +56,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         delete_uri_tail_slash: apisix.delete_uri_tail_slash,
         plugins: plugins(&mut object, duplicates),
         wasm_plugins: wasm::read(object.section("wasm"), duplicates),
+        metrics: plugin_attr::read(object.section("plugin_attr")),
         workers: ringgate.workers,
         driver: ringgate.driver,
         limits: ringgate.limits,
@@ -63,7 +65,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         cache_dir: ringgate.cache_dir,
     };
     external_plugins(&mut object);
-    let ignored = ["stream_plugins", "plugin_attr", "discovery", "graphql", "http", "xrpc"];
+    let ignored = ["stream_plugins", "discovery", "graphql", "http", "xrpc"];
     ignore(&mut object, &ignored);
     object.finish();
     config
