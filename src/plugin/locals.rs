@@ -38,6 +38,9 @@ pub struct Locals {
     pub worker: usize,
     /// Milliseconds since the process started, as of the current event.
     pub now_ms: u64,
+    /// The driver's clock, in nanoseconds since the epoch, for what must be finer than `now_ms`;
+    /// looking at it is a system call or nearly one. It stands at 0 until the driver gives one.
+    pub clock: fn() -> u64,
     /// Seeded once per worker from the system.
     pub random: fastrand::Rng,
     slots: Vec<Option<Box<dyn Any>>>,
@@ -47,7 +50,7 @@ impl Locals {
     /// Empty slots; random numbers from the system's entropy.
     #[must_use]
     pub fn new(worker: usize) -> Self {
-        Self { worker, now_ms: 0, random: fastrand::Rng::new(), slots: Vec::new() }
+        Self { worker, now_ms: 0, clock: || 0, random: fastrand::Rng::new(), slots: Vec::new() }
     }
 
     /// Whether a random integer from 1 to 100 is at most `percentage`: never for 0, always for 100

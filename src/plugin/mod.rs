@@ -14,12 +14,18 @@
 mod loader;
 mod locals;
 mod message;
+mod outcome;
+mod properties;
 mod variables;
 
 pub use loader::{Loaded, Loader};
 pub use locals::{Locals, SlotId, SlotIds};
 pub use message::{
     Connection, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
+};
+pub use outcome::{Attempts, ResponseFlags};
+pub use properties::{
+    LifeSpan, Properties, Property, PropertyError, PropertyTraits, PropertyType,
 };
 pub use variables::{RequestFacts, VariablesOf, append_variable, set_hostname, variable_of};
 

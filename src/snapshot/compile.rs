@@ -217,16 +217,19 @@ impl<'a> Compiler<'a> {
     }
 
     fn facts(&self, route: &RouteConf, service: Option<&Service>, target: Target) -> RouteFacts {
-        let upstream_name = match target {
-            Target::Upstream(number) => self.upstreams[number].name.clone(),
-            _ => String::new(),
+        let upstream = match target {
+            Target::Upstream(number) => Some(&self.upstreams[number]),
+            _ => None,
         };
         RouteFacts {
             route_id: route.id.clone(),
             route_name: route.name.clone().unwrap_or_default(),
             service_id: service.map(|s| s.id.clone()).unwrap_or_default(),
             service_name: service.and_then(|s| s.name.clone()).unwrap_or_default(),
-            upstream_name,
+            upstream_name: upstream.map(|u| u.name.clone()).unwrap_or_default(),
+            labels: route.labels.clone(),
+            service_labels: service.map(|s| s.labels.clone()).unwrap_or_default(),
+            upstream_labels: upstream.map(|u| u.labels.clone()).unwrap_or_default(),
         }
     }
 
@@ -260,6 +263,7 @@ impl<'a> Compiler<'a> {
                 requests_max: keep_alive.requests,
             },
             retry_ms: upstream.retry_timeout.map_or(0, ms),
+            labels: upstream.labels.clone(),
         });
         self.upstreams.len() - 1
     }
