@@ -1,10 +1,10 @@
 //! The response side: from the upstream's bytes, or a local response, to what the client gets.
 
 use super::body::{Decoder, Encoder};
+use super::cause::Cause;
 use super::flow::{Direction, Flow, Passed};
 use super::outgoing::write_interim;
 use super::retry::Failure;
-use super::cause::Cause;
 use super::{Arrival, Cx, Exchange, Timer};
 use crate::http::{BodyLength, Method, Version};
 use crate::limits;

@@ -113,12 +113,21 @@ pub struct RouteFacts {
     pub service_name: String,
     /// The upstream's id or name, for the `cluster_name` property.
     pub upstream_name: String,
-    /// `labels` of the route.
-    pub labels: Vec<(String, String)>,
+    /// `labels` of the route, named as [`Message::metadata`] is.
+    pub labels: Properties,
     /// `labels` of the service.
-    pub service_labels: Vec<(String, String)>,
+    pub service_labels: Properties,
     /// `labels` of the upstream.
-    pub upstream_labels: Vec<(String, String)>,
+    pub upstream_labels: Properties,
+}
+
+/// A body that a paused plugin holds back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBody {
+    /// The plugin's step in the chain.
+    pub step: u16,
+    /// A response's body; else the request's.
+    pub of_response: bool,
 }
 
 /// Everything plugins see of one exchange.
@@ -136,6 +145,8 @@ pub struct Message {
     pub response: Response,
     /// In a body callback: the bytes to look at and edit. Empty otherwise.
     pub body: Vec<u8>,
+    /// While the exchange waits: whose body is in `body`, the plugin's that holds it back.
+    pub held_body: Option<HeldBody>,
     /// With [`Action::Respond`](super::Action::Respond): the response to give.
     pub local: LocalResponse,
     /// The matched route.
@@ -168,6 +179,7 @@ impl Message {
         self.request.clear();
         self.response.clear();
         self.body.clear();
+        self.held_body = None;
         self.local.clear();
         self.route = None;
         self.upstream = None;

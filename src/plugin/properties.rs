@@ -73,7 +73,7 @@ pub enum PropertyError {
     TooMuch,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     name: Span,
     value: Span,
@@ -81,7 +81,7 @@ struct Entry {
 }
 
 /// All values of one exchange, in the order they were first set.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
     arena: Vec<u8>,
     entries: Vec<Entry>,
@@ -201,11 +201,8 @@ impl Properties {
 mod tests {
     use super::*;
 
-    const PLAIN: PropertyTraits = PropertyTraits {
-        read_only: false,
-        kind: PropertyType::Bytes,
-        span: LifeSpan::Exchange,
-    };
+    const PLAIN: PropertyTraits =
+        PropertyTraits { read_only: false, kind: PropertyType::Bytes, span: LifeSpan::Exchange };
 
     fn value<'a>(properties: &'a Properties, name: &str) -> Option<&'a [u8]> {
         properties.get(name.as_bytes()).map(|property| property.value)

@@ -24,6 +24,8 @@
 
 mod abi;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod guest;
 mod header_map;
 mod host;
@@ -31,9 +33,14 @@ mod hostcalls;
 mod http_plugin;
 mod inspect;
 mod instance;
+#[allow(dead_code, reason = "expressions use the rest")]
+mod node;
 mod pairs;
 mod pool;
+#[allow(dead_code, unused_imports, reason = "expressions use the rest")]
 mod property;
+#[allow(dead_code, reason = "foreign functions use the rest")]
+mod protobuf;
 mod settings;
 mod shared;
 #[cfg(test)]
@@ -42,6 +49,7 @@ mod tests;
 pub use error::{Error, Reason};
 pub use host::{Host, Plugins};
 pub use inspect::{Inspection, inspect};
+pub use node::Node;
 pub use pool::sweep;
 pub use settings::{Isolation, OnError, PluginSettings, Source};
 pub use shared::{Metric, MetricKind, MetricValue};

@@ -17,7 +17,8 @@ pub struct Node {
     pub zone: String,
     /// Where in the zone.
     pub sub_zone: String,
-    metadata: Properties,
+    /// What else is to be known of it; names are paths of NUL-joined segments.
+    pub metadata: Properties,
 }
 
 /// `user_agent_name` and `user_agent_version`.

@@ -134,11 +134,8 @@ mod tests {
         writer.some_bool(4, false);
         writer.bytes(1000, &[7; 300]);
         let message = writer.into_bytes();
-        let fields = [
-            (1, Value::Bytes(b"text")),
-            (3, Value::Varint(1)),
-            (1000, Value::Bytes(&[7; 300])),
-        ];
+        let fields =
+            [(1, Value::Bytes(b"text")), (3, Value::Varint(1)), (1000, Value::Bytes(&[7; 300]))];
         assert_eq!(read(&message), Ok(fields.to_vec()));
     }
 

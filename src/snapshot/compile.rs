@@ -11,7 +11,9 @@ use crate::conf::{
 use crate::conf::{Route as RouteConf, Service, Upstream as UpstreamConf};
 use crate::expr::Expr;
 use crate::http::HeadLimits;
-use crate::plugin::{Loaded, Loader, Plugin, RouteFacts};
+use crate::plugin::{
+    Loaded, Loader, Plugin, Properties, PropertyTraits, RouteFacts, UpstreamNames,
+};
 use crate::route::{RouteMatch, Router, RouterKind};
 use crate::schema::{Fault, Path, Problem, Problems, Reader, nearest};
 use crate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
@@ -116,6 +118,7 @@ impl<'a> Compiler<'a> {
         let enabled = || resources.routes.iter().filter(|route| route.enabled);
         let matches = enabled().map(|route| self.route_match(route)).collect();
         let routes = enabled().map(|route| self.route(route, &global)).collect();
+        let upstream_names = Arc::new(self.upstream_names());
         let kind = match self.inputs.config.router {
             RouterConf::HostUri => RouterKind::HostUri,
             RouterConf::Uri => RouterKind::Uri,
@@ -126,9 +129,18 @@ impl<'a> Compiler<'a> {
             routes,
             unmatched: unmatched(global),
             upstreams: std::mem::take(&mut self.upstreams),
+            upstream_names,
             plugins: std::mem::take(&mut self.plugins),
             rules: rules(self.inputs.config),
         }
+    }
+
+    /// An id wins over the same word as a name.
+    fn upstream_names(&self) -> UpstreamNames {
+        let all = || self.inputs.resources.upstreams.iter().enumerate();
+        let names = all().filter_map(|(at, upstream)| Some((upstream.name.as_deref()?, at)));
+        let ids = all().filter_map(|(at, upstream)| Some((upstream.id.as_deref()?, at)));
+        names.chain(ids).map(|(name, at)| (name.as_bytes().into(), at)).collect()
     }
 
     fn route_match(&self, route: &RouteConf) -> RouteMatch {
@@ -227,9 +239,9 @@ impl<'a> Compiler<'a> {
             service_id: service.map(|s| s.id.clone()).unwrap_or_default(),
             service_name: service.and_then(|s| s.name.clone()).unwrap_or_default(),
             upstream_name: upstream.map(|u| u.name.clone()).unwrap_or_default(),
-            labels: route.labels.clone(),
-            service_labels: service.map(|s| s.labels.clone()).unwrap_or_default(),
-            upstream_labels: upstream.map(|u| u.labels.clone()).unwrap_or_default(),
+            labels: metadata(&route.labels),
+            service_labels: service.map(|s| metadata(&s.labels)).unwrap_or_default(),
+            upstream_labels: upstream.map(|u| metadata(&u.labels)).unwrap_or_default(),
         }
     }
 
@@ -372,6 +384,17 @@ impl<'a> Compiler<'a> {
             })
             .ok()
     }
+}
+
+/// Labels as metadata. Their namespace says whose labels they are.
+fn metadata(labels: &[(String, String)]) -> Properties {
+    let mut metadata = Properties::default();
+    for (name, value) in labels {
+        let path = ["apisix", name].join("\0");
+        // What there is no room for is left out: labels are short, and a thousand of them many.
+        let _ = metadata.set(path.as_bytes(), value.as_bytes(), PropertyTraits::default());
+    }
+    metadata
 }
 
 /// What a request without a route meets.

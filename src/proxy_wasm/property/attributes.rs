@@ -136,9 +136,7 @@ impl Attributes<'_> {
             b"request\0headers" => names(Map::RequestHeaders),
             b"response\0headers" => names(Map::ResponseHeaders),
             b"response\0trailers" => names(Map::ResponseTrailers),
-            b"filter_state" => {
-                self.message.filter_state.iter().map(|p| p.name.to_vec()).collect()
-            }
+            b"filter_state" => self.message.filter_state.iter().map(|p| p.name.to_vec()).collect(),
             _ => {
                 let (first, rest) = split(path);
                 let (second, below) = split(rest);
@@ -211,9 +209,7 @@ impl Attributes<'_> {
                 let maps = [Map::ResponseHeaders, Map::ResponseTrailers];
                 int(out, self.message.response_bytes + self.byte_len(maps))
             }
-            b"backend_latency" => {
-                number(out, self.message.attempts.latency_ns()?, Kind::Duration)
-            }
+            b"backend_latency" => number(out, self.message.attempts.latency_ns()?, Kind::Duration),
             _ => self.header(name, Map::ResponseHeaders, out),
         }
     }

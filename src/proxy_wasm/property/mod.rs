@@ -12,7 +12,7 @@
 //! without `xds`, then among nginx's variables, by which plugins for APISIX ask.
 
 mod attributes;
-mod tree;
+pub(super) mod tree;
 mod write;
 
 use super::abi::{Phase, Status};
@@ -120,7 +120,8 @@ pub(super) fn set(guest: &mut Guest, path: &[u8], value: &[u8]) -> Result<(), St
         None => Err(Status::NotFound),
         Some(_) if path.is_empty() => Err(Status::BadArgument),
         Some(message) => {
-            let written = if writable { write::attribute(message, phase, path, value) } else { None };
+            let written =
+                if writable { write::attribute(message, phase, path, value) } else { None };
             written.unwrap_or_else(|| keep(message, &name, value, traits))
         }
     };

@@ -52,6 +52,7 @@ fn request(
         phase,
         Phase::RequestHeaders | Phase::RequestBody | Phase::RequestTrailers | Phase::Root
     );
+    let open = open && message.attempts.count == 0;
     Some(if open { map.replace(message, key, value) } else { Err(Status::BadArgument) })
 }
 
@@ -77,6 +78,7 @@ fn response(
     };
     let open = message.response.status != 0 && phase != Phase::Log;
     let map = Map::ResponseHeaders;
+    let open = open && message.attempts.count == 0;
     Some(if open { map.replace(message, key, value) } else { Err(Status::BadArgument) })
 }
 
@@ -88,12 +90,7 @@ fn code_digits(value: &[u8]) -> Option<Vec<u8>> {
 
 /// Dynamic metadata: a namespace and at least one field, none of them empty. Nothing can be both a
 /// value and a map of others.
-fn metadata(
-    message: &mut Message,
-    phase: Phase,
-    path: &[u8],
-    value: &[u8],
-) -> Result<(), Status> {
+fn metadata(message: &mut Message, phase: Phase, path: &[u8], value: &[u8]) -> Result<(), Status> {
     let (b"filter_metadata", leaf) = split(path) else { return Err(Status::BadArgument) };
     let segments = || leaf.split(|byte| *byte == 0);
     let shaped = (2..=DEPTH_MAX).contains(&segments().count()) && segments().all(|s| !s.is_empty());
