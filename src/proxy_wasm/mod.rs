@@ -23,6 +23,7 @@
 //! - Everything workers share (shared data, queues, metrics) is in `shared`.
 
 mod abi;
+mod bench;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
@@ -41,15 +42,18 @@ mod pool;
 mod property;
 #[allow(dead_code, reason = "foreign functions use the rest")]
 mod protobuf;
+mod sdk;
 mod settings;
 mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use bench::{Bench, BenchInstance, Measured, Outcome};
 pub use error::{Error, Reason};
 pub use host::{Host, Plugins};
 pub use inspect::{Inspection, inspect};
 pub use node::Node;
 pub use pool::sweep;
+pub use sdk::guess_sdk;
 pub use settings::{Isolation, OnError, PluginSettings, Source};
 pub use shared::{Metric, MetricKind, MetricValue};
