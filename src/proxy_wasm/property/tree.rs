@@ -1,5 +1,5 @@
-//! Trees of text, kept flat: each leaf by its path of NUL-joined segments. Envoy's metadata are such
-//! trees: `filter_metadata`, a namespace, then fields.
+//! Trees of text, kept flat: each leaf by its path of NUL-joined segments. Envoy's metadata are
+//! such trees: `filter_metadata`, a namespace, then fields.
 
 use super::super::pairs;
 use super::super::protobuf::Writer;

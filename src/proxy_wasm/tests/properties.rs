@@ -181,7 +181,7 @@ fn trees() {
     for (path, value) in [
         ("metadata\0filter_metadata\0ns\0key", b"value".to_vec()),
         ("metadata\0filter_metadata\0ns\0deep\0er", b"leaf".to_vec()),
-        ("metadata\0filter_metadata\0ns\0deep", deep.clone()),
+        ("metadata\0filter_metadata\0ns\0deep", deep),
         ("metadata\0filter_metadata\0ns", namespace.clone()),
         ("metadata\0filter_metadata", map(&[("ns", &namespace)])),
         ("xds\0route_metadata\0filter_metadata\0apisix\0team", b"route".to_vec()),
@@ -196,7 +196,7 @@ fn trees() {
         ("node\0metadata\0LABELS\0app", b"shop".to_vec()),
         ("node\0metadata\0LABELS", map(&[("app", b"shop")])),
         ("node\0locality\0region", b"r".to_vec()),
-        ("node\0locality", locality.clone()),
+        ("node\0locality", locality),
         ("node\0user_agent_name", b"ringgate".to_vec()),
         ("node", node.concat()),
         ("xds\0node", node.concat()),
