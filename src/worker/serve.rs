@@ -49,13 +49,8 @@ impl Downstream {
         if !uri::is_normal(path) && path != b"*" {
             uri::normalise(path, &mut self.scratch)?;
         }
-        let mut path = if self.scratch.is_empty() { path } else { &self.scratch };
-        if let [whole @ .., b'/'] = path
-            && pinned.snapshot.rules.cut_tail_slash
-            && !whole.is_empty()
-        {
-            path = whole;
-        }
+        let path = if self.scratch.is_empty() { path } else { &self.scratch };
+        let path = pinned.snapshot.rules.matched_path(path);
         let mut host = uri::host_of(self.head.authority.of(bytes));
         if host.iter().any(u8::is_ascii_uppercase) {
             self.host.clear();
@@ -108,6 +103,7 @@ impl Downstream {
         let ending = self.drive(worker, &mut exchange).await;
         self.output = exchange.take_output();
         let message = exchange.message();
+        self.kept.inherit(&message.filter_state);
         let answer = Answer {
             status: message.response.status,
             ingress: head + message.request_bytes,
@@ -143,6 +139,7 @@ impl Downstream {
             path: if self.scratch.is_empty() { received } else { &self.scratch },
             route,
             connection: self.facts,
+            kept: &self.kept,
             started_ns: epoch_ns(),
             number,
             closing: worker.closes_after(&pinned.snapshot.rules),
