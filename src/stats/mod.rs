@@ -5,7 +5,7 @@
 //! May not know: who counts.
 //!
 //! ```text
-//! a worker counts ─► Counters, RouteCounters (plain stores of its own) ◄─ whoever asks reads and sums
+//! a worker counts ─► Counters, RouteCounters (plain stores of its own) ◄─ whoever asks, and sums
 //!                                                       names, labels ─► Exposition ─► text
 //! ```
 
