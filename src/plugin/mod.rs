@@ -17,6 +17,7 @@ mod loader;
 mod locals;
 mod message;
 mod services;
+mod talk;
 mod variables;
 mod waiting;
 
@@ -28,6 +29,7 @@ pub use message::{
     Connection, HeldBody, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
 };
 pub use services::{Errand, Mailbox, NoMailbox, ReplyTo, Root, Services, UpstreamNames};
+pub use talk::{RunnerFigures, RunnerLife, RunnerLink, RunnerPlace, RunnerTalk, TalkFailure};
 pub use variables::{RequestFacts, VariablesOf, append_variable, set_hostname, variable_of};
 pub use waiting::{Ask, Reply, StreamKey, Waiting};
 
