@@ -14,7 +14,7 @@ use rust::{Source, functions};
 /// a decision, and this is where it is written down.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("arc_swap", &["worker", "control"]),
-    ("clap", &["main"]),
+    ("clap", &["main", "plugin_tool"]),
     ("crossbeam", &["worker", "control"]),
     ("flatbuffers", &["runner"]),
     ("httparse", &["http"]),
@@ -30,6 +30,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("signal_hook", &["control"]),
     ("slab", &["time", "runner"]),
     ("strsim", &["schema"]),
+    ("wasmparser", &["vm"]),
     ("wasmtime", &["vm", "proxy_wasm"]),
     ("wat", &["vm", "proxy_wasm"]),
 ];

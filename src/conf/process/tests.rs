@@ -2,8 +2,8 @@
 
 use super::super::model::KeepalivePool;
 use super::super::settings::{
-    Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router, WasmLimits,
-    WorkerConfig, Workers,
+    Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router, RunnerConfig,
+    WasmLimits, WorkerConfig, Workers,
 };
 use super::*;
 use crate::plugin::RequestPhase;
@@ -91,6 +91,7 @@ fn defaults_are_those_of_apisix() {
         delete_uri_tail_slash: false,
         plugins: None,
         wasm_plugins: Vec::new(),
+        runners: Vec::new(),
         workers: Workers::Auto,
         driver: Driver::Auto,
         limits: Limits { head_bytes: 32 * 1024, headers: 100 },
