@@ -129,6 +129,8 @@ pub struct RunnerTalk {
     pub failure: Option<TalkFailure>,
     /// Milliseconds the talk may still take; the worker counts down.
     pub left_ms: u64,
+    /// It began anew on another connection, because the first was closed under it.
+    pub again: bool,
     /// Its connection, once it has one.
     pub link: Option<RunnerLink>,
 }

@@ -167,6 +167,7 @@ impl Desk {
         if let Some(mut spare) = self.spares.pop() {
             spare.key = key;
             spare.left_ms = left_ms;
+            spare.again = false;
             if !Arc::ptr_eq(&spare.place, place) {
                 spare.place = Arc::clone(place);
             }
@@ -180,6 +181,7 @@ impl Desk {
             payload: Vec::new(),
             failure: None,
             left_ms,
+            again: false,
             link: None,
         })
     }

@@ -12,6 +12,7 @@
 //! ```
 
 mod apply;
+mod circuit;
 mod conversation;
 mod decode;
 mod desk;
@@ -28,6 +29,7 @@ pub mod schema;
 mod tests;
 mod tokens;
 
+pub use circuit::Circuit;
 pub use decode::{Ask, Entries, NewResponse, Refusal, Reply, Rewrite, Stop, Wrong, decode};
 pub use encode::{Encoder, Unsayable};
 pub use frame::{Frame, HEADER_BYTES, Kind, TooLong, first_frame, write_frame};

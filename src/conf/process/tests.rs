@@ -2,8 +2,8 @@
 
 use super::super::model::KeepalivePool;
 use super::super::settings::{
-    Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router, RunnerConfig,
-    WasmLimits, WorkerConfig, Workers,
+    Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router,
+    RunnerConfig, WasmLimits, WorkerConfig, Workers,
 };
 use super::*;
 use crate::plugin::RequestPhase;
@@ -344,8 +344,8 @@ fn every_rule_has_a_message() {
             "error: ext-plugin.call_timeout: expected at most 55 s | no plugin holds a request for 60 s",
         ),
         (
-            "ext-plugin: {comand: [x]}",
-            "error: unknown key `comand` in ext-plugin | did you mean `cmd`?",
+            "ext-plugin: {cmds: [x]}",
+            "error: unknown key `cmds` in ext-plugin | did you mean `cmd`?",
         ),
         (
             "deployment: {etcd: {host: [a]}}",

@@ -355,6 +355,7 @@ fn copy_of(talk: &RunnerTalk) -> RunnerTalk {
         payload: Vec::new(),
         failure: None,
         left_ms: 0,
+        again: false,
         link: None,
     }
 }
