@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Nobody ─ first request: Prepare ─► Running ─ finish: token ─► Ready
-//!   ▲  ▲                               │ others: Wait              │ too old, the runner restarted,
-//!   │  └────── finish: failure ◄───────┘ all of them are told      │ or forgot it
+//!   ▲  ▲                               │ others: Wait              │ too old, runner restarted,
+//!   │  └────── finish: failure ◄───────┘ all of them are told      │ or it forgot
 //!   └──────────────────────────────────────────────────────────────┘
 //! ```
 //!
