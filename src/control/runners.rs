@@ -195,7 +195,7 @@ impl Keeper {
         // SAFETY: between fork and exec only one system call is made, and nothing is allocated.
         unsafe {
             command.pre_exec(|| {
-                // It must not outlive us, however we end: its successor would find the socket taken.
+                // It must not outlive us, however we end: the next one would find its socket taken.
                 Ok(set_parent_process_death_signal(Some(Signal::TERM))?)
             });
         }

@@ -7,7 +7,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, recv, shutdown,
     socket_with, sockopt,
 };
-use std::cell::UnsafeCell;
+use std::cell::{OnceCell, UnsafeCell};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -17,7 +17,13 @@ use std::time::Duration;
 
 /// A handle to a connection; it closes when the last handle and the last operation are gone.
 #[derive(Clone)]
-pub struct Socket(Rc<UnsafeCell<TcpStream>>);
+pub struct Socket(Rc<Inner>);
+
+struct Inner {
+    stream: UnsafeCell<TcpStream>,
+    /// Asked of the kernel once.
+    local: OnceCell<SocketAddr>,
+}
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -28,7 +34,11 @@ impl std::fmt::Debug for Socket {
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self(Rc::new(UnsafeCell::new(stream))))
+        Ok(Self::of(stream))
+    }
+
+    fn of(stream: TcpStream) -> Self {
+        Self(Rc::new(Inner { stream: UnsafeCell::new(stream), local: OnceCell::new() }))
     }
 
     /// Our end's address.
@@ -36,7 +46,13 @@ impl Socket {
     /// # Errors
     /// The connection is gone.
     pub fn local(&self) -> io::Result<SocketAddr> {
-        self.with(TcpStream::local_addr)
+        match self.0.local.get() {
+            Some(local) => Ok(*local),
+            None => {
+                let local = self.with(TcpStream::local_addr)?;
+                Ok(*self.0.local.get_or_init(|| local))
+            }
+        }
     }
 
     /// Whether an idle connection has neither data nor an end waiting: a request may be sent on it.
@@ -65,7 +81,7 @@ impl Socket {
     fn with<T>(&self, f: impl FnOnce(&TcpStream) -> T) -> T {
         // SAFETY: sockets stay on their thread (`Rc`), and `f` runs to its end before anything else
         // on this thread can make another reference.
-        f(unsafe { &*self.0.get() })
+        f(unsafe { &*self.0.stream.get() })
     }
 
     fn with_fd<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
@@ -96,7 +112,7 @@ pub fn connect_unix(path: &Path) -> io::Result<Socket> {
     // on blocking ones; epoll needs the other kind.
     let stream = std::net::TcpStream::from(socket);
     stream.set_nonblocking(monoio::utils::is_legacy())?;
-    Ok(Socket(Rc::new(UnsafeCell::new(TcpStream::from_std(stream)?))))
+    Ok(Socket::of(TcpStream::from_std(stream)?))
 }
 
 /// Reads into the free room of `buffer`, behind what is in it. Gives how many bytes came; 0 is the
@@ -106,7 +122,7 @@ pub async fn read(socket: Socket, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8
     debug_assert!(used < room, "no room to read into");
     // SAFETY: sockets stay on their thread; the reference is used to start the operation only,
     // which keeps the descriptor and not the reference.
-    let stream = unsafe { &mut *socket.0.get() };
+    let stream = unsafe { &mut *socket.0.stream.get() };
     let (result, slice) = stream.read(writable(buffer, used, room)).await;
     (result, slice.into_inner())
 }
@@ -114,7 +130,7 @@ pub async fn read(socket: Socket, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8
 /// Sends all of `buffer`; tells whether that worked.
 pub async fn send(socket: Socket, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
     // SAFETY: as in `read`; a read that runs at the same time holds no reference either.
-    let stream = unsafe { &mut *socket.0.get() };
+    let stream = unsafe { &mut *socket.0.stream.get() };
     let whole = buffer.len();
     let (result, buffer) = stream.write(buffer).await;
     match result {
@@ -128,7 +144,7 @@ pub async fn send(socket: Socket, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) 
 async fn send_rest(socket: Socket, buffer: Vec<u8>, sent: usize) -> (io::Result<()>, Vec<u8>) {
     use monoio::buf::IoBuf;
     // SAFETY: as in `read`.
-    let stream = unsafe { &mut *socket.0.get() };
+    let stream = unsafe { &mut *socket.0.stream.get() };
     let (result, slice) = stream.write_all(buffer.slice(sent..)).await;
     (result.map(|_| ()), slice.into_inner())
 }
