@@ -16,6 +16,8 @@ mod grpc;
 mod loader;
 mod locals;
 mod message;
+mod outcome;
+mod properties;
 mod services;
 mod variables;
 mod waiting;
@@ -27,6 +29,8 @@ pub use locals::{Locals, SlotId, SlotIds};
 pub use message::{
     Connection, HeldBody, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
 };
+pub use outcome::{Attempts, ResponseFlags};
+pub use properties::{LifeSpan, Properties, Property, PropertyError, PropertyTraits, PropertyType};
 pub use services::{Errand, Mailbox, NoMailbox, ReplyTo, Root, Services, UpstreamNames};
 pub use variables::{RequestFacts, VariablesOf, append_variable, set_hostname, variable_of};
 pub use waiting::{Ask, Reply, StreamKey, Waiting};
