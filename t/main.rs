@@ -21,4 +21,5 @@ mod f20_wasm_refused;
 mod g00_lifecycle;
 mod g10_many_connections;
 mod h00_examples;
+mod h10_example_plugins;
 mod harness;
