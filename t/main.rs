@@ -22,4 +22,5 @@ mod g00_lifecycle;
 mod g10_many_connections;
 mod g20_metrics;
 mod h00_examples;
+mod h10_example_plugins;
 mod harness;

@@ -15,6 +15,7 @@ mod load;
 mod logger;
 mod metrics;
 mod run;
+mod runners;
 mod server;
 mod wasm;
 

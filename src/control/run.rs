@@ -1,6 +1,7 @@
 //! Starting the workers and keeping them until a signal says stop.
 
 use super::metrics::{Loads, Observed};
+use super::runners;
 use super::server::{Page, Server};
 use super::{Failure, Loading, flush_log, show_warnings, start_log};
 use crate::conf::{Driver, Workers};
@@ -76,6 +77,8 @@ fn serve(loading: &mut Loading, shared: &Arc<Shared>) -> Result<Exit, String> {
     let server = metrics_server(loading)?;
     let listen: Vec<SocketAddr> = reservations.iter().map(|held| held.address).collect();
     let counters: Vec<_> = settings(loading, &listen)?.iter().map(|_| Arc::default()).collect();
+    // Dropped when the workers have ended: requests in flight still need theirs.
+    let _runners = runners::start(&loading.config, loading.runners.all())?;
     let (workers, started) = start_workers(loading, shared, &listen, &counters)?;
     let outcome = wait_until_started(workers.len(), &started);
     drop(reservations);
