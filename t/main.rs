@@ -17,6 +17,7 @@ mod e00_fault_injection;
 mod f00_wasm;
 mod f05_wasm_bodies;
 mod f10_wasm_faults;
+mod f15_wasm_pools;
 mod f20_wasm_refused;
 mod g00_lifecycle;
 mod g10_many_connections;

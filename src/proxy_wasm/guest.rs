@@ -1,10 +1,12 @@
 //! The data of one instance's store: what host functions work on.
 
 use super::abi::{Abi, Phase};
+use super::counters::AllCounters;
 use super::node::Node;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Handle, Metrics, Namespace, Shared};
 use crate::plugin::{Message, PropertyTraits};
+use crate::stats::PluginCounters;
 use crate::vm::Limiter;
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
@@ -25,6 +27,7 @@ pub(super) struct Facts {
     pub(super) settings: PluginSettings,
     pub(super) namespace: Arc<Namespace>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) counters: Arc<AllCounters>,
     pub(super) node: Arc<Node>,
 }
 
@@ -37,6 +40,7 @@ impl Facts {
             abi,
             namespace: shared.namespace(&settings.vm_id),
             metrics: Arc::clone(&shared.metrics),
+            counters: Arc::clone(&shared.counters),
             node: Arc::clone(&shared.node),
             settings,
         }
@@ -124,6 +128,8 @@ pub(super) struct Guest {
     pub(super) streams: FxHashMap<u32, u32>,
     /// Metrics this instance has used, by id.
     pub(super) metrics: FxHashMap<u32, Handle>,
+    /// Counts what happens in a pool's instance.
+    pub(super) counters: Option<Arc<PluginCounters>>,
     next_context: u32,
     /// Ids have started again, so some may still be in use.
     wrapped: bool,
@@ -135,7 +141,8 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn new(facts: Arc<Facts>) -> Self {
-        let limiter = Limiter::new(facts.settings.memory_bytes_max);
+        let settings = &facts.settings;
+        let limiter = Limiter::new(settings.memory_bytes_max, settings.table_elements_max);
         Self {
             facts,
             memory: None,
@@ -148,6 +155,7 @@ impl Guest {
             roots: Vec::new(),
             streams: FxHashMap::default(),
             metrics: FxHashMap::default(),
+            counters: None,
             next_context: 1,
             wrapped: false,
             said: None,

@@ -26,7 +26,7 @@ pub use start::{Settings, Started, start};
 
 use crate::exchange::Exchange;
 use crate::net::Socket;
-use crate::plugin::Locals;
+use crate::plugin::{Chore, Locals};
 use crate::snapshot::{Pinned, Rules};
 use crate::stats::Counters;
 use crate::time::{DeadlineId, Deadlines, HttpDate};
@@ -131,6 +131,13 @@ impl Worker {
             buffer.clear();
             self.buffers.borrow_mut().push(buffer);
         }
+    }
+
+    /// What plugins' hosts have to do, while no request waits for it.
+    fn do_chores(&self, chore: Chore) {
+        let mut locals = self.locals.borrow_mut();
+        locals.now_ms = self.clock.now_ms();
+        locals.do_chores(chore);
     }
 
     fn pinned(&self) -> Rc<Pinned> {

@@ -4,6 +4,7 @@ use super::clock::epoch_ns;
 use super::{Ring, Stop, Worker};
 use crate::limits::TICK_MS;
 use crate::net::{self, Listener};
+use crate::plugin::Chore;
 use crate::snapshot::Pinned;
 use std::rc::Rc;
 
@@ -81,5 +82,6 @@ impl Worker {
         for plugin in &pinned.snapshot.plugins {
             plugin.maintain(&mut locals);
         }
+        locals.do_chores(Chore::Tick);
     }
 }
