@@ -78,32 +78,32 @@ const LATER: u64 = 4_102_444_800;
 const LONG_AGO: u64 = 1_000_000_000;
 /// A key pair made for this test; the private half is gone.
 const RSA_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
-    MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAmn/6NjOqsgAkAxGAI+kK\n\
-    0dYf8lJ7vPxiO6TTMP8Z5wkKu6OHwCScOovCSwAptelrZnHnaLLRE63r85F8kDux\n\
-    P/C+2CGMiw1gT9AKpcSd1hKbpU7kJSQLmTSF0mZQEDIj4vkOoRPUAgIjXJ/4pCBs\n\
-    9E1FWiVz654jZJOKMPynkOE2KVpSXBobt7NOr41dXydZCSBGJc99v+Ym6DcYkuqH\n\
-    KGRmK/UtLSDkRucr6g2GlLFqAh34sl+BGuXr1bq2RQGKHK71DrYbEf92vYl64TsC\n\
-    Ccd674+xjnnw/OSq6LsICUJw1wzLb1Xkkk0caSdmnFKUbaJvn+BUOD5/ZY2EBtSh\n\
-    HwIDAQAB\n\
+    MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA+eBqqSH0nKBd7w3aRNEw\n\
+    fFgkQfnrsUX2zDJ/ayJS76AtYRIXIz92yF0cOY6I/5suIfJgORBrFDl1S1IAiIba\n\
+    h7nLiA0YO7AUT1aJF9iU3O7LjcvWEQM0ZS9EdqLSQkS5/gHNK1EYPYvb8LCtotNI\n\
+    1oLCAY9htzcmUc5Xo6F4Crj5EbCvak29eRUIXM7O5qS1mihzBKvlUHtzq4OYQz1N\n\
+    qJ1ogOkia+AY0UuQ3QXeqmAkIlj4PQrF54AgenItaQIw49qUEt864oxm4oOYRfyY\n\
+    UvVksQIoz8efXmWEFDSZ65uWYkkcgcKzWmTrPciIFIh6l7XK2C/iQyTiC5inwWTh\n\
+    QwIDAQAB\n\
     -----END PUBLIC KEY-----\n";
 
 /// The same with 1,024 bits, which RFC 7518 does not allow.
 const RSA_SMALL: &str = "-----BEGIN PUBLIC KEY-----\n\
-    MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC+lAlEdtYvGaq4L1Y5XSKxbxGm\n\
-    I0Qnhsr5moMvzvP7HWRyctMPkxPcicHmX/HuOLmLE5hVXjkBeKFc5DTh8sIapljH\n\
-    VksTAgt9T5jvbs8WswoUT4vVyAWezGARhYRWcj+kwD85cUVUIDWNW7ceSSofE+xa\n\
-    xwtBY0tIDFjvQsRJ9QIDAQAB\n\
+    MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDh74vJemQ+CLc6LNBgMG8LJuDT\n\
+    iOGADLkhcthk9O+a3XU2A+EART+gPfkB4p8DtaoOyoQWy7yO/jntRnen422qa1G1\n\
+    ZZlBznkYZnA3+W117KdKshCB3zBlRVYqi15Iz5mxOJf5EwxxJUzruiN8hkdG97Mi\n\
+    RFw+iTsscocpYEUHxQIDAQAB\n\
     -----END PUBLIC KEY-----\n";
 
 /// `{"alg":"RS256","typ":"JWT","kid":"r1"}` and `{"sub":"alice","exp":4102444800}`, signed with it.
 const RSA_TOKEN: &str = "\
     eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6InIxIn0.\
     eyJzdWIiOiJhbGljZSIsImV4cCI6NDEwMjQ0NDgwMH0.\
-    dO-qfMkChCwFE3R17XZvRhPvKlzdWK0Tw0P2jIXUJX4l2RjESryP9i98lUKCi-bJpfqIq6WaD1OOE3sh\
-    vQClUjml7_hf05ukCrlO3_5TY929IlpktwDV6I8a73nCjfx9FxZIIXnEpxW4W-VyyEqHtrMq6Pvc2D55\
-    qkK9NBFBDKbUeAP9qnk2vmzxmcu7ypldzvzh3iqsjDkIwPnAr6BOIbwDjVSBh3B0QFCWaitT-WV8quj2\
-    2tCkrINaHpHnUNbsU7MNUOS59M3h_MD_gINCNx5bo2rZensWjLnKNTS5DVUv1v2gGZNNnSwXX8YcvzHy\
-    PRz6dKShEmv_oPm06n61Qw";
+    DxN04uRzMEoyF6GD4BPajHCA4Eow07XpRH7c0rBDlzvmgQlyNR8wF-f0BhdHPuQytaYRxy3jCf78VH6_\
+    pSAA7f8nynegHVJw3S9doAKcpIXAmC_ERWbHFUCbOUv-oHbfvkqXoblTPMq7LoQ85IDeWu03QZJe898S\
+    kTX7K5QrE1aCGgKBqc9Dw5gLatX5ayAsnNiijCUCs6KqZIIbbtpJsUC-eWrV0O7JGlB3NhWcrCxiO0E0\
+    ZwzFi_kgg7AAp8_5_UxnpjuKxvn8eZ7-OStxWcldZjeV4WdNYGfe65UZecondj5QKD8TEo8Dq2l2JPZd\
+    Du4R3PBCDcnkq7h4m_moQg";
 /// RFC 4648 §5, without padding.
 fn base64url(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

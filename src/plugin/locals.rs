@@ -58,6 +58,8 @@ pub struct Locals {
     pub clock: fn() -> u64,
     /// Seeded once per worker from the system.
     pub random: fastrand::Rng,
+    /// A buffer for the length of one callback: cleared by whoever uses it, before.
+    pub scratch: Vec<u8>,
     /// What the worker does for plugins between their callbacks.
     pub services: Rc<Services>,
     /// Somebody has something to do that need not be done in a request.
@@ -76,12 +78,12 @@ impl Locals {
     /// The same, with services that somebody carries out.
     #[must_use]
     pub fn with_services(worker: usize, services: Rc<Services>) -> Self {
-        let random = fastrand::Rng::new();
         Self {
             worker,
             now_ms: 0,
             clock: || 0,
-            random,
+            random: fastrand::Rng::new(),
+            scratch: Vec::new(),
             services,
             wants_chores: false,
             chores: Vec::new(),
