@@ -20,6 +20,7 @@ mod f10_wasm_faults;
 mod f20_wasm_refused;
 mod g00_lifecycle;
 mod g10_many_connections;
+mod g20_metrics;
 mod h00_examples;
 mod h10_example_plugins;
 mod harness;
