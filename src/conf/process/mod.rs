@@ -61,6 +61,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         drain: ringgate.drain,
         log_level: ringgate.log_level,
         cache_dir: ringgate.cache_dir,
+        node: ringgate.node,
     };
     external_plugins(&mut object);
     let ignored = ["stream_plugins", "plugin_attr", "discovery", "graphql", "http", "xrpc"];
