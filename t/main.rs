@@ -22,4 +22,5 @@ mod f40_wasm_properties;
 mod g00_lifecycle;
 mod g10_many_connections;
 mod h00_examples;
+mod h10_example_plugins;
 mod harness;

@@ -18,6 +18,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("chrono", &["proxy_wasm"]),
     ("clap", &["main", "plugin_tool"]),
     ("crossbeam", &["worker", "control"]),
+    ("flatbuffers", &["runner"]),
     ("flate2", &["proxy_wasm"]),
     ("httparse", &["http"]),
     ("io_uring", &["net"]),
@@ -35,7 +36,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("sha1", &["proxy_wasm"]),
     ("sha2", &["vm", "proxy_wasm"]),
     ("signal_hook", &["control"]),
-    ("slab", &["time"]),
+    ("slab", &["time", "runner"]),
     ("strsim", &["schema"]),
     ("wasmparser", &["vm"]),
     ("wasmtime", &["vm", "proxy_wasm"]),
@@ -64,7 +65,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All Rust files of a folder, by their path from the repository's root, without those of tests.
+/// All Rust files of a folder, by their path from the repository's root, without those of tests and
+/// those that a program wrote.
 fn sources(folder: &str) -> Vec<Source> {
     let mut paths = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -73,7 +75,8 @@ fn sources(folder: &str) -> Vec<Source> {
             let path: PathBuf = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_made(&path)
+            {
                 paths.push(path);
             }
         }
@@ -86,6 +89,10 @@ fn sources(folder: &str) -> Vec<Source> {
     let all: Vec<Source> = paths.iter().map(read).collect();
     let of_tests: BTreeSet<String> = all.iter().flat_map(Source::test_modules).collect();
     all.into_iter().map(|source| source.known_as_test_by(&of_tests)).collect()
+}
+
+fn is_made(path: &Path) -> bool {
+    path.to_string_lossy().ends_with("_generated.rs")
 }
 
 #[track_caller]

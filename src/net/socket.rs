@@ -3,11 +3,15 @@
 use monoio::buf::{IoBufMut, SliceMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
-use rustix::net::{RecvFlags, Shutdown, recv, shutdown, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, recv, shutdown,
+    socket_with, sockopt,
+};
 use std::cell::{OnceCell, UnsafeCell};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -30,7 +34,11 @@ impl std::fmt::Debug for Socket {
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self(Rc::new(Inner { stream: UnsafeCell::new(stream), local: OnceCell::new() })))
+        Ok(Self::of(stream))
+    }
+
+    fn of(stream: TcpStream) -> Self {
+        Self(Rc::new(Inner { stream: UnsafeCell::new(stream), local: OnceCell::new() }))
     }
 
     /// Our end's address.
@@ -90,6 +98,21 @@ impl Socket {
 /// As the kernel says.
 pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
     Socket::new(TcpStream::connect_addr(address).await?)
+}
+
+/// Connects to a unix socket. Such a connection is made or refused at once; it never waits.
+///
+/// # Errors
+/// As the kernel says; `WouldBlock`: as many wait to be accepted as the listener lets wait.
+pub fn connect_unix(path: &Path) -> io::Result<Socket> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    // Both drivers read and write stream sockets of any family alike. The ring waits for data only
+    // on blocking ones; epoll needs the other kind.
+    let stream = std::net::TcpStream::from(socket);
+    stream.set_nonblocking(monoio::utils::is_legacy())?;
+    Ok(Socket::of(TcpStream::from_std(stream)?))
 }
 
 /// Reads into the free room of `buffer`, behind what is in it. Gives how many bytes came; 0 is the

@@ -19,6 +19,7 @@ mod message;
 mod outcome;
 mod properties;
 mod services;
+mod talk;
 mod variables;
 mod waiting;
 
@@ -32,6 +33,7 @@ pub use message::{
 pub use outcome::{Attempts, ResponseFlags};
 pub use properties::{LifeSpan, Properties, Property, PropertyError, PropertyTraits, PropertyType};
 pub use services::{Errand, Mailbox, NoMailbox, ReplyTo, Root, Services, UpstreamNames};
+pub use talk::{RunnerFigures, RunnerLife, RunnerLink, RunnerPlace, RunnerTalk, TalkFailure};
 pub use variables::{RequestFacts, VariablesOf, append_variable, set_hostname, variable_of};
 pub use waiting::{Ask, Reply, StreamKey, Waiting};
 
