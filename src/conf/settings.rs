@@ -45,7 +45,7 @@ pub struct Config {
     /// `main`.
     pub cache_dir: Option<String>,
     /// `ringgate.node`.
-    pub node: Node,
+    pub node: Identity,
 }
 
 /// Where routes come from.
@@ -178,7 +178,7 @@ pub struct WasmPlugin {
 
 /// `ringgate.node`: this process among others, for plugins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Node {
+pub struct Identity {
     /// `id`; `None` is the host's name.
     pub id: Option<String>,
     /// `cluster`.

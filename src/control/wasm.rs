@@ -29,7 +29,7 @@ pub(super) fn host(config: &Config, compiler: Option<&Path>) -> Result<Option<Ho
 }
 
 /// What plugins are told of this process.
-fn node(config: &conf::Node) -> proxy_wasm::Node {
+fn node(config: &conf::Identity) -> proxy_wasm::Node {
     let mut node = proxy_wasm::Node {
         id: config.id.clone().or_else(hostname).unwrap_or_default(),
         cluster: config.cluster.clone(),

@@ -1,7 +1,7 @@
 //! The section `ringgate`: what APISIX has no words for.
 
 use super::super::load::Duplicate;
-use super::super::settings::{Driver, Limits, Node, WorkerConfig, Workers};
+use super::super::settings::{Driver, Identity, Limits, WorkerConfig, Workers};
 use super::{Once, units};
 use crate::limits;
 use crate::schema::{Fault, Object, Reader};
@@ -43,7 +43,7 @@ pub(super) struct Ringgate {
     pub(super) drain: Duration,
     pub(super) log_level: LevelFilter,
     pub(super) cache_dir: Option<String>,
-    pub(super) node: Node,
+    pub(super) node: Identity,
 }
 
 pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Ringgate {
@@ -64,9 +64,9 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> R
     ringgate
 }
 
-fn node(mut object: Object<'_>) -> Node {
+fn node(mut object: Object<'_>) -> Identity {
     let mut text = |key| object.string(key, 1..=256).map(str::to_owned);
-    let mut node = Node {
+    let mut node = Identity {
         id: text("id"),
         cluster: text("cluster").unwrap_or_default(),
         region: text("region").unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use super::super::model::KeepalivePool;
 use super::super::settings::{
-    Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router,
+    Callouts, Downstream, Driver, Identity, Isolation, Limits, OnError, Pause, Provider, Router,
     RunnerConfig, WasmLimits, WorkerConfig, Workers,
 };
 use super::*;
@@ -98,7 +98,7 @@ fn defaults_are_those_of_apisix() {
         drain: Duration::from_secs(30),
         log_level: log::LevelFilter::Warn,
         cache_dir: None,
-        node: Node::default(),
+        node: Identity::default(),
     };
     for text in ["", "apisix:\n", "{}", "apisix: {node_listen: ~}\nwasm: {}\nplugin_attr: {}\n"] {
         assert_eq!(good(text), wanted);
@@ -194,7 +194,7 @@ ringgate:
     let text = |path: &[&str], text: &str| {
         (path.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), text.to_owned())
     };
-    let node = Node {
+    let node = Identity {
         id: Some("n".to_owned()),
         cluster: "c".to_owned(),
         region: "r".to_owned(),

@@ -350,7 +350,7 @@ fn expressions() {
     ] {
         assert_eq!(evaluate(&mut guest, text), Ok(value), "{text}");
     }
-    for text in ["nobody", "request.missing", "response.code", "1 / 0", "'a'.matches('(')", "f()"] {
+    for text in ["nobody", "request.missing", "upstream.port", "1 / 0", "'a'.matches('(')", "f()"] {
         assert_eq!(evaluate(&mut guest, text), Err(Status::InternalFailure), "{text}");
     }
     for text in [
