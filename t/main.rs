@@ -21,6 +21,7 @@ mod f20_wasm_refused;
 mod f40_wasm_properties;
 mod g00_lifecycle;
 mod g10_many_connections;
+mod g20_metrics;
 mod h00_examples;
 mod h10_example_plugins;
 mod harness;
