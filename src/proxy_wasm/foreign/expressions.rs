@@ -5,9 +5,9 @@
 //! evaluate  token ─► those attributes' values now ─► interpreter ─► Envoy's encoding
 //! ```
 //!
-//! The interpreter can't be interrupted, so what it is given is bounded: the length of the text, its
-//! operators (the parser's stack grows with them), comprehensions (one at a time, without regular
-//! expressions), and the size of a regular expression.
+//! The interpreter can't be interrupted, so what it is given is bounded: the length of the text,
+//! its operators (the parser's stack grows with them), comprehensions (one at a time, without
+//! regular expressions), and the size of a regular expression.
 
 use super::super::abi::Status;
 use super::super::guest::Guest;

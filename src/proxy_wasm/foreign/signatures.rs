@@ -1,8 +1,8 @@
 //! `sign` and `verify_signature`, as BoringSSL does them for Envoy: RSA (PKCS #1 v1.5) and ECDSA
 //! (P-256, P-384, P-521; signatures in DER) with any of the hashes.
 //!
-//! Keys are those of a certificate's kind: public ones `SubjectPublicKeyInfo`, private ones PKCS #8,
-//! in DER or PEM. In PEM a private key may also be in its older forms, PKCS #1 and SEC 1.
+//! Keys are those of a certificate's kind: public ones `SubjectPublicKeyInfo`, private ones
+//! PKCS #8, in DER or PEM. In PEM a private key may also be in its older forms, PKCS #1 and SEC 1.
 
 use super::super::abi::Status;
 use super::super::protobuf::{Fields, Malformed, Value, Writer};

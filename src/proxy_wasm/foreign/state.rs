@@ -9,8 +9,8 @@ use crate::plugin::{LifeSpan, PropertyTraits, PropertyType};
 /// Declarations one root context may make.
 const DECLARED_MAX: usize = 256;
 
-/// `DeclarePropertyArguments` of Envoy's `declare_property.proto`: what the value at a path will be.
-/// A path is declared once.
+/// `DeclarePropertyArguments` of Envoy's `declare_property.proto`: what the value at a path will
+/// be. A path is declared once.
 pub(super) fn declare_property(guest: &mut Guest, args: &[u8]) -> Result<(), Status> {
     let (name, traits) = declaration(args).map_err(|Malformed| Status::BadArgument)?;
     let root = guest.root().ok_or(Status::NotFound)?;
@@ -22,9 +22,9 @@ pub(super) fn declare_property(guest: &mut Guest, args: &[u8]) -> Result<(), Sta
     Ok(())
 }
 
-/// `SetEnvoyFilterStateArguments` of Envoy's `set_envoy_filter_state.proto`: a value under a name of
-/// its own, without the prefix of properties. Envoy has a factory for each name it knows; here any
-/// name is kept.
+/// `SetEnvoyFilterStateArguments` of Envoy's `set_envoy_filter_state.proto`: a value under a name
+/// of its own, without the prefix of properties. Envoy has a factory for each name it knows; here
+/// any name is kept.
 pub(super) fn set_envoy_filter_state(guest: &mut Guest, args: &[u8]) -> Result<(), Status> {
     let mut fields = Fields::of(args);
     let (mut path, mut value, mut span) = ("", "", 0);
