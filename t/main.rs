@@ -14,6 +14,7 @@ mod d00_upstream;
 mod d10_upstream_faults;
 mod d20_nginx;
 mod e00_fault_injection;
+mod e10_native_plugins;
 mod f00_wasm;
 mod f05_wasm_bodies;
 mod f10_wasm_faults;
