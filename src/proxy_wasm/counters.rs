@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 
 /// By plugin and worker.
 #[derive(Debug, Default)]
-pub(super) struct AllCounters(Mutex<BTreeMap<(Box<str>, usize), Arc<PluginCounters>>>);
+pub(super) struct AllCounters(Mutex<ByPluginAndWorker>);
+
+type ByPluginAndWorker = BTreeMap<(Box<str>, usize), Arc<PluginCounters>>;
 
 /// One plugin's counters on one worker, for the exposition.
 #[derive(Clone, Debug)]

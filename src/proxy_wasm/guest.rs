@@ -2,6 +2,7 @@
 
 use super::abi::{Abi, Phase};
 use super::counters::AllCounters;
+use super::foreign::Expressions;
 use super::node::Node;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Handle, Metrics, Namespace, Shared};
@@ -130,6 +131,7 @@ pub(super) struct Guest {
     pub(super) metrics: FxHashMap<u32, Handle>,
     /// Counts what happens in a pool's instance.
     pub(super) counters: Option<Arc<PluginCounters>>,
+    pub(super) expressions: Expressions,
     next_context: u32,
     /// Ids have started again, so some may still be in use.
     wrapped: bool,
@@ -156,6 +158,7 @@ impl Guest {
             streams: FxHashMap::default(),
             metrics: FxHashMap::default(),
             counters: None,
+            expressions: Expressions::default(),
             next_context: 1,
             wrapped: false,
             said: None,
@@ -206,6 +209,14 @@ impl Guest {
 
     fn is_stream(&self) -> bool {
         self.frame.stream != 0 && self.context() == self.frame.stream
+    }
+
+    /// The route is chosen again when the guest has returned. Where there is no stream there is
+    /// nothing to choose (as in Envoy, that is no error).
+    pub(super) fn clear_route_cache(&mut self) {
+        if let Some(message) = self.stream_message_mut() {
+            message.clear_route = true;
+        }
     }
 
     /// An id that no live context has: they count up, and after 4 billion start again.
