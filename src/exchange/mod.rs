@@ -35,9 +35,11 @@
 //!    unless it ends in [`Ending::Abort`], and the exchange is ready for [`Exchange::begin`] again.
 
 mod body;
+mod callout;
 mod due;
 mod flow;
 mod forward;
+pub mod grpc;
 mod hold;
 mod local;
 mod outgoing;
@@ -51,6 +53,7 @@ mod timers;
 mod upstream;
 mod waiting;
 
+pub use callout::{CalloutReader, write_call};
 pub use timers::Timer;
 
 use crate::http::{RequestHead, ResponseHead};

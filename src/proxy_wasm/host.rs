@@ -207,7 +207,7 @@ impl Entry {
         }
         let bytes: Arc<[u8]> = bytes.into();
         let conf = Conf { index: confs.next_index, bytes: Arc::clone(&bytes) };
-        Instance::start(self).map_err(Reason::Start)?.add_root(&conf)?;
+        Instance::start(self, None).map_err(Reason::Start)?.add_root(&conf)?;
         let plugin = Arc::new(HttpPlugin::new(Arc::clone(self), conf));
         confs.next_index += 1;
         confs.plugins.retain(|_, plugin| plugin.strong_count() > 0);

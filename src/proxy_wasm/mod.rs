@@ -23,6 +23,7 @@
 //! - Everything workers share (shared data, queues, metrics) is in `shared`.
 
 mod abi;
+mod calls;
 mod error;
 mod guest;
 mod header_map;
@@ -34,10 +35,13 @@ mod instance;
 mod pairs;
 mod pool;
 mod property;
+mod reply;
+mod root;
 mod settings;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 pub use error::{Error, Reason};
 pub use host::{Host, Plugins};

@@ -26,7 +26,7 @@ pub(super) fn get(guest: &Guest, path: &[u8], out: &mut Vec<u8>) -> Result<(), S
         return Ok(found);
     }
     let message = guest.stream_message().ok_or(Status::NotFound)?;
-    let of = Of { message, phase: guest.frame.phase };
+    let of = Of { message, phase: guest.phase() };
     of.get(path, out).ok_or(Status::NotFound)
 }
 
