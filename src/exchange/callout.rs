@@ -178,7 +178,9 @@ mod tests {
         assert_eq!(written(&call("POST", "")), format!("{length}0\r\n\r\n"));
         let mut with_trailers = call("PUT", "abc");
         with_trailers.trailers.append(b"x-sum", b"1");
-        assert!(written(&with_trailers).ends_with("chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n"));
+        assert!(
+            written(&with_trailers).ends_with("chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n")
+        );
     }
 
     /// Reads the response in pieces of `size` bytes.

@@ -99,7 +99,8 @@ pub enum Command {
         /// By this policy.
         policy: KeepAlive,
     },
-    /// Wait this many milliseconds; then [`Exchange::on_slept`].
+    /// Wait this many milliseconds, instead of for what a running wait is for; then
+    /// [`Exchange::on_slept`].
     Sleep(u64),
     /// The exchange is over; what is left in [`Exchange::take_output`] is still to be sent.
     Finish(Ending),

@@ -148,11 +148,7 @@ impl Instance {
     }
 
     /// Makes a stream context under a root. Its id. The message is swapped in.
-    pub(super) fn open_stream(
-        &mut self,
-        root: u32,
-        key: Option<StreamKey>,
-    ) -> Result<u32, Fault> {
+    pub(super) fn open_stream(&mut self, root: u32, key: Option<StreamKey>) -> Result<u32, Fault> {
         let guest = self.store.data_mut();
         let id = guest.new_context();
         guest.streams.insert(id, StreamContext { root, key });

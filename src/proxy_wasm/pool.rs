@@ -148,11 +148,7 @@ impl Pool {
     }
 
     /// Makes the pool's instances if they are not there, and this conf's root context in each.
-    pub(super) fn prepare(
-        &mut self,
-        entry: &Arc<Entry>,
-        conf: &Arc<Conf>,
-    ) -> Result<(), Reason> {
+    pub(super) fn prepare(&mut self, entry: &Arc<Entry>, conf: &Arc<Conf>) -> Result<(), Reason> {
         self.retire_unused();
         if !self.confs.iter().any(|(index, _)| *index == conf.index) {
             self.confs.push((conf.index, Arc::downgrade(conf)));

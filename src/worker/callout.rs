@@ -92,11 +92,7 @@ impl Worker {
         Err(failure)
     }
 
-    async fn try_peer(
-        self: &Rc<Self>,
-        call: &HttpCall,
-        at: Try,
-    ) -> Result<HttpReply, CallFailure> {
+    async fn try_peer(self: &Rc<Self>, call: &HttpCall, at: Try) -> Result<HttpReply, CallFailure> {
         let now = self.clock.now_ms();
         let idle = self.idle.borrow_mut().take(at.address, now, Socket::is_fresh);
         if let Some(idle) = idle {

@@ -3,8 +3,8 @@
 use crate::net::Bell;
 use crate::snapshot::Snapshot;
 use arc_swap::ArcSwap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How urgently workers are to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

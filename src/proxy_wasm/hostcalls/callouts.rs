@@ -34,6 +34,7 @@ pub(super) fn proxy_http_call(
     let name = &guest.facts.name;
     let headers = Pairs::lenient(memory.slice(headers, headers_len)?, name);
     let trailers = Pairs::lenient(memory.slice(trailers, trailers_len)?, name);
+    let body = memory.slice(body, body_len)?;
     let upstream = memory.slice(upstream, upstream_len)?;
     let upstream = target(guest, upstream).ok_or(Status::BadArgument)?;
     let timeout_ms = timeout_ms(timeout)?;
@@ -44,7 +45,7 @@ pub(super) fn proxy_http_call(
         target: Vec::new(),
         authority: Vec::new(),
         headers: Headers::new(),
-        body: memory.slice(body, body_len)?.to_vec(),
+        body: body.to_vec(),
         trailers: fields(trailers)?,
         timeout_ms,
         body_bytes_max: guest.facts.settings.body_bytes_max,

@@ -135,12 +135,14 @@ async fn send_all(mut stream: SendStream<Bytes>, first: Option<Vec<u8>>, outgoin
     loop {
         let wish = match next.take() {
             Some(wish) => Some(wish),
-            None => poll_fn(|cx| match stream.poll_reset(cx) {
-                // The peer wants no more.
-                Poll::Ready(_) => Poll::Ready(None),
-                Poll::Pending => outgoing.poll_wish(cx),
-            })
-            .await,
+            None => {
+                poll_fn(|cx| match stream.poll_reset(cx) {
+                    // The peer wants no more.
+                    Poll::Ready(_) => Poll::Ready(None),
+                    Poll::Pending => outgoing.poll_wish(cx),
+                })
+                .await
+            }
         };
         let sent = match wish {
             None => return stream.send_reset(Reason::CANCEL),
