@@ -3,6 +3,7 @@
 mod a00_command_line;
 mod a10_bad_config;
 mod a20_bad_resources;
+mod a30_plugin_tool;
 mod b10_http1;
 mod b15_bodies;
 mod b20_malformed;
@@ -20,4 +21,5 @@ mod f20_wasm_refused;
 mod g00_lifecycle;
 mod g10_many_connections;
 mod h00_examples;
+mod h10_example_plugins;
 mod harness;

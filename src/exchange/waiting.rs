@@ -1,5 +1,6 @@
 //! An exchange that waits: its message where plugins can reach it, and what they ask meanwhile.
 
+use super::cause::Cause;
 use super::flow::Direction;
 use super::pass::headers_order;
 use super::{Cx, Exchange, Stage};
@@ -117,7 +118,7 @@ impl Exchange {
         if self.response.is_complete() {
             self.request.refuse_rest();
         } else {
-            self.abort();
+            self.abort(Cause::PluginClosed);
         }
     }
 

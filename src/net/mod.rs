@@ -17,4 +17,4 @@ pub use doorbell::{Bell, Doorbell, Listening, doorbell};
 pub use http2::{Http2Driver, Http2Sender, connect_http2};
 pub use listener::{Listener, Reservation, reserve};
 pub use runtime::{DriverChoice, DriverKind, pin_to_core, run, sleep_ms, spawn, within_ms};
-pub use socket::{Socket, connect, read, send};
+pub use socket::{Socket, connect, connect_unix, read, send};

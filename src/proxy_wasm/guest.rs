@@ -2,12 +2,15 @@
 
 use super::abi::{Abi, Phase};
 use super::calls::{CallKind, Calls};
+use super::node::Node;
 use super::reply::Reply;
 use super::root::root_id;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Handle, Metrics, Namespace, Shared};
 use super::visit::Visit;
-use crate::plugin::{Errand, Message, ReplyTo, Root as RootTrait, Services, StreamKey};
+use crate::plugin::{
+    Errand, Message, PropertyTraits, ReplyTo, Root as RootTrait, Services, StreamKey,
+};
 use crate::vm::{Fault, FaultKind, Limiter};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
@@ -28,6 +31,7 @@ pub(super) struct Facts {
     pub(super) settings: PluginSettings,
     pub(super) namespace: Arc<Namespace>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) node: Arc<Node>,
 }
 
 impl Facts {
@@ -39,6 +43,7 @@ impl Facts {
             abi,
             namespace: shared.namespace(&settings.vm_id),
             metrics: Arc::clone(&shared.metrics),
+            node: Arc::clone(&shared.node),
             settings,
         }
     }
@@ -107,6 +112,8 @@ pub(super) struct Root {
     /// The timer it waits for; an older one that is due means nothing. 0: none.
     pub(super) timer: u32,
     pub(super) ending: Ending,
+    /// What `declare_property` said of values to be set.
+    pub(super) declared: FxHashMap<Vec<u8>, PropertyTraits>,
 }
 
 /// The end of a root context's life.
@@ -230,6 +237,12 @@ impl Guest {
         let context = self.context();
         let id = self.streams.get(&context).map_or(context, |stream| stream.root);
         self.roots.iter_mut().find(|root| root.id == id)
+    }
+
+    /// What was declared of the value at a path, by the root context that host functions act for.
+    pub(super) fn declared(&mut self, path: &[u8]) -> PropertyTraits {
+        let declared = self.root().and_then(|root| root.declared.get(path));
+        declared.copied().unwrap_or_default()
     }
 
     /// The message, if host functions act for the stream it belongs to.

@@ -6,6 +6,7 @@ use super::hostcalls;
 use super::http_plugin::HttpPlugin;
 use super::inspect::{Checked, check};
 use super::instance::Instance;
+use super::node::Node;
 use super::pool;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Metric, Shared};
@@ -69,7 +70,14 @@ impl Host {
     /// A host without plugins yet.
     #[must_use]
     pub fn new(engine: Engine) -> Self {
-        Self { engine, shared: Shared::default(), entries: Mutex::default() }
+        Self::on_node(engine, Node::default())
+    }
+
+    /// The same, for a process that has a place among others.
+    #[must_use]
+    pub fn on_node(engine: Engine, node: Node) -> Self {
+        let shared = Shared::on_node(node);
+        Self { engine, shared, entries: Mutex::default() }
     }
 
     /// Loads all entries of a configuration, or tells everything that is wrong with them. Entries
@@ -143,6 +151,27 @@ impl Plugins {
     #[must_use]
     pub fn module(&self, name: &str) -> Option<Module> {
         self.find(name).map(|entry| entry.module.clone())
+    }
+
+    /// An entry with a conf that its guest has taken.
+    pub(super) fn entry_and_conf(
+        &self,
+        name: &str,
+        value: &Value,
+    ) -> Result<(Arc<Entry>, Arc<Conf>), Error> {
+        let entry = self.find(name).ok_or_else(|| Reason::Unknown.of(name))?;
+        let bytes = conf_bytes(value).map_err(|what| Reason::Conf(what).of(name))?;
+        let plugin = entry.plugin(bytes).map_err(|reason| reason.of(name))?;
+        Ok((Arc::clone(entry), plugin.conf()))
+    }
+
+    /// Starts an instance of an entry and drops it: whether the module runs at all.
+    ///
+    /// # Errors
+    /// When there is no such entry or the guest fails before it could be configured.
+    pub fn try_start(&self, name: &str) -> Result<(), Error> {
+        let entry = self.find(name).ok_or_else(|| Reason::Unknown.of(name))?;
+        Instance::start(entry, None).map_err(|fault| Reason::Start(fault).of(name)).map(drop)
     }
 
     fn find(&self, name: &str) -> Option<&Arc<Entry>> {

@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// The answer to a request whose plugin failed.
 const FAILED_STATUS: u16 = 503;
 
+/// Envoy's word for it.
+const FAILED_DETAILS: &[u8] = b"wasm_fail_stream";
+
 /// One entry with one conf.
 #[derive(Debug)]
 pub(super) struct HttpPlugin {
@@ -22,6 +25,11 @@ pub(super) struct HttpPlugin {
 impl HttpPlugin {
     pub(super) fn new(entry: Arc<Entry>, conf: Conf) -> Self {
         Self { entry, conf: Arc::new(conf) }
+    }
+
+    /// The conf.
+    pub(super) fn conf(&self) -> Arc<Conf> {
+        Arc::clone(&self.conf)
     }
 
     /// Runs the callback of a phase for a stream that this plugin has seen before.
@@ -98,6 +106,7 @@ impl HttpPlugin {
             return Action::Continue;
         }
         stream.message.respond(FAILED_STATUS, None);
+        stream.message.local.details.extend_from_slice(FAILED_DETAILS);
         Action::Respond
     }
 

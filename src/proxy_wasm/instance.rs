@@ -6,6 +6,7 @@ use super::guest::{Effects, Ending, Frame, Guest, Root, StreamContext};
 use super::host::{Conf, Entry};
 use crate::plugin::{Action, Hold, Message, Services, StreamKey};
 use crate::vm::{Fault, FaultKind, deadline_ticks};
+use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
@@ -91,6 +92,7 @@ impl Instance {
             tick_ms: 0,
             timer: 0,
             ending: Ending::Live,
+            declared: FxHashMap::default(),
         });
         guest.listen();
         let vm_config_len = guest.facts.settings.vm_config.len() as u32;

@@ -23,8 +23,11 @@
 //! - Everything workers share (shared data, queues, metrics) is in `shared`.
 
 mod abi;
+mod bench;
 mod calls;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod guest;
 mod header_map;
 mod host;
@@ -32,20 +35,29 @@ mod hostcalls;
 mod http_plugin;
 mod inspect;
 mod instance;
+#[allow(dead_code, reason = "expressions use the rest")]
+mod node;
 mod pairs;
 mod pool;
+#[allow(dead_code, unused_imports, reason = "expressions use the rest")]
 mod property;
+#[allow(dead_code, reason = "foreign functions use the rest")]
+mod protobuf;
 mod reply;
 mod root;
+mod sdk;
 mod settings;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod visit;
 
+pub use bench::{Bench, BenchInstance, Measured, Outcome};
 pub use error::{Error, Reason};
 pub use host::{Host, Plugins};
 pub use inspect::{Inspection, inspect};
+pub use node::Node;
 pub use pool::sweep;
+pub use sdk::guess_sdk;
 pub use settings::{Isolation, OnError, PluginSettings, Source};
 pub use shared::{Metric, MetricKind, MetricValue};

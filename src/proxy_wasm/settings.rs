@@ -73,6 +73,8 @@ pub struct PluginSettings {
     pub callouts_allow: Option<Vec<String>>,
     /// How Pause from request or response headers holds.
     pub pause: Hold,
+    /// Whether the plugin may set attributes of the message as properties.
+    pub writable_properties: bool,
 }
 
 impl PluginSettings {
@@ -98,6 +100,7 @@ impl PluginSettings {
             callouts_direct: false,
             callouts_allow: None,
             pause: Hold::All,
+            writable_properties: false,
         }
     }
 

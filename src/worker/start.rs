@@ -117,6 +117,7 @@ fn build(
     let clock = Clock::new();
     let services = Services::new(Arc::new(postbox.clone()));
     let mut locals = Locals::with_services(settings.index, Rc::clone(&services));
+    locals.clock = epoch_ns;
     let snapshot = shared.snapshot();
     services.set_upstreams(Arc::clone(&snapshot.upstream_names));
     for plugin in &snapshot.plugins {

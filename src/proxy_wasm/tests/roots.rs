@@ -422,8 +422,8 @@ fn what_is_asked_while_a_conf_is_tried_is_not_done() {
     let mut guest = Guest::new();
     let call = http_call(&mut guest, "auth", &HEAD, 0);
     guest.on("configure", &format!("(drop {call})"), 1);
-    let said = guest.say_params("reply", 5);
-    guest.on("http_call_response", &said, 0);
+    let says = guest.say_params("reply", 5);
+    guest.on("http_call_response", &says, 0);
     let mut rig = Rig::new(&guest.text());
     let call = the_call(&mut rig);
     reply(&mut rig, &call, HttpReply::failed(CallFailure::Connect));
@@ -503,7 +503,7 @@ fn grpc_streams_from_open_to_close() {
     let sent = format!("{:?}", rig.errands());
     assert!(sent.contains("GrpcSend") && sent.contains("end: false"), "{sent}");
     let root = open.to.root.upgrade().expect("the entry");
-    let mut tell = |rig: &mut Rig, event| root.on_grpc(open.to.id, event, &mut rig.locals);
+    let tell = |rig: &mut Rig, event| root.on_grpc(open.to.id, event, &mut rig.locals);
     let mut fields = crate::http::Headers::new();
     fields.append(b"x-n", b"v");
     lines();
