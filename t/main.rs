@@ -18,6 +18,8 @@ mod f00_wasm;
 mod f05_wasm_bodies;
 mod f10_wasm_faults;
 mod f20_wasm_refused;
+mod f50_wasm_callouts;
+mod f55_wasm_grpc;
 mod g00_lifecycle;
 mod g10_many_connections;
 mod h00_examples;

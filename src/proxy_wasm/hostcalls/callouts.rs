@@ -31,11 +31,12 @@ pub(super) fn proxy_http_call(
 ) -> Outcome {
     let (mut memory, guest) = open(&mut host)?;
     memory.write_u32(token_at, 0)?;
-    let name = &guest.facts.name;
-    let headers = Pairs::lenient(memory.slice(headers, headers_len)?, name);
-    let trailers = Pairs::lenient(memory.slice(trailers, trailers_len)?, name);
+    let headers = memory.slice(headers, headers_len)?;
+    let trailers = memory.slice(trailers, trailers_len)?;
     let body = memory.slice(body, body_len)?;
     let upstream = memory.slice(upstream, upstream_len)?;
+    let name = &guest.facts.name;
+    let [headers, trailers] = [headers, trailers].map(|map| Pairs::lenient(map, name));
     let upstream = target(guest, upstream).ok_or(Status::BadArgument)?;
     let timeout_ms = timeout_ms(timeout)?;
     let mut call = Box::new(HttpCall {
@@ -183,9 +184,9 @@ fn grpc(
     let read = |memory: &GuestMemory<'_>, (at, len): Slice| memory.slice(at, len).map(Vec::from);
     let [service, method] = [read(&memory, service)?, read(&memory, method)?];
     let message = message.map(|message| read(&memory, message)).transpose()?;
-    let pairs = Pairs::lenient(memory.slice(metadata.0, metadata.1)?, &guest.facts.name);
-    let metadata = fields(pairs)?;
+    let metadata = memory.slice(metadata.0, metadata.1)?;
     let upstream = memory.slice(upstream.0, upstream.1)?;
+    let metadata = fields(Pairs::lenient(metadata, &guest.facts.name))?;
     // Not BAD_ARGUMENT: so it has been since ABI 0.1.0.
     let upstream = grpc_target(guest, upstream).ok_or(Status::ParseFailure)?;
     if ![&service, &method].iter().all(|name| is_path_segment(name)) {
