@@ -201,11 +201,7 @@ fn addresses_are_called_where_the_plugin_may() {
         (format!("no-such-host.invalid:{port}"), "callouts: {direct: true}".to_owned(), 503),
         // The guest traps on the refusal.
         (format!("127.0.0.1:{port}"), String::new(), 503),
-        (
-            format!("127.0.0.1:{port}"),
-            "callouts: {direct: true, allow: [other]}".to_owned(),
-            503,
-        ),
+        (format!("127.0.0.1:{port}"), "callouts: {direct: true, allow: [other]}".to_owned(), 503),
     ] {
         let gateway = start(&target, &keys);
         let response = gateway.get("/a");

@@ -22,6 +22,7 @@ mod f50_wasm_callouts;
 mod f55_wasm_grpc;
 mod g00_lifecycle;
 mod g10_many_connections;
+mod g20_metrics;
 mod h00_examples;
 mod h10_example_plugins;
 mod harness;

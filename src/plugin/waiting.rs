@@ -1,9 +1,9 @@
 //! Messages of exchanges that wait, where plugins can reach them.
 //!
 //! ```text
-//! exchange ── has nothing to do ─► parks its message on its seat ─┐
-//!    ▲                                                            ├─ a guest's other callback (a
-//!    └── something happened, or somebody asked ◄── unparks ◄──────┘  reply, a tick) reads, edits, asks
+//! exchange ── nothing to do ─► parks its message on its seat ─┐
+//!    ▲                                                        ├─ a guest's other callback reads,
+//!    └── something happened, or it was asked ◄── unparks ◄────┘  edits, asks
 //! ```
 
 use super::Message;

@@ -116,6 +116,7 @@ impl Downstream {
                         operations.read_down.set(Some(net::read(self.socket.clone(), buffer)));
                     }
                     Command::SendDownstream(bytes) => {
+                        self.sent += bytes.len() as u64;
                         operations.send_down.set(Some(net::send(self.socket.clone(), bytes)));
                     }
                     Command::Connect { address, fresh } => {
@@ -127,8 +128,8 @@ impl Downstream {
                         }
                     }
                     Command::SendUpstream(bytes) => {
-                        let Some(socket) = link.socket.clone() else { continue };
-                        operations.send_up.set(Some(net::send(socket, bytes)));
+                        let sending = link.socket.clone().map(|socket| net::send(socket, bytes));
+                        operations.send_up.set(sending);
                     }
                     Command::ReadUpstream => {
                         if link.at < link.input.len() && !link.starved {

@@ -15,6 +15,7 @@
 mod callout;
 mod clock;
 mod connection;
+mod counting;
 mod drive;
 mod errands;
 mod grpc;
@@ -37,6 +38,7 @@ use crate::stats::Counters;
 use crate::time::{DeadlineId, Deadlines, HttpDate};
 use crate::upstream::IdlePool;
 use clock::Clock;
+use counting::RouteCells;
 use grpc::Grpc;
 use letters::Postbox;
 use lookup::Lookups;
@@ -49,6 +51,7 @@ use std::task::Waker;
 struct Worker {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
+    routes: RefCell<RouteCells>,
     clock: Clock,
     date: RefCell<HttpDate>,
     pinned: RefCell<Rc<Pinned>>,

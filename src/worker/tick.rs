@@ -75,7 +75,10 @@ impl Worker {
             Some(Pinned::new(Arc::clone(&snapshot), &mut locals.random))
         });
         match taken {
-            Some(taken) => *self.pinned.borrow_mut() = taken,
+            Some(taken) => {
+                self.count_for(&taken.snapshot);
+                *self.pinned.borrow_mut() = taken;
+            }
             None => {
                 let names = Arc::clone(&self.pinned().snapshot.upstream_names);
                 self.services.set_upstreams(names);
