@@ -85,7 +85,7 @@ impl Loading {
         let (resources, mut warnings) =
             resources::parse(&source, &environment, true).map_err(Failure::Wrong)?;
         let mut guests = self.load_guests()?;
-        let mut builtins = Builtins;
+        let mut builtins = Builtins::default();
         self.runners.set_ids(ids(&resources));
         let mut loaders: Vec<&mut dyn Loader> = vec![&mut builtins, &mut self.runners];
         if let Some(guests) = &mut guests {

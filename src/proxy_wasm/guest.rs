@@ -2,6 +2,7 @@
 
 use super::abi::{Abi, Phase};
 use super::calls::{CallKind, Calls};
+use super::foreign::Expressions;
 use super::node::Node;
 use super::reply::Reply;
 use super::root::root_id;
@@ -168,6 +169,7 @@ pub(super) struct Guest {
     listens: Vec<(usize, u32)>,
     /// Metrics this instance has used, by id.
     pub(super) metrics: FxHashMap<u32, Handle>,
+    pub(super) expressions: Expressions,
     next_context: u32,
     /// Ids have started again, so some may still be in use.
     wrapped: bool,
@@ -206,6 +208,7 @@ impl Guest {
             last_timer: 0,
             listens: Vec::new(),
             metrics: FxHashMap::default(),
+            expressions: Expressions::default(),
             next_context: 1,
             wrapped: false,
             said: None,
@@ -364,6 +367,14 @@ impl Guest {
 
     fn is_stream(&self) -> bool {
         self.frame.stream != 0 && self.context() == self.frame.stream
+    }
+
+    /// The route is chosen again when the guest has returned. Where there is no stream there is
+    /// nothing to choose (as in Envoy, that is no error).
+    pub(super) fn clear_route_cache(&mut self) {
+        if let Some(message) = self.stream_message_mut() {
+            message.clear_route = true;
+        }
     }
 
     /// An id that no live context has: they count up, and after 4 billion start again.

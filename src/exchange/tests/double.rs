@@ -1,9 +1,10 @@
 //! Plugins that follow a script, and snapshots made of them.
 
+use crate::http::BodyLength;
 use crate::plugin::{
     Action, Hold, Hooks, Plugin, Reply, RequestPhase, RouteFacts, Stream, StreamKey,
 };
-use crate::route::Router;
+use crate::route::{RouteMatch, Router};
 use crate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
 use crate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
 use std::fmt;
@@ -47,12 +48,20 @@ pub(super) enum Effect {
     RemoveRequest(&'static str),
     RemoveResponse(&'static str),
     Status(u16),
+    Method(&'static str),
+    /// A body where there was none.
+    Announce(u64),
+    /// A field for the response to come.
+    Promise(&'static str, &'static str),
     Respond(u16, Option<&'static str>),
     RespondField(&'static str, &'static str),
+    Details(&'static str),
     ResumeRequest,
     ResumeResponse,
     /// Somebody will ask this of the exchange while it waits.
     Later(Later),
+    /// Sets the path and has the route chosen again.
+    Reroute(&'static str),
 }
 
 /// What is asked of a waiting exchange.
@@ -206,13 +215,24 @@ fn apply(effect: &Effect, stream: &mut Stream<'_>) {
             message.response.headers.remove(name.as_bytes());
         }
         Effect::Status(status) => message.response.status = *status,
+        Effect::Method(method) => message.request.method = method.as_bytes().to_vec(),
+        Effect::Announce(bytes) => message.response.body = BodyLength::Known(*bytes),
+        Effect::Promise(name, value) => {
+            message.response_fields.append(name.as_bytes(), value.as_bytes());
+        }
         Effect::Respond(status, body) => message.respond(*status, body.map(str::as_bytes)),
         Effect::RespondField(name, value) => {
             message.local.headers.append(name.as_bytes(), value.as_bytes());
         }
+        Effect::Details(text) => message.local.details = text.as_bytes().to_vec(),
         Effect::ResumeRequest => message.resume_request = true,
         Effect::ResumeResponse => message.resume_response = true,
         Effect::Later(_) => {}
+        Effect::Reroute(path) => {
+            message.request.target = path.as_bytes().to_vec();
+            message.request.path = path.as_bytes().to_vec();
+            message.clear_route = true;
+        }
     }
 }
 
@@ -266,7 +286,8 @@ impl Plugin for Scripted {
     }
 }
 
-/// Everything a snapshot with one route is made of.
+/// Everything a snapshot is made of: the route that requests take, and one of the path `/other`,
+/// with an upstream of its own at [`OTHER`], that they may be led to.
 pub(super) struct Setup {
     pub(super) plugins: Vec<Scripted>,
     /// Changes the steps after they were made: `_meta`.
@@ -315,13 +336,14 @@ impl Setup {
             step.priority = -(at as i64);
         }
         (self.meta)(&mut steps);
-        let route = |chain, target| Route {
-            facts: RouteFacts { route_id: "r".to_owned(), ..RouteFacts::default() },
+        let named = |id: &str, chain, target, timeouts| Route {
+            facts: RouteFacts { route_id: id.to_owned(), ..RouteFacts::default() },
             chain,
             target,
             prepared: None,
-            timeouts: None,
+            timeouts,
         };
+        let route = |chain, target| named("r", chain, target, None);
         let peer = |at| Peer {
             address: Some(address(at)),
             host: format!("node{at}").into_bytes(),
@@ -338,12 +360,18 @@ impl Setup {
             retry_ms: self.retry_ms,
             labels: vec![],
         };
+        let other = Upstream { peers: vec![peer(OTHER)], ..upstream.clone() };
+        let hurried = Timeouts { connect_ms: 50, ..self.timeouts };
+        let only = |uri: &str| RouteMatch { uris: vec![uri.to_owned()], ..RouteMatch::default() };
         let snapshot = Snapshot {
             number: 1,
-            router: Router::build(vec![]),
-            routes: vec![route(Chain::new(steps), self.target)],
+            router: Router::build(vec![only("/first"), only("/other")]),
+            routes: vec![
+                route(Chain::new(steps), self.target),
+                named("other", Chain::default(), Target::Upstream(1), Some(hurried)),
+            ],
             unmatched: route(Chain::default(), Target::NoRoute),
-            upstreams: vec![upstream],
+            upstreams: vec![upstream, other],
             upstream_names: Arc::default(),
             plugins: vec![],
             rules: self.rules,
@@ -351,6 +379,9 @@ impl Setup {
         (Pinned::new(Arc::new(snapshot), &mut fastrand::Rng::with_seed(1)), calls, asks)
     }
 }
+
+/// The peer of the other route's upstream.
+pub(super) const OTHER: usize = 99;
 
 pub(super) fn address(peer: usize) -> SocketAddr {
     ([10, 0, 0, peer as u8 + 1], 80).into()
