@@ -21,6 +21,8 @@ mod f10_wasm_faults;
 mod f15_wasm_pools;
 mod f20_wasm_refused;
 mod f40_wasm_properties;
+mod f50_wasm_callouts;
+mod f55_wasm_grpc;
 mod g00_lifecycle;
 mod g10_many_connections;
 mod g20_metrics;

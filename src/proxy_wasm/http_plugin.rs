@@ -7,8 +7,8 @@ use super::pool::{self, Place};
 use super::settings::OnError;
 use super::upkeep::Gate;
 use crate::http::BodyLength;
-use crate::plugin::{Action, Hold, Hooks, Locals, Message, Plugin, Stream};
-use crate::vm::{Fault, FaultKind};
+use crate::plugin::{Action, Hold, Hooks, Locals, Message, Plugin, Reply, Stream};
+use crate::vm::Fault;
 use std::sync::Arc;
 
 /// The answer to a request whose plugin failed.
@@ -60,7 +60,7 @@ impl HttpPlugin {
         stream: &mut Stream<'_>,
         then: impl FnOnce(&mut Instance, u32) -> Result<T, Fault>,
     ) -> Result<T, (Place, Fault)> {
-        let now_ms = stream.locals.now_ms;
+        let (now_ms, key) = (stream.locals.now_ms, stream.key);
         let Some(pool) = pool::find(stream.locals, &self.entry) else {
             pool::make(stream.locals, &self.entry);
             return self.begin(stream, then);
@@ -70,7 +70,7 @@ impl HttpPlugin {
         let nowhere = || (Place::NEW, Fault::host("no instance"));
         let instance = pool.instance(number).ok_or_else(nowhere)?;
         instance.swap(stream.message);
-        let opened = instance.open_stream(root);
+        let opened = instance.open_stream(root, key);
         let done = opened.and_then(|context| {
             *stream.state = Place::new(number, context).word();
             then(instance, context)
@@ -147,7 +147,7 @@ impl HttpPlugin {
         stream.locals.wants_chores = true;
         if let Some(pool) = pool::find(stream.locals, &self.entry) {
             pool.count_failure(&self.entry, now_ms, fault.kind);
-            pool.drop_instance(at);
+            pool.drop_instance(at.number());
         }
         self.fail(stream, phase)
     }
@@ -169,15 +169,7 @@ impl HttpPlugin {
 
     fn log_fault(&self, message: &Message, phase: Phase, fault: &Fault) {
         let facts = &self.entry.facts;
-        let what = match fault.kind {
-            FaultKind::Trap => "trapped".to_owned(),
-            FaultKind::Deadline => format!("passed {} ms", facts.settings.deadline_ms),
-            FaultKind::Memory => {
-                format!("wanted more than {} MiB", facts.settings.memory_bytes_max >> 20)
-            }
-            FaultKind::Exit(code) => format!("exited with code {code}"),
-            FaultKind::Host => "failed".to_owned(),
-        };
+        let what = facts.what_happened(fault);
         let route = message.route.as_deref().map_or("none", |route| &route.route_id);
         let (name, callback, request) = (&facts.name, phase.callback(), message.request_number);
         log::error!(
@@ -250,6 +242,14 @@ impl Plugin for HttpPlugin {
 
     fn on_response_trailers(&self, stream: &mut Stream<'_>) -> Action {
         self.run(stream, Phase::ResponseTrailers, true)
+    }
+
+    /// The instance was dropped while the stream waited.
+    fn on_reply(&self, stream: &mut Stream<'_>, _: Reply) -> Action {
+        if !Place::from_word(*stream.state).is_inside() {
+            return Action::Continue;
+        }
+        self.fail(stream, Phase::RequestHeaders)
     }
 
     /// Done, log, delete. A request that ended before it came to this plugin is shown only to

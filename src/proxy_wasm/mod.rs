@@ -24,6 +24,7 @@
 
 mod abi;
 mod bench;
+mod calls;
 mod counters;
 mod error;
 mod foreign;
@@ -41,12 +42,15 @@ mod pairs;
 mod pool;
 mod property;
 mod protobuf;
+mod reply;
+mod root;
 mod sdk;
 mod settings;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod visit;
 
 pub use bench::{Bench, BenchInstance, Measured, Outcome};
 pub use counters::PluginCount;

@@ -277,7 +277,7 @@ wasm:
         instances: 256,
         wait: Duration::from_secs(1),
         shared_data_bytes: 256 << 20,
-        callouts: 16,
+        callouts: 1024,
     };
     assert_eq!((a.limits, a.pause, a.vm_config.as_str()), (limits, Pause::Hold, ""));
     assert_eq!(a.callouts, Callouts { direct: false, allow: None });

@@ -109,7 +109,7 @@ fn bounds(mut object: Object<'_>) -> WasmLimits {
     let instances = size(&mut object, "instances", 1, POOL_MAX);
     let wait = object.integer("wait_ms", 0..=DEADLINE_MS_MAX).unwrap_or(1000);
     let shared = size(&mut object, "shared_data_mb", 0, SHARED_DATA_MB_MAX).unwrap_or(256);
-    let callouts = size(&mut object, "callouts", 0, CALLOUTS_MAX).unwrap_or(16);
+    let callouts = size(&mut object, "callouts", 0, CALLOUTS_MAX).unwrap_or(1024);
     object.finish();
     WasmLimits {
         deadline: Duration::from_millis(deadline.unsigned_abs()),
