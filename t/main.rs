@@ -19,6 +19,7 @@ mod f00_wasm;
 mod f05_wasm_bodies;
 mod f10_wasm_faults;
 mod f20_wasm_refused;
+mod f40_wasm_properties;
 mod g00_lifecycle;
 mod g10_many_connections;
 mod g20_metrics;
