@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// A gateway with one plugin in front of an upstream; the plugin's service is the upstream `service`.
+/// A gateway with one plugin in front of an upstream. The plugin's service is named `service`.
 fn setup(upstream: &Upstream, service: &str, module: &str, conf: &Value) -> Setup {
     let resources = json!({
         "upstreams": [{"id": "service", "nodes": {service: 1}, "retries": 0}],
