@@ -5,13 +5,14 @@
 use super::abi::{Abi, Phase};
 use super::foreign;
 use super::guest::{Facts, Frame, Guest};
+use super::host::Entry;
 use super::pairs::{Pairs, encode_exact};
 use super::property;
 use super::settings::{PluginSettings, Source};
 use super::shared::Shared;
 use crate::http::Version;
 use crate::plugin::Message;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Decodes a map. One that is well-formed is encoded again and must be the same.
 pub fn pairs(bytes: &[u8]) {
@@ -51,7 +52,8 @@ pub(super) fn guest(phase: Phase, writable: bool) -> Guest {
         writable_properties: writable,
         ..PluginSettings::new("p", 0, Source::Bytes(Arc::default()))
     };
-    let mut guest = Guest::new(Arc::new(Facts::new(settings, Abi::V0_2_1, &Shared::default())));
+    let facts = Facts::new(settings, Abi::V0_2_1, &Shared::default());
+    let mut guest = Guest::new(Arc::new(facts), Weak::<Entry>::new(), None);
     if phase != Phase::Root {
         guest.frame = Frame::stream(phase, 1, false);
     }
