@@ -28,4 +28,5 @@ mod g10_many_connections;
 mod g20_metrics;
 mod h00_examples;
 mod h10_example_plugins;
+mod h20_example_callouts;
 mod harness;
