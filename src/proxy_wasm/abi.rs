@@ -100,6 +100,8 @@ impl Phase {
 pub(super) mod buffer {
     pub(in super::super) const REQUEST_BODY: u32 = 0;
     pub(in super::super) const RESPONSE_BODY: u32 = 1;
+    /// 2 and 3 are a TCP stream's; from 4 on they can't be changed.
+    pub(in super::super) const MUTABLE_LAST: u32 = 3;
     pub(in super::super) const VM_CONFIG: u32 = 6;
     pub(in super::super) const PLUGIN_CONFIG: u32 = 7;
     pub(in super::super) const LAST: u32 = 8;

@@ -56,7 +56,11 @@ pub(super) fn proxy_get_header_map_value(
     check_answer(&memory, ptr_at, len_at)?;
     let mut out = std::mem::take(&mut guest.scratch);
     out.clear();
-    let found = readable(guest, map).map(|(map, message)| map.get(message, key, &mut out));
+    let found = match readable(guest, map) {
+        Ok((map, message)) => Ok(map.get(message, key, &mut out)),
+        Err(Status::NotFound) => Ok(false),
+        Err(status) => Err(status),
+    };
     guest.scratch = out;
     if !found? && !guest.facts.abi.missing_is_empty() {
         return Err(Status::NotFound.into());
@@ -107,7 +111,7 @@ pub(super) fn proxy_remove_header_map_value(
 pub(super) fn proxy_get_header_map_size(mut host: Host<'_>, map: u32, size_at: u32) -> Outcome {
     let (mut memory, guest) = open(&mut host)?;
     memory.check(size_at, 4)?;
-    let (map, message) = readable(guest, map)?;
+    let (map, message) = readable(guest, map).map_err(|_| Status::BadArgument)?;
     memory.write_u32(size_at, map.byte_len(message))?;
     Ok(())
 }
@@ -115,17 +119,15 @@ pub(super) fn proxy_get_header_map_size(mut host: Host<'_>, map: u32, size_at: u
 /// A map that can be read now. When all is over, one that never was is only missing: plugins panic
 /// on anything else.
 fn readable(guest: &Guest, map: u32) -> Result<(Map, &Message), Status> {
-    let frame = guest.frame;
-    let known = Map::from_number(map).ok_or(Status::BadArgument)?;
-    let absent = if frame.phase == Phase::Log { Status::NotFound } else { Status::BadArgument };
-    let message = guest.stream_message().ok_or(absent)?;
-    if known.is_there(message, frame.phase, frame.end_of_stream) {
-        Ok((known, message))
-    } else if frame.phase == Phase::Log && guest.facts.abi.missing_is_empty() {
-        Ok((Map::RequestTrailers, message))
-    } else {
-        Err(absent)
+    if map > MAP_LAST {
+        return Err(Status::BadArgument);
     }
+    let frame = guest.frame;
+    let absent = if frame.phase == Phase::Log { Status::NotFound } else { Status::BadArgument };
+    let known = Map::from_number(map).ok_or(absent)?;
+    let message = guest.stream_message().ok_or(absent)?;
+    let there = known.is_there(message, frame.phase, frame.end_of_stream);
+    if there { Ok((known, message)) } else { Err(absent) }
 }
 
 /// A map that can be changed now.

@@ -1,6 +1,10 @@
 //! Whole plugins, from text to action.
 
+#[path = "../../../t/plugins/any.rs"]
+#[allow(dead_code, reason = "it is written for other tests too")]
+mod any;
 mod guest;
+mod model;
 mod rig;
 
 mod calls;
@@ -10,6 +14,7 @@ mod loading;
 mod modules;
 mod pools;
 mod properties;
+mod table;
 
 use guest::Guest;
 use rig::{Rig, host, lines, settings};

@@ -1,6 +1,6 @@
 //! One worker, one plugin, one exchange a time; guests as text.
 
-use super::super::{Error, Host, PluginSettings, Plugins, Source};
+use super::super::{Error, Host, PluginSettings, Plugins, Source, sweep};
 use crate::plugin::{Action, Locals, Message, Plugin, ResponseSource, Stream};
 use crate::vm::{Engine, EngineSettings, Module};
 use serde_json::json;
@@ -71,13 +71,26 @@ impl Rig {
     }
 
     pub(super) fn try_with(settings: PluginSettings) -> Result<Self, Vec<Error>> {
+        let rig = Self::hearing(settings);
+        lines();
+        rig
+    }
+
+    /// The same, with what was logged while it was made still to be read.
+    pub(super) fn hearing(settings: PluginSettings) -> Result<Self, Vec<Error>> {
         let host = host();
         let plugins = host.load(vec![settings])?;
         let plugin = plugins.plugin("p", &json!({"conf": "c"})).map_err(|error| vec![error])?;
         let mut locals = Locals::new(0);
         plugin.prepare(&mut locals).expect("prepared");
-        lines();
         Ok(Self { host, plugins, plugin, locals, message: request(), state: 0 })
+    }
+
+    /// Ends the root context and drops its instances, as if no snapshot had the entry any more.
+    pub(super) fn end(self) {
+        let Self { host: _host, plugins, plugin, mut locals, .. } = self;
+        drop((plugins, plugin));
+        sweep(&mut locals);
     }
 
     pub(super) fn stream(&mut self) -> (Arc<dyn Plugin>, Stream<'_>) {
