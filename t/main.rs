@@ -1,5 +1,9 @@
 //! The gateway from outside: the built binary, real sockets, exact bytes. See `t/README.md`.
 
+#[path = "plugins/any.rs"]
+#[allow(dead_code, reason = "it is written for other tests too")]
+mod any;
+
 mod a00_command_line;
 mod a10_bad_config;
 mod a20_bad_resources;
@@ -17,7 +21,9 @@ mod f00_wasm;
 mod f05_wasm_bodies;
 mod f10_wasm_faults;
 mod f20_wasm_refused;
+mod f30_wasm_callbacks;
 mod g00_lifecycle;
 mod g10_many_connections;
 mod h00_examples;
 mod harness;
+mod z00_soak;

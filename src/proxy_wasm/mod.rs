@@ -24,6 +24,8 @@
 
 mod abi;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod guest;
 mod header_map;
 mod host;

@@ -1,8 +1,5 @@
 //! Whole plugins, from text to action.
 
-#[path = "../../../t/plugins/any.rs"]
-#[allow(dead_code, reason = "it is written for other tests too")]
-mod any;
 mod guest;
 mod model;
 mod rig;
@@ -16,5 +13,6 @@ mod pools;
 mod properties;
 mod table;
 
+use super::fuzz::any;
 use guest::Guest;
 use rig::{Rig, host, lines, settings};

@@ -77,7 +77,7 @@ const WITH_TRAILERS: [Place; 10] = [
     over("delete", &[0, 1, 2, 3]),
 ];
 
-/// One whose bodies end without: their last callback can add trailers (§9), and then they are there.
+/// One whose bodies end without: their last callback makes them, so that some can be added (§9).
 const WITHOUT_TRAILERS: [Place; 8] = [
     stream("stream_create", &[0], &[6]),
     stream("request_headers", &[0], &[6]),
