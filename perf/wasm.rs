@@ -91,7 +91,7 @@ impl Bench {
     fn request(&mut self) {
         let mut state = 0;
         let (message, locals) = (&mut self.message, &mut self.locals);
-        let mut stream = Stream { message, state: &mut state, locals };
+        let mut stream = Stream { message, state: &mut state, locals, key: None };
         self.plugin.on_request_headers(&mut stream, true);
         self.plugin.on_log(&mut stream);
     }

@@ -4,6 +4,7 @@
 //! interrupted.
 
 mod demo_upstream;
+mod plugin_tool;
 
 use clap::{Parser, Subcommand};
 use ringgate::control::{self, Exit, Loading};
@@ -62,6 +63,16 @@ enum PluginCommand {
         #[arg(short, long)]
         output: Option<PathBuf>,
     },
+    /// Say what a .wasm, .wat or .cwasm file is and whether it can run here
+    Check {
+        /// The module
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure what a plugin's callbacks take
+    Bench(plugin_tool::Options),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +80,12 @@ fn main() -> ExitCode {
         Command::Run { config } => control::run(&config),
         Command::Check { config } => check(&config),
         Command::Plugin(PluginCommand::Build { file, output }) => build_plugin(&file, output),
+        Command::Plugin(PluginCommand::Check { file, json }) => {
+            good_or_not(plugin_tool::check(&file, json))
+        }
+        Command::Plugin(PluginCommand::Bench(options)) => {
+            good_or_not(plugin_tool::bench(&options).map(|()| true))
+        }
         Command::DemoUpstream { address } => match demo_upstream::run(address) {
             Ok(()) => Exit::Done,
             Err(error) => {
@@ -107,6 +124,17 @@ fn build_plugin(file: &Path, output: Option<PathBuf>) -> Exit {
             println!("ringgate: {} written, {bytes} bytes", output.display());
             Exit::Done
         }
+        Err(why) => {
+            eprintln!("error: {why}");
+            Exit::BadConfig
+        }
+    }
+}
+
+fn good_or_not(outcome: Result<bool, String>) -> Exit {
+    match outcome {
+        Ok(true) => Exit::Done,
+        Ok(false) => Exit::BadConfig,
         Err(why) => {
             eprintln!("error: {why}");
             Exit::BadConfig

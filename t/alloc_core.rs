@@ -106,6 +106,7 @@ fn pinned(plugins: Vec<Arc<dyn Plugin>>) -> Rc<Pinned> {
         routes: vec![route(chain, Target::Upstream(0))],
         unmatched: route(Chain::default(), Target::NoRoute),
         upstreams: vec![upstream],
+        upstream_names: Arc::default(),
         plugins: vec![],
         rules: Rules::default(),
     };

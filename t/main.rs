@@ -7,6 +7,7 @@ mod any;
 mod a00_command_line;
 mod a10_bad_config;
 mod a20_bad_resources;
+mod a30_plugin_tool;
 mod b10_http1;
 mod b15_bodies;
 mod b20_malformed;

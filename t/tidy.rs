@@ -14,7 +14,7 @@ use rust::{Source, functions};
 /// a decision, and this is where it is written down.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("arc_swap", &["worker", "control"]),
-    ("clap", &["main"]),
+    ("clap", &["main", "plugin_tool"]),
     ("crossbeam", &["worker", "control"]),
     ("httparse", &["http"]),
     ("io_uring", &["net"]),
@@ -29,6 +29,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("signal_hook", &["control"]),
     ("slab", &["time"]),
     ("strsim", &["schema"]),
+    ("wasmparser", &["vm"]),
     ("wasmtime", &["vm", "proxy_wasm"]),
     ("wat", &["vm", "proxy_wasm"]),
 ];

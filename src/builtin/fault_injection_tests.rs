@@ -28,7 +28,7 @@ fn request(target: &str) -> Box<Message> {
 fn run(plugin: &dyn Plugin, message: &mut Box<Message>) -> (Option<u64>, Action) {
     let mut locals = Locals::new(0);
     let mut state = 0;
-    let mut stream = Stream { message, state: &mut state, locals: &mut locals };
+    let mut stream = Stream { message, state: &mut state, locals: &mut locals, key: None };
     match plugin.on_request_headers(&mut stream, true) {
         Action::Pause(Hold::Sleep(ms)) => (Some(ms), plugin.on_due(&mut stream)),
         action => (None, action),

@@ -129,6 +129,14 @@ impl Flow {
         self.held.filter(|(at, _)| *at == position).map(|(_, hold)| hold)
     }
 
+    /// Whether anything of the message waits at `position`.
+    pub(super) fn waits_at(&self, position: usize) -> bool {
+        self.hold_at(position).is_some()
+            || self.end_at == Some(position)
+            || self.trailers_at == Some(position)
+            || self.kept.get(position).is_some_and(|piece| !piece.is_empty())
+    }
+
     /// Adds a piece to what `position` keeps; gives how much that is now.
     pub(super) fn keep(&mut self, position: usize, piece: &mut Vec<u8>) -> usize {
         if self.kept.len() <= position {
@@ -141,6 +149,18 @@ impl Flow {
             kept.append(piece);
         }
         kept.len()
+    }
+
+    /// Swaps what `position` keeps with `body`: to look at it and back.
+    pub(super) fn swap_kept(&mut self, position: usize, body: &mut Vec<u8>) {
+        if let Some(kept) = self.kept.get_mut(position) {
+            std::mem::swap(kept, body);
+        }
+    }
+
+    /// The position that keeps body bytes, or the end of a body; the first if several do.
+    pub(super) fn keeps_at(&self) -> Option<usize> {
+        self.kept.iter().position(|piece| !piece.is_empty()).or(self.end_at)
     }
 
     /// Puts what `position` kept before `piece`.

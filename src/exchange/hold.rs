@@ -114,7 +114,7 @@ impl Exchange {
     }
 
     /// Everything that a position holds goes on: headers, then the pieces kept there, then the end.
-    fn let_go(&mut self, direction: Direction, position: usize, cx: &mut Cx<'_>) {
+    pub(super) fn let_go(&mut self, direction: Direction, position: usize, cx: &mut Cx<'_>) {
         self.message.body.clear();
         let hold = self.flow(direction).hold_at(position);
         // What waited behind a strict hold was not shown to this plugin yet.
@@ -156,7 +156,7 @@ impl Exchange {
         }
     }
 
-    fn on_passed(&mut self, direction: Direction, passed: Passed, cx: &mut Cx<'_>) {
+    pub(super) fn on_passed(&mut self, direction: Direction, passed: Passed, cx: &mut Cx<'_>) {
         match direction {
             Direction::Request => self.on_request_passed(passed, cx),
             Direction::Response => self.on_response_body_passed(passed, cx),
@@ -175,7 +175,7 @@ impl Exchange {
         of(&self.response.flow).map(|position| (Direction::Response, position))
     }
 
-    fn flow_and_body(&mut self, direction: Direction) -> (&mut Flow, &mut Vec<u8>) {
+    pub(super) fn flow_and_body(&mut self, direction: Direction) -> (&mut Flow, &mut Vec<u8>) {
         match direction {
             Direction::Request => (&mut self.request.flow, &mut self.message.body),
             Direction::Response => (&mut self.response.flow, &mut self.message.body),

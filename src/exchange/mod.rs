@@ -29,7 +29,9 @@
 //!    complete: they are the next request. Of the upstream's, a call that used none needs more
 //!    behind them.
 //! 4. When [`Exchange::due_ms`] has come, call [`Exchange::on_due`]; calling it early does no harm.
-//! 5. `Finish` comes exactly once; [`Exchange::take_output`] then has what is still to be sent,
+//! 5. Before it waits, [`Exchange::park`]; after, [`Exchange::unpark`]. When something was asked
+//!    meanwhile ([`Exchange::is_asked`]), [`Exchange::on_asked`].
+//! 6. `Finish` comes exactly once; [`Exchange::take_output`] then has what is still to be sent,
 //!    unless it ends in [`Ending::Abort`], and the exchange is ready for [`Exchange::begin`] again.
 
 mod body;
@@ -47,11 +49,12 @@ mod retry;
 mod tests;
 mod timers;
 mod upstream;
+mod waiting;
 
 pub use timers::Timer;
 
 use crate::http::{RequestHead, ResponseHead};
-use crate::plugin::{Connection, Locals, Message};
+use crate::plugin::{Connection, Hooks, Locals, Message, StreamKey};
 use crate::snapshot::{Chain, Pinned, Route};
 use crate::time::HttpDate;
 use crate::upstream::KeepAlive;
@@ -62,6 +65,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use timers::Timers;
 use upstream::UpstreamSide;
+use waiting::Parked;
 
 /// What the driver is to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -155,6 +159,11 @@ pub struct Exchange {
     sleep: Option<u64>,
     stage: Stage,
     reply: ResponseHead,
+    /// Where its message can be reached while it waits, once a chain wanted that.
+    seat: Option<u32>,
+    /// Names it to plugins that may come back to it.
+    key: Option<StreamKey>,
+    parked: Parked,
 }
 
 /// How far the exchange as a whole is.
@@ -191,6 +200,7 @@ impl Exchange {
         self.fill_message(arrival);
         let chain = &pinned.snapshot.route(arrival.route).chain;
         self.steps.begin(chain.steps().len());
+        self.key = chain.hooks().has(Hooks::WAITS).then(|| self.sit_down(cx));
         self.on_request_head(cx);
     }
 
@@ -267,6 +277,9 @@ impl Exchange {
             return command;
         }
         self.run_log(cx);
+        if let Some(key) = self.key.take() {
+            cx.locals.services.waiting.leave(key);
+        }
         self.stage = Stage::Idle;
         self.pinned = None;
         self.sleep = None;

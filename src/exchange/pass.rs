@@ -217,6 +217,7 @@ impl Exchange {
             message: &mut self.message,
             state: &mut self.steps.at(step).word,
             locals: cx.locals,
+            key: self.key.map(|key| key.of_step(step)),
         }
     }
 

@@ -1,6 +1,9 @@
 //! What belongs to one worker and is handed to every callback.
 
+use super::{NoMailbox, Services};
 use std::any::Any;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Names one plugin's place in every worker's [`Locals`].
@@ -40,14 +43,22 @@ pub struct Locals {
     pub now_ms: u64,
     /// Seeded once per worker from the system.
     pub random: fastrand::Rng,
+    /// What the worker does for plugins between their callbacks.
+    pub services: Rc<Services>,
     slots: Vec<Option<Box<dyn Any>>>,
 }
 
 impl Locals {
-    /// Empty slots; random numbers from the system's entropy.
+    /// Empty slots; random numbers from the system's entropy; letters go nowhere.
     #[must_use]
     pub fn new(worker: usize) -> Self {
-        Self { worker, now_ms: 0, random: fastrand::Rng::new(), slots: Vec::new() }
+        Self::with_services(worker, Services::new(Arc::new(NoMailbox)))
+    }
+
+    /// The same, with services that somebody carries out.
+    #[must_use]
+    pub fn with_services(worker: usize, services: Rc<Services>) -> Self {
+        Self { worker, now_ms: 0, random: fastrand::Rng::new(), services, slots: Vec::new() }
     }
 
     /// Whether a random integer from 1 to 100 is at most `percentage`: never for 0, always for 100

@@ -105,6 +105,15 @@ pub struct RouteFacts {
     pub upstream_name: String,
 }
 
+/// A body that a paused plugin holds back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBody {
+    /// The plugin's step in the chain.
+    pub step: u16,
+    /// A response's body; else the request's.
+    pub of_response: bool,
+}
+
 /// Everything plugins see of one exchange.
 #[derive(Debug, Default)]
 pub struct Message {
@@ -120,6 +129,8 @@ pub struct Message {
     pub response: Response,
     /// In a body callback: the bytes to look at and edit. Empty otherwise.
     pub body: Vec<u8>,
+    /// While the exchange waits: whose body is in `body`, the plugin's that holds it back.
+    pub held_body: Option<HeldBody>,
     /// With [`Action::Respond`](super::Action::Respond): the response to give.
     pub local: LocalResponse,
     /// The matched route.
@@ -144,6 +155,7 @@ impl Message {
         self.request.clear();
         self.response.clear();
         self.body.clear();
+        self.held_body = None;
         self.local.clear();
         self.route = None;
         self.upstream = None;

@@ -11,17 +11,25 @@
 //!    └──────────┴─────────┴── Respond: a local response takes the response's way
 //! ```
 
+mod callout;
+mod grpc;
 mod loader;
 mod locals;
 mod message;
+mod services;
 mod variables;
+mod waiting;
 
+pub use callout::{CallFailure, CallTarget, HttpCall, HttpReply};
+pub use grpc::{GrpcEvent, GrpcOpen};
 pub use loader::{Loaded, Loader};
 pub use locals::{Locals, SlotId, SlotIds};
 pub use message::{
-    Connection, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
+    Connection, HeldBody, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
 };
+pub use services::{Errand, Mailbox, NoMailbox, ReplyTo, Root, Services, UpstreamNames};
 pub use variables::{RequestFacts, VariablesOf, append_variable, set_hostname, variable_of};
+pub use waiting::{Ask, Reply, StreamKey, Waiting};
 
 use std::fmt::Debug;
 use std::ops::BitOr;
@@ -72,6 +80,8 @@ impl Hooks {
     pub const RESPONSE_TRAILERS: Self = Self(1 << 5);
     /// [`Plugin::on_log`].
     pub const LOG: Self = Self(1 << 6);
+    /// Its streams have keys ([`Stream::key`]): replies and resumes may come from outside.
+    pub const WAITS: Self = Self(1 << 7);
 
     /// Whether all of `other` are wanted.
     #[must_use]
@@ -109,6 +119,9 @@ pub struct Stream<'a> {
     pub state: &'a mut u64,
     /// What belongs to this worker: the plugins' own slots, time, random numbers.
     pub locals: &'a mut Locals,
+    /// Names this plugin's stream to whoever comes back to it later; there if the plugin asked for
+    /// [`Hooks::WAITS`].
+    pub key: Option<StreamKey>,
 }
 
 /// A configured plugin of one chain: shared by all workers, immutable, cheap to call.
@@ -193,6 +206,13 @@ pub trait Plugin: Send + Sync + Debug {
     /// A [`Hold::Sleep`] is over.
     fn on_due(&self, stream: &mut Stream<'_>) -> Action {
         let _ = stream;
+        Action::Continue
+    }
+
+    /// What this plugin waited for is there ([`Waiting::reply`]). `Continue` lets go what it holds,
+    /// in either direction; `Pause` goes on holding it.
+    fn on_reply(&self, stream: &mut Stream<'_>, reply: Reply) -> Action {
+        let _ = (stream, reply);
         Action::Continue
     }
 

@@ -145,6 +145,27 @@ impl Plugins {
         self.find(name).map(|entry| entry.module.clone())
     }
 
+    /// An entry with a conf that its guest has taken.
+    pub(super) fn entry_and_conf(
+        &self,
+        name: &str,
+        value: &Value,
+    ) -> Result<(Arc<Entry>, Arc<Conf>), Error> {
+        let entry = self.find(name).ok_or_else(|| Reason::Unknown.of(name))?;
+        let bytes = conf_bytes(value).map_err(|what| Reason::Conf(what).of(name))?;
+        let plugin = entry.plugin(bytes).map_err(|reason| reason.of(name))?;
+        Ok((Arc::clone(entry), plugin.conf()))
+    }
+
+    /// Starts an instance of an entry and drops it: whether the module runs at all.
+    ///
+    /// # Errors
+    /// When there is no such entry or the guest fails before it could be configured.
+    pub fn try_start(&self, name: &str) -> Result<(), Error> {
+        let entry = self.find(name).ok_or_else(|| Reason::Unknown.of(name))?;
+        Instance::start(entry).map_err(|fault| Reason::Start(fault).of(name)).map(drop)
+    }
+
     fn find(&self, name: &str) -> Option<&Arc<Entry>> {
         self.entries.iter().find(|entry| *entry.facts.name == *name)
     }

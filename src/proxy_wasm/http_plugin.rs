@@ -24,6 +24,11 @@ impl HttpPlugin {
         Self { entry, conf: Arc::new(conf) }
     }
 
+    /// The conf.
+    pub(super) fn conf(&self) -> Arc<Conf> {
+        Arc::clone(&self.conf)
+    }
+
     /// Runs the callback of a phase for a stream that this plugin has seen before.
     fn run(&self, stream: &mut Stream<'_>, phase: Phase, end_of_stream: bool) -> Action {
         let place = Place::from_word(*stream.state);

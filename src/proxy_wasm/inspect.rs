@@ -54,6 +54,10 @@ pub struct Inspection {
     pub abi: Option<&'static str>,
     /// Its callbacks, as exported.
     pub callbacks: Vec<String>,
+    /// Its other exports.
+    pub other_exports: Vec<String>,
+    /// The memory's pages of 64 KiB at start, and the most it declares.
+    pub memory_pages: Option<(u64, Option<u64>)>,
     /// Imported functions, `module.name`, that this host has.
     pub imports: Vec<String>,
     /// Imported functions that this host does not have: calling one traps.
@@ -67,10 +71,16 @@ pub struct Inspection {
 pub fn inspect(module: &Module) -> Inspection {
     let exported = |c: &&Callback| module.wasmtime().get_export(c.name).is_some();
     let callbacks = CALLBACKS.iter().filter(exported).map(|c| c.name.to_owned()).collect();
+    let other = |name: &&str| CALLBACKS.iter().all(|callback| callback.name != *name);
+    let exports = module.wasmtime().exports().map(|export| export.name());
+    let other_exports = exports.filter(other).map(str::to_owned).collect();
+    let memory = module.wasmtime().get_export("memory");
+    let memory = memory.as_ref().and_then(ExternType::memory);
+    let memory_pages = memory.map(|memory| (memory.minimum(), memory.maximum()));
     let (imports, unknown_imports) = super::hostcalls::sort_imports(module);
     let problem = check(module).err();
     let abi = abi_of(module).map(Abi::as_str);
-    Inspection { abi, callbacks, imports, unknown_imports, problem }
+    Inspection { abi, callbacks, other_exports, memory_pages, imports, unknown_imports, problem }
 }
 
 /// What the host needs to know to run a module.

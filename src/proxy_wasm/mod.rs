@@ -23,6 +23,7 @@
 //! - Everything workers share (shared data, queues, metrics) is in `shared`.
 
 mod abi;
+mod bench;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -36,14 +37,17 @@ mod instance;
 mod pairs;
 mod pool;
 mod property;
+mod sdk;
 mod settings;
 mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use bench::{Bench, BenchInstance, Measured, Outcome};
 pub use error::{Error, Reason};
 pub use host::{Host, Plugins};
 pub use inspect::{Inspection, inspect};
 pub use pool::sweep;
+pub use sdk::guess_sdk;
 pub use settings::{Isolation, OnError, PluginSettings, Source};
 pub use shared::{Metric, MetricKind, MetricValue};

@@ -11,7 +11,7 @@ use crate::conf::{
 use crate::conf::{Route as RouteConf, Service, Upstream as UpstreamConf};
 use crate::expr::Expr;
 use crate::http::HeadLimits;
-use crate::plugin::{Loaded, Loader, Plugin, RouteFacts};
+use crate::plugin::{Loaded, Loader, Plugin, RouteFacts, UpstreamNames};
 use crate::route::{RouteMatch, Router, RouterKind};
 use crate::schema::{Fault, Path, Problem, Problems, Reader, nearest};
 use crate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
@@ -116,6 +116,7 @@ impl<'a> Compiler<'a> {
         let enabled = || resources.routes.iter().filter(|route| route.enabled);
         let matches = enabled().map(|route| self.route_match(route)).collect();
         let routes = enabled().map(|route| self.route(route, &global)).collect();
+        let upstream_names = Arc::new(self.upstream_names());
         let kind = match self.inputs.config.router {
             RouterConf::HostUri => RouterKind::HostUri,
             RouterConf::Uri => RouterKind::Uri,
@@ -126,9 +127,18 @@ impl<'a> Compiler<'a> {
             routes,
             unmatched: unmatched(global),
             upstreams: std::mem::take(&mut self.upstreams),
+            upstream_names,
             plugins: std::mem::take(&mut self.plugins),
             rules: rules(self.inputs.config),
         }
+    }
+
+    /// An id wins over the same word as a name.
+    fn upstream_names(&self) -> UpstreamNames {
+        let all = || self.inputs.resources.upstreams.iter().enumerate();
+        let names = all().filter_map(|(at, upstream)| Some((upstream.name.as_deref()?, at)));
+        let ids = all().filter_map(|(at, upstream)| Some((upstream.id.as_deref()?, at)));
+        names.chain(ids).map(|(name, at)| (name.as_bytes().into(), at)).collect()
     }
 
     fn route_match(&self, route: &RouteConf) -> RouteMatch {

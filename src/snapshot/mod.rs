@@ -22,7 +22,7 @@ pub use pinned::Pinned;
 pub use prepared::{Prepared, has_length, local_body, write_local_head};
 
 use crate::http::HeadLimits;
-use crate::plugin::{Plugin, RouteFacts};
+use crate::plugin::{Plugin, RouteFacts, UpstreamNames};
 use crate::route::Router;
 use crate::upstream::{Timeouts, Upstream};
 use std::sync::Arc;
@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub unmatched: Route,
     /// All upstreams that routes point to.
     pub upstreams: Vec<Upstream>,
+    /// Those that have a name or an id, by it, for plugins' own calls.
+    pub upstream_names: Arc<UpstreamNames>,
     /// Every plugin with state per worker once, for [`Plugin::prepare`] and [`Plugin::maintain`].
     pub plugins: Vec<Arc<dyn Plugin>>,
     /// What holds for every downstream connection.

@@ -16,6 +16,7 @@
 //! - Precompiled code is machine code: it is mapped only from places that nobody else may write to.
 //! - The epoch thread runs while at least one [`Module`] is alive.
 
+mod anatomy;
 mod cache;
 mod engine;
 mod fault;
@@ -24,6 +25,7 @@ mod memory;
 mod module;
 mod ticker;
 
+pub use anatomy::Anatomy;
 pub use engine::{Engine, EngineSettings, Profile};
 pub use fault::{Exit, Fault, FaultKind};
 pub use limiter::Limiter;

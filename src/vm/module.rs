@@ -67,6 +67,13 @@ impl Module {
         &self.0.engine
     }
 
+    /// Bytes of machine code and read-only data.
+    #[must_use]
+    pub fn image_bytes(&self) -> usize {
+        let image = self.0.module.image_range();
+        image.end.addr() - image.start.addr()
+    }
+
     /// SHA-256 of the bytes it was made from.
     #[must_use]
     pub fn hash(&self) -> &[u8; 32] {
@@ -162,7 +169,7 @@ pub fn precompile(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
 }
 
 /// The binary form; text is translated.
-fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
+pub(super) fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     if bytes.starts_with(b"\0asm") {
         return Ok(Cow::Borrowed(bytes));
     }

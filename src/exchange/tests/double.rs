@@ -311,6 +311,7 @@ impl Setup {
             routes: vec![route(Chain::new(steps), self.target)],
             unmatched: route(Chain::default(), Target::NoRoute),
             upstreams: vec![upstream],
+            upstream_names: Arc::default(),
             plugins: vec![],
             rules: self.rules,
         };

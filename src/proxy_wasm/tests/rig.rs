@@ -95,7 +95,7 @@ impl Rig {
 
     pub(super) fn stream(&mut self) -> (Arc<dyn Plugin>, Stream<'_>) {
         let (message, state) = (&mut self.message, &mut self.state);
-        (Arc::clone(&self.plugin), Stream { message, state, locals: &mut self.locals })
+        (Arc::clone(&self.plugin), Stream { message, state, locals: &mut self.locals, key: None })
     }
 
     pub(super) fn request_headers(&mut self) -> Action {
