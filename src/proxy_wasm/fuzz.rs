@@ -316,7 +316,7 @@ fn args(params: &str, input: &mut Input<'_>) -> Vec<u32> {
 fn play(plugin: &dyn Plugin, locals: &mut Locals, way: u8) {
     let (mut message, mut state) = (message(), 0);
     let mut call = |message: &mut Box<Message>, of: &dyn Fn(&mut Stream<'_>) -> Action| {
-        let action = of(&mut Stream { message, state: &mut state, locals });
+        let action = of(&mut Stream { message, state: &mut state, key: None, locals });
         check_message(message);
         assert!(message.body.len() <= BODY_BYTES_MAX, "{} bytes", message.body.len());
         if action == Action::Respond {
