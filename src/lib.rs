@@ -17,6 +17,7 @@ pub mod plugin;
 #[cfg(feature = "gateway")]
 pub mod proxy_wasm;
 pub mod route;
+pub mod runner;
 pub mod schema;
 pub mod snapshot;
 pub mod stats;

@@ -56,6 +56,38 @@ pub const DISCARD_BYTES_MAX: u64 = 256 * 1024;
 /// Bytes waiting for one side before the other side is read no further.
 pub const BACKLOG_BYTES_MAX: usize = 128 * 1024;
 
+/// Payload of one frame to or from a runner: what three bytes can say (external plugin reference
+/// §3).
+pub const RUNNER_FRAME_BYTES_MAX: usize = (1 << 24) - 1;
+
+/// Tables in one frame of a runner. Each header field is one; a frame that points to the same one
+/// over and over must not take seconds to verify.
+pub const RUNNER_TABLES_MAX: usize = 8 * 1024;
+
+/// Times a call is tried when the runner has forgotten its configuration, the first included, as in
+/// APISIX.
+pub const RUNNER_TRIES_MAX: u8 = 3;
+
+/// Connections of one worker to one runner. Each is a thread or less in every runner there is.
+/// Key: `connections` of a runner.
+pub const RUNNER_CONNECTIONS: usize = 128;
+
+/// Calls of one worker that may wait for a connection to a runner. Key: `queue` of a runner.
+pub const RUNNER_QUEUE: usize = 1024;
+
+/// How long a call to a runner may take. APISIX waits 60 s between two reads, which is as long as
+/// a plugin may hold a request here: the runner's failure should be what ends it. Key:
+/// `call_timeout` of a runner.
+pub const RUNNER_CALL_MS: u64 = 55_000;
+
+/// How long a call waits for a runner that is not there: one that is being started takes a second
+/// or two. Key: `start_timeout` of a runner.
+pub const RUNNER_START_MS: u64 = 3_000;
+
+/// How long a connection to a runner may be idle, as in APISIX.
+pub const RUNNER_IDLE_MS: u64 = 180_000;
+
+const _: () = assert!(RUNNER_CALL_MS < HOLD_MS_MAX);
 const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);
 const _: () = assert!(READ_BUFFER_BYTES <= HEAD_BYTES_MAX);
 const _: () = assert!(TRAILERS_BYTES_MAX <= HEAD_BYTES_MAX);

@@ -4,7 +4,7 @@
 use ringgate::exchange::{Arrival, Command, Cx, Ending, Exchange};
 use ringgate::http::{HeadLimits, RequestHead};
 use ringgate::plugin::{
-    Action, Connection, Hooks, Locals, Plugin, RequestPhase, RouteFacts, Stream,
+    Action, Connection, Hooks, Locals, Plugin, Properties, RequestPhase, RouteFacts, Stream,
 };
 use ringgate::route::Router;
 use ringgate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
@@ -98,6 +98,7 @@ fn pinned(plugins: Vec<Arc<dyn Plugin>>) -> Rc<Pinned> {
         keep_alive: KeepAlive::default(),
         retries: 1,
         retry_ms: 0,
+        labels: vec![],
     };
     let chain = Chain::new(plugins.into_iter().map(step).collect());
     let snapshot = Snapshot {
@@ -134,6 +135,7 @@ impl Driver {
             path: b"/a",
             route: Some(0),
             connection: Connection::default(),
+            kept: &Properties::default(),
             started_ns: 0,
             number: 1,
             closing: false,
@@ -150,7 +152,7 @@ impl Driver {
                 Some(Command::SendDownstream(bytes)) => {
                     exchange.on_downstream_sent(bytes, true, &mut cx);
                 }
-                Some(Command::Connect { .. }) => exchange.on_connected(true, &mut cx),
+                Some(Command::Connect { .. }) => exchange.on_connected(true, None, &mut cx),
                 Some(Command::SendUpstream(bytes)) => {
                     exchange.on_upstream_sent(bytes, true, &mut cx);
                 }

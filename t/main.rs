@@ -26,5 +26,6 @@ mod f30_wasm_callbacks;
 mod g00_lifecycle;
 mod g10_many_connections;
 mod h00_examples;
+mod h10_example_plugins;
 mod harness;
 mod z00_soak;

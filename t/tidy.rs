@@ -16,6 +16,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("arc_swap", &["worker", "control"]),
     ("clap", &["main", "plugin_tool"]),
     ("crossbeam", &["worker", "control"]),
+    ("flatbuffers", &["runner"]),
     ("httparse", &["http"]),
     ("io_uring", &["net"]),
     ("mimalloc", &["main"]),
@@ -27,7 +28,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("serde_yaml", &["conf"]),
     ("sha2", &["vm"]),
     ("signal_hook", &["control"]),
-    ("slab", &["time"]),
+    ("slab", &["time", "runner"]),
     ("strsim", &["schema"]),
     ("wasmparser", &["vm"]),
     ("wasmtime", &["vm", "proxy_wasm"]),
@@ -56,7 +57,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All Rust files of a folder, by their path from the repository's root, without those of tests.
+/// All Rust files of a folder, by their path from the repository's root, without those of tests and
+/// those that a program wrote.
 fn sources(folder: &str) -> Vec<Source> {
     let mut paths = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -65,7 +67,8 @@ fn sources(folder: &str) -> Vec<Source> {
             let path: PathBuf = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_made(&path)
+            {
                 paths.push(path);
             }
         }
@@ -78,6 +81,10 @@ fn sources(folder: &str) -> Vec<Source> {
     let all: Vec<Source> = paths.iter().map(read).collect();
     let of_tests: BTreeSet<String> = all.iter().flat_map(Source::test_modules).collect();
     all.into_iter().map(|source| source.known_as_test_by(&of_tests)).collect()
+}
+
+fn is_made(path: &Path) -> bool {
+    path.to_string_lossy().ends_with("_generated.rs")
 }
 
 #[track_caller]

@@ -29,6 +29,8 @@ pub struct Config {
     pub plugins: Option<Vec<PluginName>>,
     /// `wasm.plugins`, names unique.
     pub wasm_plugins: Vec<WasmPlugin>,
+    /// `ext-plugin`: external plugin runners; the one without a name first, names unique.
+    pub runners: Vec<RunnerConfig>,
     /// `ringgate.workers`.
     pub workers: Workers,
     /// `ringgate.driver`.
@@ -220,4 +222,25 @@ pub enum Pause {
     Hold,
     /// Headers; body callbacks go on.
     Body,
+}
+
+/// An external plugin runner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerConfig {
+    /// Where it stands.
+    pub at: Path,
+    /// Its key in `ext-plugin.runners`; empty for the one of `ext-plugin` itself.
+    pub name: String,
+    /// `cmd`: how it is started; empty: somebody else does that. There is a `socket` then.
+    pub cmd: Vec<String>,
+    /// `socket`, or `path_for_test` of `ext-plugin` itself; `None` leaves the choice to `control`.
+    pub socket: Option<String>,
+    /// `connections`: of one worker. Default 128.
+    pub connections: usize,
+    /// `queue`: calls of one worker that wait for a connection. Default 1024.
+    pub queue: usize,
+    /// `call_timeout`: for one call, whatever the runner asks meanwhile. Default 55 s.
+    pub call_timeout: Duration,
+    /// `start_timeout`: how long calls wait for a runner that is not there. Default 3 s.
+    pub start_timeout: Duration,
 }

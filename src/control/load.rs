@@ -1,10 +1,12 @@
 //! From files to a snapshot.
 
-use super::wasm;
+use super::{runners, wasm};
 use crate::builtin::Builtins;
-use crate::conf::{Config, Report, Source, process, resources};
+use crate::conf::{Config, Report, Resources, Source, process, resources};
 use crate::plugin::Loader;
 use crate::proxy_wasm::{self, Host};
+use crate::runner::Runners;
+use crate::schema::Path as At;
 use crate::snapshot::{Inputs, Snapshot, compile};
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -20,6 +22,8 @@ pub struct Loading {
     config_warnings: Report,
     /// The Proxy-Wasm host: modules that did not change are kept between loads.
     host: Option<Host>,
+    /// Makes plugins of external runners.
+    pub(super) runners: Runners,
     number: u64,
 }
 
@@ -66,8 +70,9 @@ impl Loading {
                 Failure::Wrong(report)
             })?;
         let host = wasm::host(&config, compiler).map_err(Failure::File)?;
+        let runners = Runners::new(runners::places(&config).map_err(Failure::File)?);
         let config_path = config_path.to_owned();
-        Ok(Self { config_path, config, config_source, config_warnings, host, number: 0 })
+        Ok(Self { config_path, config, config_source, config_warnings, host, runners, number: 0 })
     }
 
     /// Reads the resources and compiles them. Gives the warnings of both files too.
@@ -80,7 +85,8 @@ impl Loading {
             resources::parse(&source, &environment, true).map_err(Failure::Wrong)?;
         let mut guests = self.load_guests()?;
         let mut builtins = Builtins;
-        let mut loaders: Vec<&mut dyn Loader> = vec![&mut builtins];
+        self.runners.set_ids(ids(&resources));
+        let mut loaders: Vec<&mut dyn Loader> = vec![&mut builtins, &mut self.runners];
         if let Some(guests) = &mut guests {
             loaders.push(guests);
         }
@@ -109,6 +115,17 @@ impl Loading {
             .map(Some)
             .map_err(Failure::Wrong)
     }
+}
+
+/// What the resources that have plugins are called, by where they stand.
+fn ids(resources: &Resources) -> Vec<(At, String)> {
+    let Resources { routes, services, plugin_configs, global_rules, .. } = resources;
+    let routes = routes.iter().map(|route| (&route.at, &route.id));
+    let services = services.iter().map(|service| (&service.at, &service.id));
+    let configs = plugin_configs.iter().map(|config| (&config.at, &config.id));
+    let rules = global_rules.iter().map(|rule| (&rule.at, &rule.id));
+    let all = routes.chain(services).chain(configs).chain(rules);
+    all.map(|(at, id)| (at.clone(), id.clone())).collect()
 }
 
 fn read_resources(config_path: &Path) -> Result<Source, Failure> {

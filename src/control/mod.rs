@@ -13,6 +13,7 @@
 mod load;
 mod logger;
 mod run;
+mod runners;
 mod wasm;
 
 pub use load::{Failure, Loading, show_warnings};

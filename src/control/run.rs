@@ -1,5 +1,6 @@
 //! Starting the workers and keeping them until a signal says stop.
 
+use super::runners;
 use super::{Failure, Loading, flush_log, show_warnings, start_log};
 use crate::conf::{Driver, Workers};
 use crate::limits;
@@ -72,6 +73,8 @@ fn serve(loading: &mut Loading, shared: &Arc<Shared>) -> Result<Exit, String> {
         .map_err(|error| format!("signals can't be handled: {error}"))?;
     let reservations = reserve_all(&loading.config.listen)?;
     let listen: Vec<SocketAddr> = reservations.iter().map(|held| held.address).collect();
+    // Dropped when the workers have ended: requests in flight still need theirs.
+    let _runners = runners::start(&loading.config, loading.runners.all())?;
     let (workers, started) = start_workers(loading, shared, &listen)?;
     let outcome = wait_until_started(workers.len(), &started);
     drop(reservations);

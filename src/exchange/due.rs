@@ -1,9 +1,9 @@
 //! What a timer that is due comes to.
 
+use super::cause::Cause;
 use super::flow::Direction;
 use super::retry::Failure;
 use super::{Cx, Exchange, Stage, Timer};
-use crate::plugin::ResponseSource;
 
 impl Exchange {
     /// A timer of this exchange may be due; calling too often does no harm.
@@ -13,7 +13,7 @@ impl Exchange {
         {
             match timer {
                 Timer::DownstreamRead => self.on_client_stalled(cx),
-                Timer::DownstreamSend => self.abort(),
+                Timer::DownstreamSend => self.abort(Cause::ClientClosed),
                 Timer::Connect => self.on_no_response(Failure::Stalled, "did not accept", cx),
                 // It need not answer before it has the whole request.
                 Timer::UpstreamRead if !self.upstream.is_served() => {
@@ -30,7 +30,7 @@ impl Exchange {
     fn on_client_stalled(&mut self, cx: &mut Cx<'_>) {
         self.request.refuse_rest();
         if !self.response.is_complete() {
-            self.answer(408, ResponseSource::Gateway, cx);
+            self.answer(408, Cause::ClientStalled, cx);
         }
     }
 
@@ -39,11 +39,11 @@ impl Exchange {
             return self.on_no_response(Failure::Stalled, "did not go on in time", cx);
         }
         log::warn!("upstream {:?} did not go on in time", self.upstream.address);
-        self.answer(504, ResponseSource::Gateway, cx);
+        self.answer(504, Cause::UpstreamStalled, cx);
     }
 
     fn on_held_too_long(&mut self, direction: Direction, cx: &mut Cx<'_>) {
         log::warn!("a plugin held a {direction:?} for too long");
-        self.answer(504, ResponseSource::Gateway, cx);
+        self.answer(504, Cause::HeldTooLong, cx);
     }
 }

@@ -153,6 +153,9 @@ impl Flow {
 
     /// Swaps what `position` keeps with `body`: to look at it and back.
     pub(super) fn swap_kept(&mut self, position: usize, body: &mut Vec<u8>) {
+        if self.kept.len() <= position && !body.is_empty() {
+            self.kept.resize_with(position + 1, Vec::new);
+        }
         if let Some(kept) = self.kept.get_mut(position) {
             std::mem::swap(kept, body);
         }

@@ -138,6 +138,7 @@ mod tests {
             keep_alive: Default::default(),
             retries: 0,
             retry_ms: 0,
+            labels: vec![],
         }
     }
 

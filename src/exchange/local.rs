@@ -1,5 +1,6 @@
 //! Responses that do not come from an upstream: plugins' and the gateway's own.
 
+use super::cause::Cause;
 use super::flow::Direction;
 use super::{Cx, Exchange, Stage, Timer};
 use crate::http::BodyLength;
@@ -11,10 +12,12 @@ const NO_ROUTE: &[u8] = b"{\"error_msg\":\"404 Route Not Found\"}\n";
 
 impl Exchange {
     /// The gateway answers with a status and its error page.
-    pub(super) fn answer(&mut self, status: u16, source: ResponseSource, cx: &mut Cx<'_>) {
-        let body = (status == 404 && self.route.is_none()).then_some(NO_ROUTE);
+    pub(super) fn answer(&mut self, status: u16, cause: Cause, cx: &mut Cx<'_>) {
+        let body = (cause == Cause::NoRoute).then_some(NO_ROUTE);
         self.message.respond(status, body);
-        self.message.response.source = source;
+        self.message.local.details.extend_from_slice(cause.details());
+        self.message.response.source = ResponseSource::Gateway;
+        self.message.response.flags |= cause.flags();
         self.respond(None, cx);
     }
 
@@ -27,13 +30,16 @@ impl Exchange {
             return;
         }
         if self.response.has_begun() {
-            return self.abort();
+            return match step {
+                Some(_) => self.abort(Cause::PluginClosed),
+                None => self.give_up(),
+            };
         }
         self.request.drop_rest();
         self.spoil_upstream();
         if let Some(step) = step {
             self.message.response.source = ResponseSource::Plugin;
-            self.apply_error_response(step);
+            self.finish_local_response(step);
         }
         let replaces = self.response.is_passing();
         self.load_local_response();
@@ -50,15 +56,20 @@ impl Exchange {
         self.on_response_headers_passed(passed, cx);
     }
 
-    /// `_meta.error_response` replaces the body of a plugin's response of 400 and more.
-    fn apply_error_response(&mut self, step: usize) {
-        if self.message.local.status < 400 || self.message.local.verbatim {
-            return;
-        }
+    /// A plugin that does not say why it answers is the reason itself. `_meta.error_response`
+    /// replaces the body of a plugin's response of 400 and more.
+    fn finish_local_response(&mut self, step: usize) {
         let pinned = std::rc::Rc::clone(self.pinned());
         let step = &Self::chain_of(&pinned, self.route).steps()[step];
-        if let Some(replaced) = &step.error_response {
-            self.message.local.body.get_or_insert_default().clone_from(replaced);
+        let local = &mut self.message.local;
+        if local.details.is_empty() {
+            local.details.extend_from_slice(step.plugin.name().as_bytes());
+        }
+        if let Some(replaced) = &step.error_response
+            && local.status >= 400
+            && !local.verbatim
+        {
+            local.body.get_or_insert_default().clone_from(replaced);
         }
     }
 
@@ -70,6 +81,7 @@ impl Exchange {
         let (local, response) = (&mut message.local, &mut message.response);
         response.status = local.status;
         std::mem::swap(&mut response.headers, &mut local.headers);
+        std::mem::swap(&mut response.details, &mut local.details);
         side.local_body.clear();
         let len = local_body(local.status, local.body.as_deref(), &mut side.local_body).len();
         if let Some(body) = &mut local.body {

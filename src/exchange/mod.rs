@@ -35,6 +35,7 @@
 //!    unless it ends in [`Ending::Abort`], and the exchange is ready for [`Exchange::begin`] again.
 
 mod body;
+mod cause;
 mod due;
 mod flow;
 mod forward;
@@ -43,6 +44,7 @@ mod local;
 mod outgoing;
 mod pass;
 mod request;
+mod reroute;
 mod response;
 mod retry;
 #[cfg(test)]
@@ -54,10 +56,11 @@ mod waiting;
 pub use timers::Timer;
 
 use crate::http::{RequestHead, ResponseHead};
-use crate::plugin::{Connection, Hooks, Locals, Message, StreamKey};
+use crate::plugin::{Connection, Hooks, Locals, Message, Properties, StreamKey};
 use crate::snapshot::{Chain, Pinned, Route};
 use crate::time::HttpDate;
 use crate::upstream::KeepAlive;
+use cause::Cause;
 use flow::Steps;
 use request::RequestSide;
 use response::ResponseSide;
@@ -135,6 +138,8 @@ pub struct Arrival<'a> {
     pub route: Option<u32>,
     /// Where it came from.
     pub connection: Connection,
+    /// What plugins keep for the whole of its connection.
+    pub kept: &'a Properties,
     /// When it came, in nanoseconds since the epoch.
     pub started_ns: u64,
     /// Its number in this process.
@@ -149,7 +154,11 @@ pub struct Exchange {
     /// The message that plugins see.
     message: Box<Message>,
     pinned: Option<Rc<Pinned>>,
+    /// The route whose chain runs.
     route: Option<u32>,
+    /// The route whose target, timeouts and facts count: another one after a plugin had the choice
+    /// made again.
+    chosen: Option<u32>,
     steps: Steps,
     request: RequestSide,
     response: ResponseSide,
@@ -193,6 +202,7 @@ impl Exchange {
         self.stage = Stage::Running;
         self.pinned = Some(Rc::clone(pinned));
         self.route = arrival.route;
+        self.chosen = arrival.route;
         self.timers.clear();
         self.upstream.clear();
         self.request.begin(arrival);
@@ -287,7 +297,15 @@ impl Exchange {
     }
 
     /// Gives the exchange up: the client sees a cut-off response or just a closed connection.
-    fn abort(&mut self) {
+    fn abort(&mut self, cause: Cause) {
+        if self.stage == Stage::Running {
+            self.note(cause);
+            self.give_up();
+        }
+    }
+
+    /// The same, when it is known why.
+    fn give_up(&mut self) {
         if self.stage == Stage::Running {
             let begun = self.response.has_begun();
             self.stage = Stage::Ending(if begun { Ending::Abort } else { Ending::Close });
@@ -296,6 +314,11 @@ impl Exchange {
 
     fn route(&self) -> &Route {
         self.pinned().snapshot.route(self.route)
+    }
+
+    /// The route that says where the request goes.
+    fn chosen_route(&self) -> &Route {
+        self.pinned().snapshot.route(self.chosen)
     }
 
     fn chain_of(pinned: &Pinned, route: Option<u32>) -> &Chain {

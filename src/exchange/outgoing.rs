@@ -1,6 +1,7 @@
 //! The response as it goes to the client: the head with framing re-made, then the body.
 
 use super::body::Encoder;
+use super::cause::Cause;
 use super::{Cx, Exchange, Timer};
 use crate::http::{
     BodyLength, Headers, ResponseHead, Version, content_length, list_members, write_field,
@@ -31,7 +32,7 @@ impl Exchange {
         };
         if wrote.is_err() {
             log::warn!("a plugin changed a body's length after its head was sent");
-            return self.abort();
+            return self.abort(Cause::LengthChanged);
         }
         if end {
             self.complete_response();

@@ -197,6 +197,9 @@ impl Exchange {
         callback: impl FnOnce(&mut Stream<'_>) -> Action,
     ) -> Action {
         let action = callback(&mut self.stream(step, cx));
+        if self.message.clear_route {
+            self.choose_route_again();
+        }
         let request = std::mem::take(&mut self.message.resume_request);
         let response = std::mem::take(&mut self.message.resume_response);
         let (own, other, opposite) = match direction {

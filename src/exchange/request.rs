@@ -1,12 +1,12 @@
 //! The request side: from the client's bytes to what goes upstream.
 
 use super::body::Decoder;
+use super::cause::Cause;
 use super::flow::{Direction, Flow, Passed};
 use super::upstream::State;
 use super::{Arrival, Cx, Exchange, Timer};
 use crate::http::{BodyLength, Method, Version};
 use crate::limits;
-use crate::plugin::ResponseSource;
 
 /// What has arrived of the request, and what of it is through its chain.
 #[derive(Debug, Default)]
@@ -133,6 +133,7 @@ impl Exchange {
         message.request_number = arrival.number;
         message.started_ns = arrival.started_ns;
         message.route = facts;
+        message.filter_state.inherit(arrival.kept);
         let (head, bytes) = (arrival.head, arrival.bytes);
         let request = &mut message.request;
         request.method.extend_from_slice(head.method_span.of(bytes));
@@ -155,7 +156,7 @@ impl Exchange {
             _ => false,
         };
         if too_large {
-            return self.fail_request(413, cx);
+            return self.fail_request(413, Cause::RequestTooLarge, cx);
         }
         let end = self.ends_with_headers(Direction::Request);
         let passed = self.pass_headers(Direction::Request, 0, end, cx);
@@ -173,7 +174,7 @@ impl Exchange {
             Ok(progress) => progress,
             Err(rule) => {
                 log::info!("request body refused: {rule}");
-                self.fail_request(400, cx);
+                self.fail_request(400, Cause::ClientMalformed, cx);
                 return bytes.len();
             }
         };
@@ -183,7 +184,7 @@ impl Exchange {
             self.request.count_discarded(progress.consumed);
         } else if self.rules().body_bytes_max.is_some_and(|most| self.message.request_bytes > most)
         {
-            self.fail_request(413, cx);
+            self.fail_request(413, Cause::RequestTooLarge, cx);
         } else {
             self.on_body_piece(progress.done, cx);
         }
@@ -197,7 +198,7 @@ impl Exchange {
         self.timers.disarm(Timer::DownstreamRead);
         self.request.refuse_rest();
         if !self.response.is_complete() {
-            self.abort();
+            self.abort(Cause::ClientClosed);
         }
     }
 
@@ -206,7 +207,7 @@ impl Exchange {
             let read = self.request.decoder.trailers(&mut self.message.request.trailers);
             if let Err(rule) = read {
                 log::info!("request trailers refused: {rule}");
-                return self.fail_request(400, cx);
+                return self.fail_request(400, Cause::ClientMalformed, cx);
             }
         }
         if self.message.body.is_empty() && !done {
@@ -235,19 +236,19 @@ impl Exchange {
                 }
             }
             Passed::Respond(step) => self.respond(Some(step), cx),
-            Passed::Close => self.abort(),
-            Passed::TooMuch => self.fail_request(413, cx),
+            Passed::Close => self.abort(Cause::PluginClosed),
+            Passed::TooMuch => self.fail_request(413, Cause::RequestTooLarge, cx),
         }
     }
 
     /// The request is broken or too large: nothing after it on this connection can be trusted.
-    fn fail_request(&mut self, status: u16, cx: &mut Cx<'_>) {
+    fn fail_request(&mut self, status: u16, cause: Cause, cx: &mut Cx<'_>) {
         self.request.refuse_rest();
         self.message.body.clear();
         if self.response.is_complete() {
             return;
         }
-        self.answer(status, ResponseSource::Gateway, cx);
+        self.answer(status, cause, cx);
     }
 
     fn release_request_body(&mut self) {

@@ -1,6 +1,7 @@
 //! The response side: from the upstream's bytes, or a local response, to what the client gets.
 
 use super::body::{Decoder, Encoder};
+use super::cause::Cause;
 use super::flow::{Direction, Flow, Passed};
 use super::outgoing::write_interim;
 use super::retry::Failure;
@@ -164,6 +165,7 @@ impl Exchange {
         }
         self.upstream.reading = false;
         self.spoil_upstream();
+        self.message.attempts.received_ns = self.now_ns(cx);
         self.message.body.clear();
         self.pass_response_piece(true, cx);
     }
@@ -178,7 +180,7 @@ impl Exchange {
         log::warn!("upstream {:?} {why}", self.message.upstream);
         self.spoil_upstream();
         if !self.response.is_complete() {
-            self.answer(502, ResponseSource::Gateway, cx);
+            self.answer(502, Cause::UpstreamClosed, cx);
         }
     }
 
@@ -196,7 +198,7 @@ impl Exchange {
         if !sent {
             self.response.out.clear();
             self.request.refuse_rest();
-            self.abort();
+            self.abort(Cause::ClientClosed);
         }
     }
 
@@ -223,6 +225,9 @@ impl Exchange {
         }
         self.take_upstream_head(bytes);
         let end = self.ends_with_headers(Direction::Response);
+        if end {
+            self.message.attempts.received_ns = self.now_ns(cx);
+        }
         let passed = self.pass_headers(Direction::Response, 0, end, cx);
         self.on_response_headers_passed(passed, cx);
         Some(len)
@@ -236,6 +241,8 @@ impl Exchange {
         let response = &mut self.message.response;
         response.status = self.reply.status;
         response.source = ResponseSource::Upstream;
+        response.details.clear();
+        response.details.extend_from_slice(b"via_upstream");
         response.headers.adopt(&bytes[..self.reply.len], &self.reply.fields);
         response.body = self.reply.body;
     }
@@ -255,10 +262,13 @@ impl Exchange {
             Ok(progress) => progress,
             Err(rule) => {
                 log::warn!("upstream {:?} sent a bad body: {rule}", self.message.upstream);
-                self.answer(502, ResponseSource::Gateway, cx);
+                self.answer(502, Cause::UpstreamMalformed, cx);
                 return bytes.len();
             }
         };
+        if progress.done {
+            self.message.attempts.received_ns = self.now_ns(cx);
+        }
         if progress.done && self.response.length == BodyLength::Chunked {
             // The decoder has checked the trailer section already.
             let _ = self.response.decoder.trailers(&mut self.message.response.trailers);
@@ -295,7 +305,7 @@ impl Exchange {
                 }
             }
             Passed::Respond(step) => self.respond(Some(step), cx),
-            Passed::Close | Passed::TooMuch => self.abort(),
+            Passed::Close | Passed::TooMuch => self.abort(Cause::PluginClosed),
         }
     }
 
@@ -322,11 +332,11 @@ impl Exchange {
             }
             Passed::Held => self.disarm_hold(Direction::Response),
             Passed::Respond(step) => self.respond(Some(step), cx),
-            Passed::Close => self.abort(),
+            Passed::Close => self.abort(Cause::PluginClosed),
             Passed::TooMuch => {
                 // Proxy-Wasm reference §9.
                 log::warn!("a plugin holds back more of a response than its limit");
-                self.answer(500, ResponseSource::Gateway, cx);
+                self.answer(500, Cause::ResponseTooLarge, cx);
             }
         }
     }

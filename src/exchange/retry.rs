@@ -1,8 +1,9 @@
 //! When a peer gives no response: another try where that is safe.
 
+use super::cause::Cause;
 use super::upstream::State;
 use super::{Cx, Exchange, Timer};
-use crate::plugin::ResponseSource;
+use crate::plugin::ResponseFlags;
 
 /// How a peer failed before its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +18,26 @@ pub(super) enum Failure {
     Garbage,
 }
 
+impl Failure {
+    fn cause(self) -> Cause {
+        match self {
+            Self::Connect => Cause::ConnectFailed,
+            Self::Closed => Cause::UpstreamClosed,
+            Self::Stalled => Cause::UpstreamStalled,
+            Self::Garbage => Cause::UpstreamMalformed,
+        }
+    }
+}
+
 impl Exchange {
     /// No connection could be made.
     pub fn on_connect_failed(&mut self, why: &str, cx: &mut Cx<'_>) {
         debug_assert_eq!(self.upstream.state, State::Connecting);
         self.timers.disarm(Timer::Connect);
         self.upstream.state = State::Wanted;
+        let failure = &mut self.message.attempts.failure;
+        failure.clear();
+        failure.extend_from_slice(why.as_bytes());
         self.on_no_response(Failure::Connect, why, cx);
     }
 
@@ -46,7 +61,10 @@ impl Exchange {
         log::warn!("upstream {address:?} {why}");
         // Another try that comes too late is a 502, whatever went before (APISIX reference §5).
         let status = if failure == Failure::Stalled && !again { 504 } else { 502 };
-        self.answer(status, ResponseSource::Gateway, cx);
+        if !again && self.upstream.tries > 1 {
+            self.message.response.flags |= ResponseFlags::UPSTREAM_RETRY_LIMIT;
+        }
+        self.answer(status, failure.cause(), cx);
     }
 
     /// A request may be sent again if nothing of it can have had an effect: nothing was sent, or

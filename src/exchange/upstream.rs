@@ -7,12 +7,13 @@
 //! ```
 
 use super::body::Encoder;
+use super::cause::Cause;
 use super::flow::Direction;
 use super::outgoing::trusted_length;
 use super::{Command, Cx, Exchange, Timer, forward};
 use crate::http::BodyLength;
 use crate::limits;
-use crate::plugin::{Hooks, ResponseSource};
+use crate::plugin::Hooks;
 use crate::snapshot::Target;
 use crate::upstream::{Timeouts, Upstream};
 use std::net::SocketAddr;
@@ -108,23 +109,26 @@ impl UpstreamSide {
 impl Exchange {
     /// The request's headers are through their chain: it goes to its target.
     pub(super) fn want_upstream(&mut self, cx: &mut Cx<'_>) {
-        match self.route().target {
+        self.choose_route_again();
+        match self.chosen_route().target {
             Target::Upstream(upstream) => {
                 self.upstream.upstream = upstream;
                 self.upstream.state = State::Wanted;
                 self.upstream.first_try_ms = cx.locals.now_ms;
             }
-            Target::Status(status) => self.answer(status, ResponseSource::Gateway, cx),
-            Target::NoRoute => self.answer(404, ResponseSource::Gateway, cx),
+            Target::Status(status) => self.answer(status, Cause::NoUpstream, cx),
+            Target::NoRoute => self.answer(404, Cause::NoRoute, cx),
         }
     }
 
-    /// A connection is there; `reused`: it was idle.
-    pub fn on_connected(&mut self, reused: bool, cx: &mut Cx<'_>) {
-        let _ = cx;
+    /// A connection is there; `reused`: it was idle. `local` is our end of it, if that is known.
+    pub fn on_connected(&mut self, reused: bool, local: Option<SocketAddr>, cx: &mut Cx<'_>) {
         debug_assert_eq!(self.upstream.state, State::Connecting);
         self.timers.disarm(Timer::Connect);
         self.upstream.begin_connection(reused);
+        self.message.attempts.ready_ns = self.now_ns(cx);
+        self.message.attempts.local = local;
+        self.message.attempts.failure.clear();
     }
 
     /// The upstream took everything, or not; the buffer comes back.
@@ -209,7 +213,7 @@ impl Exchange {
                 self.upstream_of(self.upstream.upstream).name
             );
             self.upstream.state = State::Done;
-            self.answer(502, ResponseSource::Gateway, cx);
+            self.answer(502, Cause::NoPeer, cx);
             return None;
         };
         let fresh = std::mem::take(&mut self.upstream.fresh);
@@ -217,9 +221,27 @@ impl Exchange {
         side.tries += u32::from(!fresh);
         side.address = Some(address);
         side.state = State::Connecting;
-        self.message.upstream = Some(address);
+        self.note_attempt(address, cx);
         self.arm_upstream(Timer::Connect, cx);
         Some(Command::Connect { address, fresh })
+    }
+
+    /// A peer is asked, for the first time or again.
+    fn note_attempt(&mut self, address: SocketAddr, cx: &Cx<'_>) {
+        let peers = self.upstream_of(self.upstream.upstream).peers.len();
+        let wanted_ns = self.now_ns(cx);
+        self.message.upstream = Some(address);
+        let attempts = &mut self.message.attempts;
+        attempts.count += 1;
+        attempts.endpoints = u32::try_from(peers).unwrap_or(u32::MAX);
+        attempts.local = None;
+        attempts.wanted_ns = wanted_ns;
+        (attempts.ready_ns, attempts.sent_ns, attempts.received_ns) = (0, 0, 0);
+    }
+
+    /// The driver's clock, where somebody may ask: without plugins nobody does.
+    pub(super) fn now_ns(&self, cx: &Cx<'_>) -> u64 {
+        if self.route().chain.steps().is_empty() { 0 } else { (cx.locals.clock)() }
     }
 
     /// Where plugins may change the body, the head waits for its first piece: with the whole body
@@ -239,6 +261,10 @@ impl Exchange {
         let side = &mut self.upstream;
         if !side.sending && !side.out.is_empty() && !side.send_failed {
             side.sending = true;
+            if self.message.attempts.sent_ns == 0 {
+                self.message.attempts.sent_ns = self.now_ns(cx);
+            }
+            let side = &mut self.upstream;
             let bytes = std::mem::replace(&mut side.out, std::mem::take(&mut side.spare));
             self.arm_upstream(Timer::UpstreamSend, cx);
             return Some(Command::SendUpstream(bytes));
@@ -267,7 +293,7 @@ impl Exchange {
         side.all_written = through && wrote.is_ok();
         if wrote.is_err() {
             log::warn!("a plugin changed a request body's length after its head was sent");
-            self.answer(500, ResponseSource::Gateway, cx);
+            self.answer(500, Cause::LengthChanged, cx);
         }
     }
 
@@ -293,7 +319,7 @@ impl Exchange {
 
     pub(super) fn arm_upstream(&mut self, timer: Timer, cx: &Cx<'_>) {
         let Timeouts { connect_ms, send_ms, read_ms } = self
-            .route()
+            .chosen_route()
             .timeouts
             .unwrap_or_else(|| self.upstream_of(self.upstream.upstream).timeouts);
         let after = match timer {

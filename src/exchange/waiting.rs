@@ -1,5 +1,6 @@
 //! An exchange that waits: its message where plugins can reach it, and what they ask meanwhile.
 
+use super::cause::Cause;
 use super::flow::{Direction, Passed};
 use super::pass::headers_order;
 use super::{Cx, Exchange, Stage};
@@ -69,7 +70,7 @@ impl Exchange {
             // What is said already can't be said again.
             Ask::Respond if self.response.is_complete() => {}
             Ask::Respond => self.respond(Some(step), cx),
-            Ask::Close => self.abort(),
+            Ask::Close => self.abort(Cause::PluginClosed),
             Ask::Reply(reply) => self.on_reply(step, reply, cx),
         }
     }

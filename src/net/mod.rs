@@ -13,4 +13,4 @@ mod socket;
 
 pub use listener::{Listener, Reservation, reserve};
 pub use runtime::{DriverChoice, DriverKind, pin_to_core, run, sleep_ms, spawn};
-pub use socket::{Socket, connect, read, send};
+pub use socket::{Socket, connect, connect_unix, read, send};

@@ -3,17 +3,27 @@
 use monoio::buf::{IoBufMut, SliceMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
-use rustix::net::{RecvFlags, Shutdown, recv, shutdown, sockopt};
-use std::cell::UnsafeCell;
+use rustix::net::{
+    AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, recv, shutdown,
+    socket_with, sockopt,
+};
+use std::cell::{OnceCell, UnsafeCell};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// A handle to a connection; it closes when the last handle and the last operation are gone.
 #[derive(Clone)]
-pub struct Socket(Rc<UnsafeCell<TcpStream>>);
+pub struct Socket(Rc<Inner>);
+
+struct Inner {
+    stream: UnsafeCell<TcpStream>,
+    /// Asked of the kernel once.
+    local: OnceCell<SocketAddr>,
+}
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -24,7 +34,11 @@ impl std::fmt::Debug for Socket {
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self(Rc::new(UnsafeCell::new(stream))))
+        Ok(Self::of(stream))
+    }
+
+    fn of(stream: TcpStream) -> Self {
+        Self(Rc::new(Inner { stream: UnsafeCell::new(stream), local: OnceCell::new() }))
     }
 
     /// Our end's address.
@@ -32,7 +46,13 @@ impl Socket {
     /// # Errors
     /// The connection is gone.
     pub fn local(&self) -> io::Result<SocketAddr> {
-        self.with(TcpStream::local_addr)
+        match self.0.local.get() {
+            Some(local) => Ok(*local),
+            None => {
+                let local = self.with(TcpStream::local_addr)?;
+                Ok(*self.0.local.get_or_init(|| local))
+            }
+        }
     }
 
     /// Whether an idle connection has neither data nor an end waiting: a request may be sent on it.
@@ -61,7 +81,7 @@ impl Socket {
     fn with<T>(&self, f: impl FnOnce(&TcpStream) -> T) -> T {
         // SAFETY: sockets stay on their thread (`Rc`), and `f` runs to its end before anything else
         // on this thread can make another reference.
-        f(unsafe { &*self.0.get() })
+        f(unsafe { &*self.0.stream.get() })
     }
 
     fn with_fd<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
@@ -80,6 +100,21 @@ pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
     Socket::new(TcpStream::connect_addr(address).await?)
 }
 
+/// Connects to a unix socket. Such a connection is made or refused at once; it never waits.
+///
+/// # Errors
+/// As the kernel says; `WouldBlock`: as many wait to be accepted as the listener lets wait.
+pub fn connect_unix(path: &Path) -> io::Result<Socket> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    // Both drivers read and write stream sockets of any family alike. The ring waits for data only
+    // on blocking ones; epoll needs the other kind.
+    let stream = std::net::TcpStream::from(socket);
+    stream.set_nonblocking(monoio::utils::is_legacy())?;
+    Ok(Socket::of(TcpStream::from_std(stream)?))
+}
+
 /// Reads into the free room of `buffer`, behind what is in it. Gives how many bytes came; 0 is the
 /// end. A future dropped before its result may have lost bytes: the connection is then over.
 pub async fn read(socket: Socket, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
@@ -87,7 +122,7 @@ pub async fn read(socket: Socket, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8
     debug_assert!(used < room, "no room to read into");
     // SAFETY: sockets stay on their thread; the reference is used to start the operation only,
     // which keeps the descriptor and not the reference.
-    let stream = unsafe { &mut *socket.0.get() };
+    let stream = unsafe { &mut *socket.0.stream.get() };
     let (result, slice) = stream.read(writable(buffer, used, room)).await;
     (result, slice.into_inner())
 }
@@ -95,7 +130,7 @@ pub async fn read(socket: Socket, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8
 /// Sends all of `buffer`; tells whether that worked.
 pub async fn send(socket: Socket, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
     // SAFETY: as in `read`; a read that runs at the same time holds no reference either.
-    let stream = unsafe { &mut *socket.0.get() };
+    let stream = unsafe { &mut *socket.0.stream.get() };
     let whole = buffer.len();
     let (result, buffer) = stream.write(buffer).await;
     match result {
@@ -109,7 +144,7 @@ pub async fn send(socket: Socket, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) 
 async fn send_rest(socket: Socket, buffer: Vec<u8>, sent: usize) -> (io::Result<()>, Vec<u8>) {
     use monoio::buf::IoBuf;
     // SAFETY: as in `read`.
-    let stream = unsafe { &mut *socket.0.get() };
+    let stream = unsafe { &mut *socket.0.stream.get() };
     let (result, slice) = stream.write_all(buffer.slice(sent..)).await;
     (result.map(|_| ()), slice.into_inner())
 }

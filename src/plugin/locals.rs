@@ -41,6 +41,9 @@ pub struct Locals {
     pub worker: usize,
     /// Milliseconds since the process started, as of the current event.
     pub now_ms: u64,
+    /// The driver's clock, in nanoseconds since the epoch, for what must be finer than `now_ms`;
+    /// looking at it is a system call or nearly one. It stands at 0 until the driver gives one.
+    pub clock: fn() -> u64,
     /// Seeded once per worker from the system.
     pub random: fastrand::Rng,
     /// What the worker does for plugins between their callbacks.
@@ -58,7 +61,8 @@ impl Locals {
     /// The same, with services that somebody carries out.
     #[must_use]
     pub fn with_services(worker: usize, services: Rc<Services>) -> Self {
-        Self { worker, now_ms: 0, random: fastrand::Rng::new(), services, slots: Vec::new() }
+        let random = fastrand::Rng::new();
+        Self { worker, now_ms: 0, clock: || 0, random, services, slots: Vec::new() }
     }
 
     /// Whether a random integer from 1 to 100 is at most `percentage`: never for 0, always for 100

@@ -3,6 +3,7 @@
 //! One `Message` is boxed, taken from the worker's pool when an exchange begins and given back when
 //! it ends; all its vectors keep their memory.
 
+use super::{Attempts, Properties, ResponseFlags};
 use crate::http::{BodyLength, Headers, Version};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -36,6 +37,8 @@ pub struct Request {
     pub path: Vec<u8>,
     /// The Host header's value or the absolute-form's authority; empty if HTTP/1.0 sent none.
     pub authority: Vec<u8>,
+    /// The scheme a plugin gave it; empty: `http`.
+    pub scheme: Vec<u8>,
     /// The version the client speaks.
     pub version: Version,
     /// All fields but Host. Framing fields are still there for plugins to see; framing itself is
@@ -60,6 +63,11 @@ pub struct Response {
     pub body: BodyLength,
     /// Who made the response.
     pub source: ResponseSource,
+    /// Why it is what it is, in one word: Envoy's response code details, or what the plugin that
+    /// made it said.
+    pub details: Vec<u8>,
+    /// What went wrong.
+    pub flags: ResponseFlags,
 }
 
 /// Who made a response.
@@ -88,6 +96,8 @@ pub struct LocalResponse {
     /// `_meta.error_response` must not replace the body (APISIX wasm reference §1: it applies to
     /// the gateway's own 503, not to a guest's local response).
     pub verbatim: bool,
+    /// Why the plugin answers, for [`Response::details`]; may be empty.
+    pub details: Vec<u8>,
 }
 
 /// What a request's route says of itself, for variables, properties and logs.
@@ -103,6 +113,12 @@ pub struct RouteFacts {
     pub service_name: String,
     /// The upstream's id or name, for the `cluster_name` property.
     pub upstream_name: String,
+    /// `labels` of the route, named as [`Message::metadata`] is.
+    pub labels: Properties,
+    /// `labels` of the service.
+    pub service_labels: Properties,
+    /// `labels` of the upstream.
+    pub upstream_labels: Properties,
 }
 
 /// A body that a paused plugin holds back.
@@ -137,8 +153,16 @@ pub struct Message {
     pub route: Option<Rc<RouteFacts>>,
     /// The upstream node chosen, once one was.
     pub upstream: Option<SocketAddr>,
-    /// Values set by plugins (`proxy_set_property`), in order of first setting.
-    pub properties: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What was done to get a response from there.
+    pub attempts: Attempts,
+    /// Values that plugins keep in the exchange, named as in Envoy's filter state: those of
+    /// `proxy_set_property` are `wasm.` and their path.
+    pub filter_state: Properties,
+    /// Dynamic metadata that plugins set: names are paths of NUL-joined segments, beginning with
+    /// the namespace.
+    pub metadata: Properties,
+    /// A plugin asks: choose the route again.
+    pub clear_route: bool,
     /// A plugin asks: let the held request go on.
     pub resume_request: bool,
     /// A plugin asks: let the held response go on.
@@ -159,7 +183,10 @@ impl Message {
         self.local.clear();
         self.route = None;
         self.upstream = None;
-        self.properties.clear();
+        self.attempts.clear();
+        self.filter_state.clear();
+        self.metadata.clear();
+        self.clear_route = false;
         self.resume_request = false;
         self.resume_response = false;
         self.request_bytes = 0;
@@ -170,6 +197,7 @@ impl Message {
     pub fn respond(&mut self, status: u16, body: Option<&[u8]>) {
         self.local.status = status;
         self.local.verbatim = false;
+        self.local.details.clear();
         self.local.headers.clear();
         match (body, &mut self.local.body) {
             (None, kept) => *kept = None,
@@ -188,6 +216,7 @@ impl Request {
         self.target.clear();
         self.path.clear();
         self.authority.clear();
+        self.scheme.clear();
         self.headers.clear();
         self.trailers.clear();
         self.body = BodyLength::None;
@@ -208,6 +237,8 @@ impl Response {
         self.trailers.clear();
         self.body = BodyLength::None;
         self.source = ResponseSource::None;
+        self.details.clear();
+        self.flags = ResponseFlags::NONE;
     }
 }
 
@@ -215,6 +246,7 @@ impl LocalResponse {
     fn clear(&mut self) {
         self.status = 0;
         self.verbatim = false;
+        self.details.clear();
         self.headers.clear();
         if let Some(body) = &mut self.body {
             body.clear();

@@ -16,7 +16,10 @@ mod grpc;
 mod loader;
 mod locals;
 mod message;
+mod outcome;
+mod properties;
 mod services;
+mod talk;
 mod variables;
 mod waiting;
 
@@ -27,7 +30,10 @@ pub use locals::{Locals, SlotId, SlotIds};
 pub use message::{
     Connection, HeldBody, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
 };
+pub use outcome::{Attempts, ResponseFlags};
+pub use properties::{LifeSpan, Properties, Property, PropertyError, PropertyTraits, PropertyType};
 pub use services::{Errand, Mailbox, NoMailbox, ReplyTo, Root, Services, UpstreamNames};
+pub use talk::{RunnerFigures, RunnerLife, RunnerLink, RunnerPlace, RunnerTalk, TalkFailure};
 pub use variables::{RequestFacts, VariablesOf, append_variable, set_hostname, variable_of};
 pub use waiting::{Ask, Reply, StreamKey, Waiting};
 

@@ -4,9 +4,9 @@
 //! worker carries errands out when the callback has returned, and comes back with the outcome: to
 //! a plugin's own context ([`Root`]) or to a stream that waits ([`Waiting`]).
 
-use super::Locals;
 use super::{GrpcEvent, GrpcOpen};
 use super::{HttpCall, HttpReply, Waiting};
+use super::{Locals, RunnerLink, RunnerTalk};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -74,6 +74,11 @@ pub enum Errand {
         /// How long.
         after_ms: u64,
     },
+    /// Send to a runner and wait for one frame of it; then the talk comes back by
+    /// [`Waiting::reply`].
+    RunnerSend(Box<RunnerTalk>),
+    /// A talk is over and its connection good for another one.
+    RunnerRelease(RunnerLink),
 }
 
 /// Letters to a worker, from any thread.

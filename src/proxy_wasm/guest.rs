@@ -1,9 +1,10 @@
 //! The data of one instance's store: what host functions work on.
 
 use super::abi::{Abi, Phase};
+use super::node::Node;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Handle, Metrics, Namespace, Shared};
-use crate::plugin::Message;
+use crate::plugin::{Message, PropertyTraits};
 use crate::vm::Limiter;
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
@@ -24,6 +25,7 @@ pub(super) struct Facts {
     pub(super) settings: PluginSettings,
     pub(super) namespace: Arc<Namespace>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) node: Arc<Node>,
 }
 
 impl Facts {
@@ -35,6 +37,7 @@ impl Facts {
             abi,
             namespace: shared.namespace(&settings.vm_id),
             metrics: Arc::clone(&shared.metrics),
+            node: Arc::clone(&shared.node),
             settings,
         }
     }
@@ -88,6 +91,8 @@ pub(super) struct Root {
     /// 0: no ticks.
     pub(super) tick_ms: u32,
     pub(super) ending: Ending,
+    /// What `declare_property` said of values to be set.
+    pub(super) declared: FxHashMap<Vec<u8>, PropertyTraits>,
 }
 
 /// The end of a root context's life.
@@ -173,6 +178,12 @@ impl Guest {
         let context = self.context();
         let id = self.streams.get(&context).copied().unwrap_or(context);
         self.roots.iter_mut().find(|root| root.id == id)
+    }
+
+    /// What was declared of the value at a path, by the root context that host functions act for.
+    pub(super) fn declared(&mut self, path: &[u8]) -> PropertyTraits {
+        let declared = self.root().and_then(|root| root.declared.get(path));
+        declared.copied().unwrap_or_default()
     }
 
     /// The message, if host functions act for the stream it belongs to.

@@ -26,9 +26,6 @@ enum Pseudo {
     Status,
 }
 
-/// Where `:scheme` is kept once a plugin has set it: nothing else needs it.
-const SCHEME_KEY: &[u8] = b":scheme";
-
 impl Map {
     /// The map of that number, if an exchange has it. 4 to 7 belong to callouts.
     pub(super) fn from_number(number: u32) -> Option<Self> {
@@ -177,6 +174,13 @@ impl Map {
         self.all(message, &digits).map(|(key, value)| (key.len() + value.len()) as u32).sum()
     }
 
+    /// Shows all names, pseudo headers first.
+    #[allow(dead_code, reason = "expressions use it")]
+    pub(super) fn for_each_name(self, message: &Message, visit: impl FnMut(&[u8])) {
+        let digits = status_digits(message);
+        self.all(message, &digits).map(|(name, _)| name).for_each(visit);
+    }
+
     fn all<'a>(
         self,
         message: &'a Message,
@@ -226,7 +230,7 @@ fn set_pseudo(message: &mut Message, pseudo: Pseudo, value: &[u8]) {
             &mut request.target
         }
         Pseudo::Method => &mut request.method,
-        Pseudo::Scheme => return set_property(message, SCHEME_KEY, value),
+        Pseudo::Scheme => &mut request.scheme,
         Pseudo::Status => {
             message.response.status = parse_status(value).unwrap_or(message.response.status);
             return;
@@ -249,23 +253,7 @@ fn normal_path(target: &[u8]) -> Option<Vec<u8>> {
 
 /// The request's scheme: what a plugin set, else the only one there is.
 pub(super) fn scheme(message: &Message) -> &[u8] {
-    property(message, SCHEME_KEY).unwrap_or(b"http")
-}
-
-/// A value that a plugin set.
-pub(super) fn property<'m>(message: &'m Message, key: &[u8]) -> Option<&'m [u8]> {
-    message.properties.iter().find(|(name, _)| name == key).map(|(_, value)| &value[..])
-}
-
-/// Sets or replaces it.
-pub(super) fn set_property(message: &mut Message, key: &[u8], value: &[u8]) {
-    match message.properties.iter_mut().find(|(name, _)| name == key) {
-        Some((_, old)) => {
-            old.clear();
-            old.extend_from_slice(value);
-        }
-        None => message.properties.push((key.to_vec(), value.to_vec())),
-    }
+    if message.request.scheme.is_empty() { b"http" } else { &message.request.scheme }
 }
 
 /// Whether these may be a field's name and value (RFC 9110 §5.1, §5.5).

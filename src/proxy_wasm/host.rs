@@ -6,6 +6,7 @@ use super::hostcalls;
 use super::http_plugin::HttpPlugin;
 use super::inspect::{Checked, check};
 use super::instance::Instance;
+use super::node::Node;
 use super::pool;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Metric, Shared};
@@ -69,7 +70,14 @@ impl Host {
     /// A host without plugins yet.
     #[must_use]
     pub fn new(engine: Engine) -> Self {
-        Self { engine, shared: Shared::default(), entries: Mutex::default() }
+        Self::on_node(engine, Node::default())
+    }
+
+    /// The same, for a process that has a place among others.
+    #[must_use]
+    pub fn on_node(engine: Engine, node: Node) -> Self {
+        let shared = Shared::on_node(node);
+        Self { engine, shared, entries: Mutex::default() }
     }
 
     /// Loads all entries of a configuration, or tells everything that is wrong with them. Entries

@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// The answer to a request whose plugin failed.
 const FAILED_STATUS: u16 = 503;
 
+/// Envoy's word for it.
+const FAILED_DETAILS: &[u8] = b"wasm_fail_stream";
+
 /// One entry with one conf.
 #[derive(Debug)]
 pub(super) struct HttpPlugin {
@@ -103,6 +106,7 @@ impl HttpPlugin {
             return Action::Continue;
         }
         stream.message.respond(FAILED_STATUS, None);
+        stream.message.local.details.extend_from_slice(FAILED_DETAILS);
         Action::Respond
     }
 

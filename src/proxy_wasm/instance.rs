@@ -6,6 +6,7 @@ use super::guest::{Effects, Ending, Frame, Guest, Root};
 use super::host::{Conf, Entry};
 use crate::plugin::{Action, Hold, Message};
 use crate::vm::{Fault, FaultKind, deadline_ticks};
+use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
@@ -78,6 +79,7 @@ impl Instance {
             conf: Arc::clone(&conf.bytes),
             tick_ms: 0,
             ending: Ending::Live,
+            declared: FxHashMap::default(),
         });
         guest.listen();
         let vm_config_len = guest.facts.settings.vm_config.len() as u32;

@@ -25,7 +25,11 @@
 mod abi;
 mod bench;
 mod error;
+<<<<<<< HEAD
 #[cfg(any(test, fuzzing))]
+=======
+#[doc(hidden)]
+>>>>>>> main
 pub mod fuzz;
 mod guest;
 mod header_map;
@@ -34,9 +38,14 @@ mod hostcalls;
 mod http_plugin;
 mod inspect;
 mod instance;
+#[allow(dead_code, reason = "expressions use the rest")]
+mod node;
 mod pairs;
 mod pool;
+#[allow(dead_code, unused_imports, reason = "expressions use the rest")]
 mod property;
+#[allow(dead_code, reason = "foreign functions use the rest")]
+mod protobuf;
 mod sdk;
 mod settings;
 mod shared;
@@ -47,6 +56,7 @@ pub use bench::{Bench, BenchInstance, Measured, Outcome};
 pub use error::{Error, Reason};
 pub use host::{Host, Plugins};
 pub use inspect::{Inspection, inspect};
+pub use node::Node;
 pub use pool::sweep;
 pub use sdk::guess_sdk;
 pub use settings::{Isolation, OnError, PluginSettings, Source};

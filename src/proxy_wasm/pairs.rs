@@ -85,6 +85,22 @@ pub(super) fn encode<'a, I>(pairs: impl Fn() -> I, out: &mut Vec<u8>)
 where
     I: Iterator<Item = (&'a [u8], &'a [u8])>,
 {
+    encode_with(<[u8]>::make_ascii_lowercase, pairs, out);
+}
+
+/// The same, keys as they are.
+pub(super) fn encode_exact<'a, I>(pairs: impl Fn() -> I, out: &mut Vec<u8>)
+where
+    I: Iterator<Item = (&'a [u8], &'a [u8])>,
+{
+    encode_with(|_| {}, pairs, out);
+}
+
+#[inline]
+fn encode_with<'a, I>(finish_key: impl Fn(&mut [u8]), pairs: impl Fn() -> I, out: &mut Vec<u8>)
+where
+    I: Iterator<Item = (&'a [u8], &'a [u8])>,
+{
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     let mut count = 0_u32;
@@ -100,7 +116,7 @@ where
     for (key, value) in pairs() {
         let at = out.len();
         out.extend_from_slice(key);
-        out[at..].make_ascii_lowercase();
+        finish_key(&mut out[at..]);
         out.push(0);
         out.extend_from_slice(value);
         out.push(0);

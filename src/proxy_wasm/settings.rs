@@ -67,6 +67,8 @@ pub struct PluginSettings {
     pub body_bytes_max: usize,
     /// How Pause from request or response headers holds.
     pub pause: Hold,
+    /// Whether the plugin may set attributes of the message as properties.
+    pub writable_properties: bool,
 }
 
 impl PluginSettings {
@@ -89,6 +91,7 @@ impl PluginSettings {
             memory_bytes_max: 64 << 20,
             body_bytes_max: HELD_BODY_BYTES_MAX,
             pause: Hold::All,
+            writable_properties: false,
         }
     }
 

@@ -11,7 +11,9 @@ use crate::conf::{
 use crate::conf::{Route as RouteConf, Service, Upstream as UpstreamConf};
 use crate::expr::Expr;
 use crate::http::HeadLimits;
-use crate::plugin::{Loaded, Loader, Plugin, RouteFacts, UpstreamNames};
+use crate::plugin::{
+    Loaded, Loader, Plugin, Properties, PropertyTraits, RouteFacts, UpstreamNames,
+};
 use crate::route::{RouteMatch, Router, RouterKind};
 use crate::schema::{Fault, Path, Problem, Problems, Reader, nearest};
 use crate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
@@ -227,16 +229,19 @@ impl<'a> Compiler<'a> {
     }
 
     fn facts(&self, route: &RouteConf, service: Option<&Service>, target: Target) -> RouteFacts {
-        let upstream_name = match target {
-            Target::Upstream(number) => self.upstreams[number].name.clone(),
-            _ => String::new(),
+        let upstream = match target {
+            Target::Upstream(number) => Some(&self.upstreams[number]),
+            _ => None,
         };
         RouteFacts {
             route_id: route.id.clone(),
             route_name: route.name.clone().unwrap_or_default(),
             service_id: service.map(|s| s.id.clone()).unwrap_or_default(),
             service_name: service.and_then(|s| s.name.clone()).unwrap_or_default(),
-            upstream_name,
+            upstream_name: upstream.map(|u| u.name.clone()).unwrap_or_default(),
+            labels: metadata(&route.labels),
+            service_labels: service.map(|s| metadata(&s.labels)).unwrap_or_default(),
+            upstream_labels: upstream.map(|u| metadata(&u.labels)).unwrap_or_default(),
         }
     }
 
@@ -270,6 +275,7 @@ impl<'a> Compiler<'a> {
                 requests_max: keep_alive.requests,
             },
             retry_ms: upstream.retry_timeout.map_or(0, ms),
+            labels: upstream.labels.clone(),
         });
         self.upstreams.len() - 1
     }
@@ -378,6 +384,17 @@ impl<'a> Compiler<'a> {
             })
             .ok()
     }
+}
+
+/// Labels as metadata. Their namespace says whose labels they are.
+fn metadata(labels: &[(String, String)]) -> Properties {
+    let mut metadata = Properties::default();
+    for (name, value) in labels {
+        let path = ["apisix", name].join("\0");
+        // What there is no room for is left out: labels are short, and a thousand of them many.
+        let _ = metadata.set(path.as_bytes(), value.as_bytes(), PropertyTraits::default());
+    }
+    metadata
 }
 
 /// What a request without a route meets.

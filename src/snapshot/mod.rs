@@ -21,9 +21,9 @@ pub use compile::{Inputs, Refused, compile};
 pub use pinned::Pinned;
 pub use prepared::{Prepared, has_length, local_body, write_local_head};
 
-use crate::http::HeadLimits;
-use crate::plugin::{Plugin, RouteFacts, UpstreamNames};
-use crate::route::Router;
+use crate::http::{HeadLimits, Method, uri};
+use crate::plugin::{Message, Plugin, RouteFacts, UpstreamNames};
+use crate::route::{Lookup, Router};
 use crate::upstream::{Timeouts, Upstream};
 use std::sync::Arc;
 
@@ -111,7 +111,32 @@ impl Default for Rules {
     }
 }
 
+impl Rules {
+    /// What of a normalised path is matched.
+    #[must_use]
+    pub fn matched_path<'p>(&self, path: &'p [u8]) -> &'p [u8] {
+        match path {
+            [whole @ .., b'/'] if self.cut_tail_slash && !whole.is_empty() => whole,
+            path => path,
+        }
+    }
+}
+
 impl Snapshot {
+    /// The number of the route that a message takes as it is now.
+    #[must_use]
+    pub fn find_route(&self, message: &Message) -> Option<u32> {
+        let request = &message.request;
+        let host = uri::host_of(&request.authority).to_ascii_lowercase();
+        let lookup = Lookup {
+            host: &host,
+            path: self.rules.matched_path(&request.path),
+            method: Method::from_bytes(&request.method),
+            peer: message.connection.peer.ip(),
+        };
+        self.router.find(&lookup, message)
+    }
+
     /// The route of that number, or what stands for none.
     #[must_use]
     pub fn route(&self, number: Option<u32>) -> &Route {

@@ -93,4 +93,6 @@ pub struct Upstream {
     pub retries: u32,
     /// No retry begins later than this after the first try; 0: no such bound.
     pub retry_ms: u64,
+    /// Its `labels`, for properties.
+    pub labels: Vec<(String, String)>,
 }

@@ -12,7 +12,7 @@ use super::{Ring, Worker};
 use crate::http::{RequestError, RequestHead};
 use crate::limits;
 use crate::net::{self, Socket};
-use crate::plugin::Connection;
+use crate::plugin::{Connection, Properties};
 use crate::time::DeadlineId;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -36,6 +36,8 @@ pub(super) struct Downstream {
     /// Normalised paths and lower-cased hosts that differ from what was received.
     pub(super) scratch: Vec<u8>,
     pub(super) host: Vec<u8>,
+    /// What plugins keep for the whole connection.
+    pub(super) kept: Properties,
 }
 
 /// How serving one request went.
@@ -83,6 +85,7 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, peer: SocketAddr, 
         output: Vec::new(),
         scratch: Vec::new(),
         host: Vec::new(),
+        kept: Properties::default(),
     };
     downstream.run(&worker).await;
     worker.deadlines.borrow_mut().remove(alarm);

@@ -120,7 +120,8 @@ impl Downstream {
                         if fresh || !link.take_idle(worker, address) {
                             operations.connect.set(Some(net::connect(address)));
                         } else {
-                            worker.with_cx(|cx| exchange.on_connected(true, cx));
+                            let local = link.local();
+                            worker.with_cx(|cx| exchange.on_connected(true, local, cx));
                         }
                     }
                     Command::SendUpstream(bytes) => {
@@ -181,7 +182,8 @@ impl Downstream {
             Event::Connected(Ok(socket)) => {
                 link.socket = Some(socket);
                 link.requests = 1;
-                worker.with_cx(|cx| exchange.on_connected(false, cx));
+                let local = link.local();
+                worker.with_cx(|cx| exchange.on_connected(false, local, cx));
             }
             Event::Connected(Err(error)) => {
                 let why = error.to_string();
@@ -234,6 +236,11 @@ impl UpstreamLink {
         self.socket = Some(idle.connection);
         self.requests = idle.requests + 1;
         true
+    }
+
+    /// Our end of the connection.
+    fn local(&self) -> Option<SocketAddr> {
+        self.socket.as_ref()?.local().ok()
     }
 
     /// Gives what was read and not used yet to the exchange.

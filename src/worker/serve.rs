@@ -48,13 +48,8 @@ impl Downstream {
         if !uri::is_normal(path) && path != b"*" {
             uri::normalise(path, &mut self.scratch)?;
         }
-        let mut path = if self.scratch.is_empty() { path } else { &self.scratch };
-        if let [whole @ .., b'/'] = path
-            && pinned.snapshot.rules.cut_tail_slash
-            && !whole.is_empty()
-        {
-            path = whole;
-        }
+        let path = if self.scratch.is_empty() { path } else { &self.scratch };
+        let path = pinned.snapshot.rules.matched_path(path);
         let mut host = uri::host_of(self.head.authority.of(bytes));
         if host.iter().any(u8::is_ascii_uppercase) {
             self.host.clear();
@@ -96,6 +91,7 @@ impl Downstream {
         self.at += self.head.len;
         let ending = self.drive(worker, &mut exchange).await;
         self.output = exchange.take_output();
+        self.kept.inherit(&exchange.message().filter_state);
         worker.counters.count_response(exchange.message().response.status);
         worker.give_back_exchange(exchange);
         match ending {
@@ -125,6 +121,7 @@ impl Downstream {
             path: if self.scratch.is_empty() { received } else { &self.scratch },
             route,
             connection: self.facts,
+            kept: &self.kept,
             started_ns: epoch_ns(),
             number,
             closing: worker.closes_after(&pinned.snapshot.rules),

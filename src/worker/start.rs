@@ -110,6 +110,7 @@ fn build(
 ) -> Result<Rc<Worker>, String> {
     let clock = Clock::new();
     let mut locals = Locals::new(settings.index);
+    locals.clock = epoch_ns;
     let snapshot = shared.snapshot();
     for plugin in &snapshot.plugins {
         plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;

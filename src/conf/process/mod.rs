@@ -7,6 +7,7 @@ mod apisix;
 mod deployment;
 mod nginx;
 mod ringgate;
+mod runners;
 mod units;
 mod wasm;
 
@@ -55,6 +56,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         delete_uri_tail_slash: apisix.delete_uri_tail_slash,
         plugins: plugins(&mut object, duplicates),
         wasm_plugins: wasm::read(object.section("wasm"), duplicates),
+        runners: runners::read(object.section("ext-plugin")),
         workers: ringgate.workers,
         driver: ringgate.driver,
         limits: ringgate.limits,
@@ -62,7 +64,6 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         log_level: ringgate.log_level,
         cache_dir: ringgate.cache_dir,
     };
-    external_plugins(&mut object);
     let ignored = ["stream_plugins", "plugin_attr", "discovery", "graphql", "http", "xrpc"];
     ignore(&mut object, &ignored);
     object.finish();
@@ -77,16 +78,6 @@ fn plugins(object: &mut Object<'_>, duplicates: &mut Vec<Duplicate>) -> Option<V
         once.see(&name, element.at(), duplicates);
         Some(PluginName { at: element.at().clone(), name })
     })
-}
-
-fn external_plugins(object: &mut Object<'_>) {
-    let has_cmd = |value: &Value| value.get("cmd").is_some_and(|cmd| !is_off(cmd));
-    if let Some(reader) = object.get("ext-plugin").filter(|reader| has_cmd(reader.value())) {
-        let fault = Fault::new("external plugin runners are not supported yet");
-        reader.error_on_key(fault.hint("use a plugin in WebAssembly: `wasm.plugins`"));
-    } else {
-        ignore(object, &["ext-plugin"]);
-    }
 }
 
 /// Warns of keys that mean something in APISIX and nothing here, unless they turn something off or

@@ -2,8 +2,8 @@
 
 use super::super::model::KeepalivePool;
 use super::super::settings::{
-    Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router, WasmLimits,
-    WorkerConfig, Workers,
+    Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router,
+    RunnerConfig, WasmLimits, WorkerConfig, Workers,
 };
 use super::*;
 use crate::plugin::RequestPhase;
@@ -41,6 +41,37 @@ fn listen(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn runners() {
+    let config = good(
+        r#"
+ext-plugin:
+  cmd: [/opt/runner, run]
+  path_for_test: unix:/tmp/x.sock
+  runners:
+    python: {socket: /tmp/py.sock, connections: 8, queue: 0, call_timeout: 500ms}
+    java: {cmd: [java, -jar, r.jar], start_timeout: 10s}
+"#,
+    );
+    let shown = |runner: &RunnerConfig| {
+        let RunnerConfig { name, cmd, socket, connections, queue, .. } = runner;
+        let (call, start) = (runner.call_timeout, runner.start_timeout);
+        format!("{name} {cmd:?} {socket:?} {connections} {queue} {call:?} {start:?}")
+    };
+    let shown: Vec<String> = config.runners.iter().map(shown).collect();
+    assert_eq!(
+        shown,
+        [
+            r#" ["/opt/runner", "run"] Some("/tmp/x.sock") 128 1024 55s 3s"#,
+            r#"python [] Some("/tmp/py.sock") 8 0 500ms 3s"#,
+            r#"java ["java", "-jar", "r.jar"] None 128 1024 55s 10s"#,
+        ]
+    );
+    for text in ["ext-plugin: {}", "ext-plugin: ~", ""] {
+        assert!(good(text).runners.is_empty(), "{text}");
+    }
+}
+
+#[test]
 fn defaults_are_those_of_apisix() {
     let minute = Duration::from_secs(60);
     let wanted = Config {
@@ -60,6 +91,7 @@ fn defaults_are_those_of_apisix() {
         delete_uri_tail_slash: false,
         plugins: None,
         wasm_plugins: Vec::new(),
+        runners: Vec::new(),
         workers: Workers::Auto,
         driver: Driver::Auto,
         limits: Limits { head_bytes: 32 * 1024, headers: 100 },
@@ -299,8 +331,21 @@ fn every_rule_has_a_message() {
         ),
         ("apisix: {ssl: {enable: true}}", "warning: `apisix.ssl` has no effect in ringgate yet"),
         (
-            "ext-plugin: {cmd: [ls]}",
-            "error: external plugin runners are not supported yet | use a plugin in WebAssembly: `wasm.plugins`",
+            "ext-plugin: {runners: {go: {queue: 1}}}",
+            "error: nobody can find runner `go` | give `cmd` to have it started, `socket`, or both",
+        ),
+        (
+            "ext-plugin: {runners: {\"a/b\": {socket: /x}}}",
+            "error: `a/b` can't be the name of a runner | up to 32 letters, digits, `-` and `_`",
+        ),
+        ("ext-plugin: {cmd: []}", "error: expected a list that is not empty, found one of 0"),
+        (
+            "ext-plugin: {cmd: [x], call_timeout: 2m}",
+            "error: ext-plugin.call_timeout: expected at most 55 s | no plugin holds a request for 60 s",
+        ),
+        (
+            "ext-plugin: {cmds: [x]}",
+            "error: unknown key `cmds` in ext-plugin | did you mean `cmd`?",
         ),
         (
             "deployment: {etcd: {host: [a]}}",

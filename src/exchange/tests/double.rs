@@ -304,6 +304,7 @@ impl Setup {
             keep_alive: KeepAlive::default(),
             retries: self.retries,
             retry_ms: self.retry_ms,
+            labels: vec![],
         };
         let snapshot = Snapshot {
             number: 1,

@@ -5,7 +5,7 @@ use super::double::{Calls, Setup};
 use super::script::{ClientScript, Connects, Fate, Link, PeerScript, Takes, Then};
 use crate::exchange::{Arrival, Command, Cx, Ending, Exchange};
 use crate::http::{HeadLimits, RequestHead};
-use crate::plugin::{Connection, Locals};
+use crate::plugin::{Connection, Locals, Properties};
 use crate::snapshot::Pinned;
 use crate::time::HttpDate;
 use std::collections::VecDeque;
@@ -49,6 +49,8 @@ pub(super) struct World {
     pub(super) head: RequestHead,
     pub(super) sends: usize,
     steps: usize,
+    /// What plugins keep for the connection.
+    pub(super) kept: Properties,
 }
 
 impl World {
@@ -71,6 +73,7 @@ impl World {
             head: RequestHead::default(),
             sends: 0,
             steps: 0,
+            kept: Properties::default(),
         }
     }
 
@@ -110,6 +113,7 @@ impl World {
                 peer: ([192, 0, 2, 1], 5000).into(),
                 local: ([192, 0, 2, 2], 9080).into(),
             },
+            kept: &self.kept,
             started_ns: 0,
             number: 1,
             closing: false,
@@ -333,7 +337,7 @@ impl World {
         let (address, _) = self.running.connect.take().expect("a connect runs");
         let script = self.peers.pop_front().expect("a script for every connection");
         self.links.push(Link::new(address, script, reused));
-        self.cx(|exchange, cx| exchange.on_connected(reused, cx));
+        self.cx(|exchange, cx| exchange.on_connected(reused, None, cx));
     }
 
     fn take_up(&mut self) {

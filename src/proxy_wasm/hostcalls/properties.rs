@@ -1,6 +1,5 @@
 //! Properties.
 
-use super::super::abi::Status;
 use super::super::property;
 use super::{Host, Outcome, check_answer, give, open};
 
@@ -31,6 +30,5 @@ pub(super) fn proxy_set_property(
 ) -> Outcome {
     let (memory, guest) = open(&mut host)?;
     let (path, value) = (memory.slice(path, path_len)?, memory.slice(value, value_len)?);
-    let message = guest.stream_message_mut().ok_or(Status::NotFound)?;
-    Ok(property::set(message, path, value)?)
+    Ok(property::set(guest, path, value)?)
 }

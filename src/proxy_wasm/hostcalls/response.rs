@@ -7,6 +7,9 @@ use super::super::header_map::is_field;
 use super::super::pairs::Pairs;
 use super::{Host, Outcome, open};
 
+/// Bytes of the word that says why a plugin answers.
+const DETAILS_BYTES_MAX: usize = 256;
+
 /// The largest gRPC status; anything else means that there is none.
 const GRPC_STATUS_LAST: u32 = 16;
 
@@ -23,10 +26,10 @@ pub(super) fn proxy_send_local_response(
     grpc: u32,
 ) -> Outcome {
     let (memory, guest) = open(&mut host)?;
-    memory.check(details, details_len)?;
+    let details = memory.slice(details, details_len)?;
     let body = memory.slice(body, body_len)?;
     let headers = Pairs::lenient(memory.slice(headers, headers_len)?, &guest.facts.name);
-    Ok(respond(guest, status, body, headers, grpc)?)
+    Ok(respond(guest, status, details, body, headers, grpc)?)
 }
 
 pub(super) fn proxy_continue_stream(mut host: Host<'_>, stream: u32) -> Outcome {
@@ -50,15 +53,24 @@ pub(super) fn proxy_close_stream(mut host: Host<'_>, stream: u32) -> Outcome {
     Ok(())
 }
 
-/// The route was chosen before the plugins ran; choosing again comes in a later version.
-pub(super) fn proxy_clear_route_cache(_: Host<'_>) -> Outcome {
+pub(super) fn proxy_clear_route_cache(mut host: Host<'_>) -> Outcome {
+    clear_route_cache(host.data_mut());
     Ok(())
+}
+
+/// The route is chosen again when the guest has returned. Where there is no stream there is nothing
+/// to choose (as in Envoy, that is no error).
+pub(in super::super) fn clear_route_cache(guest: &mut Guest) {
+    if let Some(message) = guest.stream_message_mut() {
+        message.clear_route = true;
+    }
 }
 
 /// Prepares the local response. The first one counts; when all is over there is nobody to answer.
 fn respond(
     guest: &mut Guest,
     status: u32,
+    details: &[u8],
     body: &[u8],
     headers: Pairs<'_>,
     grpc: u32,
@@ -75,6 +87,8 @@ fn respond(
     }
     message.respond(status as u16, Some(body).filter(|body| !body.is_empty()));
     message.local.verbatim = true;
+    let one_word = details.iter().map(|b| if b.is_ascii_whitespace() { b'_' } else { *b });
+    message.local.details.extend(one_word.take(DETAILS_BYTES_MAX));
     fields.for_each(|(name, value)| message.local.headers.append(name, value));
     if grpc <= GRPC_STATUS_LAST {
         let mut digits = itoa::Buffer::new();

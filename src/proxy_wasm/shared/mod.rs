@@ -8,6 +8,7 @@ pub(super) use metrics::{Handle, Metrics};
 pub use metrics::{Metric, MetricKind, MetricValue};
 pub(super) use queue::QueueError;
 
+use super::node::Node;
 use data::Data;
 pub(super) use data::SetError;
 use queue::Queues;
@@ -18,6 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
+    /// What guests are told of this process.
+    pub(super) node: Arc<Node>,
     queues: Arc<Queues>,
     namespaces: Mutex<HashMap<Box<str>, Weak<Namespace>>>,
 }
@@ -31,6 +34,11 @@ pub(super) struct Namespace {
 }
 
 impl Shared {
+    /// Nothing shared yet, on that node.
+    pub(super) fn on_node(node: Node) -> Self {
+        Self { node: Arc::new(node), ..Self::default() }
+    }
+
     /// The namespace of a `vm_id`; the empty one is a namespace like any other.
     pub(super) fn namespace(&self, vm_id: &str) -> Arc<Namespace> {
         let mut namespaces = lock(&self.namespaces);

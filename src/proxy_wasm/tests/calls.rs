@@ -470,9 +470,9 @@ fn shared_data_and_queues_and_metrics() {
     let mut rig = Rig::new(&guest.text());
     rig.request_headers();
     assert_eq!(rig.reported(), (5, b"value".to_vec()), "the counter, the item");
-    let (_, statuses) = &rig.message.properties[0];
+    let statuses = rig.kept("statuses").expect("kept");
     let expected: Vec<u8> = steps.iter().map(|(_, status)| *status as u8).collect();
-    assert_eq!(statuses, &expected);
+    assert_eq!(statuses, expected);
     assert_eq!(rig.host.metrics().len(), 2);
 }
 

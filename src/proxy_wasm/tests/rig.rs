@@ -1,7 +1,7 @@
 //! One worker, one plugin, one exchange a time; guests as text.
 
-use super::super::{Error, Host, PluginSettings, Plugins, Source, sweep};
-use crate::plugin::{Action, Locals, Message, Plugin, ResponseSource, Stream};
+use super::super::{Error, Host, Node, PluginSettings, Plugins, Source, sweep};
+use crate::plugin::{Action, Locals, Message, Plugin, PropertyTraits, ResponseSource, Stream};
 use crate::vm::{Engine, EngineSettings, Module};
 use serde_json::json;
 use std::cell::RefCell;
@@ -38,12 +38,16 @@ pub(super) fn lines() -> Vec<String> {
 }
 
 pub(super) fn host() -> Host {
+    host_on(Node::default())
+}
+
+fn host_on(node: Node) -> Host {
     static LOGGER: Once = Once::new();
     LOGGER.call_once(|| {
         log::set_logger(&Lines).expect("the only logger");
         log::set_max_level(log::LevelFilter::Debug);
     });
-    Host::new(ENGINE.clone())
+    Host::on_node(ENGINE.clone(), node)
 }
 
 /// The settings of a plugin `p` of that text.
@@ -70,6 +74,12 @@ impl Rig {
         Self::try_with(settings).unwrap_or_else(|errors| panic!("{errors:?}"))
     }
 
+    /// The same, in a process that has a place among others.
+    pub(super) fn on_node(settings: PluginSettings, node: Node) -> Self {
+        let rig = Self::on_host(host_on(node), settings);
+        rig.unwrap_or_else(|errors| panic!("{errors:?}"))
+    }
+
     pub(super) fn try_with(settings: PluginSettings) -> Result<Self, Vec<Error>> {
         let rig = Self::hearing(settings);
         lines();
@@ -78,7 +88,10 @@ impl Rig {
 
     /// The same, with what was logged while it was made still to be read.
     pub(super) fn hearing(settings: PluginSettings) -> Result<Self, Vec<Error>> {
-        let host = host();
+        Self::on_host(host(), settings)
+    }
+
+    fn on_host(host: Host, settings: PluginSettings) -> Result<Self, Vec<Error>> {
         let plugins = host.load(vec![settings])?;
         let plugin = plugins.plugin("p", &json!({"conf": "c"})).map_err(|error| vec![error])?;
         let mut locals = Locals::new(0);
@@ -140,13 +153,25 @@ impl Rig {
 
     /// What a guest's `report` kept: the status and the bytes.
     pub(super) fn reported(&mut self) -> (u32, Vec<u8>) {
-        let mut take = |key: &[u8]| {
-            let at = self.message.properties.iter().position(|(name, _)| name == key);
-            at.map(|at| self.message.properties.remove(at).1)
-        };
-        let status = take(b"status").expect("a status was kept");
+        let status = self.kept("status").expect("a status was kept");
         let status = u32::from_le_bytes(status.try_into().expect("four bytes"));
-        (status, take(b"out").unwrap_or_default())
+        let out = self.kept("out").unwrap_or_default();
+        for name in ["status", "out"] {
+            self.keep(name, b"");
+        }
+        (status, out)
+    }
+
+    /// What a plugin keeps in the exchange under that name.
+    pub(super) fn kept(&self, name: &str) -> Option<Vec<u8>> {
+        let property = self.message.filter_state.get(format!("wasm.{name}").as_bytes());
+        property.map(|property| property.value.to_vec())
+    }
+
+    /// Keeps a value as if a plugin had.
+    pub(super) fn keep(&mut self, name: &str, value: &[u8]) {
+        let (name, traits) = (format!("wasm.{name}"), PropertyTraits::default());
+        self.message.filter_state.set(name.as_bytes(), value, traits).expect("room");
     }
 
     /// The compiled module of the plugin's entry.
