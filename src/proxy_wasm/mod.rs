@@ -25,11 +25,7 @@
 mod abi;
 mod bench;
 mod error;
-<<<<<<< HEAD
 #[cfg(any(test, fuzzing))]
-=======
-#[doc(hidden)]
->>>>>>> main
 pub mod fuzz;
 mod guest;
 mod header_map;
