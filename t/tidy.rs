@@ -16,6 +16,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("arc_swap", &["worker", "control"]),
     ("clap", &["main", "plugin_tool"]),
     ("crossbeam", &["worker", "control"]),
+    ("flate2", &["builtin"]),
     ("flatbuffers", &["runner"]),
     ("httparse", &["http"]),
     ("io_uring", &["net"]),

@@ -29,6 +29,8 @@ pub struct Config {
     pub plugins: Option<Vec<PluginName>>,
     /// `wasm.plugins`, names unique.
     pub wasm_plugins: Vec<WasmPlugin>,
+    /// `plugin_attr.prometheus`.
+    pub metrics: MetricsServer,
     /// `ext-plugin`: external plugin runners; the one without a name first, names unique.
     pub runners: Vec<RunnerConfig>,
     /// `ringgate.workers`.
@@ -87,6 +89,19 @@ pub struct PluginName {
     pub at: Path,
     /// The name.
     pub name: String,
+}
+
+/// Where Prometheus finds the metrics, with APISIX's names and defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsServer {
+    /// `export_addr`, default `127.0.0.1:9091`; `None` without `enable_export_server`.
+    pub listen: Option<SocketAddr>,
+    /// Whether the file names the address: then it must be free.
+    pub is_named: bool,
+    /// `export_uri`, default `/apisix/prometheus/metrics`; `/metrics` is there beside it.
+    pub uri: String,
+    /// `metric_prefix`, default `apisix_`: of the metrics that APISIX has too.
+    pub prefix: String,
 }
 
 /// How many workers, and what each has.

@@ -8,7 +8,7 @@ use super::guest::{Facts, Frame, Guest};
 use super::header_map::Map;
 use super::pairs::{Pairs, encode_exact};
 use super::shared::Shared;
-use super::{Host, PluginSettings, Plugins, Source, property, sweep};
+use super::{Host, PluginSettings, Plugins, Source, pool, property};
 use crate::http::{Headers, is_field_value, is_token};
 use crate::plugin::{Action, Locals, Message, Plugin, ResponseSource, Stream};
 use crate::vm::{Engine, EngineSettings};
@@ -255,7 +255,7 @@ pub fn guest(data: &[u8]) {
         play(&*plugin, &mut locals, way);
     }
     drop((plugin, plugins));
-    sweep(&mut locals);
+    pool::sweep(&mut locals);
 }
 
 const BODY_BYTES_MAX: usize = 64 << 10;

@@ -224,7 +224,10 @@ impl Map {
 fn set_pseudo(message: &mut Message, pseudo: Pseudo, value: &[u8]) {
     let request = &mut message.request;
     let field = match pseudo {
-        Pseudo::Authority => &mut request.authority,
+        Pseudo::Authority => {
+            request.upstream_host.clear();
+            &mut request.authority
+        }
         Pseudo::Path => {
             request.path = normal_path(value).unwrap_or_default();
             &mut request.target

@@ -114,6 +114,7 @@ impl Downstream {
                         operations.read_down.set(Some(net::read(self.socket.clone(), buffer)));
                     }
                     Command::SendDownstream(bytes) => {
+                        self.sent += bytes.len() as u64;
                         operations.send_down.set(Some(net::send(self.socket.clone(), bytes)));
                     }
                     Command::Connect { address, fresh } => {

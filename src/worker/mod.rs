@@ -13,6 +13,7 @@
 
 mod clock;
 mod connection;
+mod counting;
 mod drive;
 mod serve;
 mod shared;
@@ -31,6 +32,7 @@ use crate::stats::Counters;
 use crate::time::{DeadlineId, Deadlines, HttpDate};
 use crate::upstream::IdlePool;
 use clock::Clock;
+use counting::RouteCells;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,6 +42,7 @@ use std::task::Waker;
 struct Worker {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
+    routes: RefCell<RouteCells>,
     clock: Clock,
     date: RefCell<HttpDate>,
     pinned: RefCell<Rc<Pinned>>,

@@ -116,9 +116,10 @@ fn build(
         plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;
     }
     let pinned = Pinned::new(snapshot, &mut locals.random);
-    Ok(Rc::new(Worker {
+    let worker = Worker {
         shared,
         counters,
+        routes: RefCell::default(),
         clock,
         date: RefCell::new(HttpDate::new(epoch_ns() / 1_000_000_000)),
         pinned: RefCell::new(pinned),
@@ -131,7 +132,9 @@ fn build(
         next_connection: Cell::new((settings.index as u64) << 48 | 1),
         next_request: Cell::new((settings.index as u64) << 48 | 1),
         stopping: Cell::new(false),
-    }))
+    };
+    worker.count_for(&worker.pinned().snapshot);
+    Ok(Rc::new(worker))
 }
 
 fn made_ahead(settings: &Settings) -> Vec<Vec<u8>> {

@@ -70,6 +70,7 @@ impl Worker {
                 return;
             }
         }
+        self.count_for(&snapshot);
         *self.pinned.borrow_mut() = Pinned::new(snapshot, &mut locals.random);
     }
 

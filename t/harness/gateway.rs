@@ -39,6 +39,7 @@ pub(crate) struct Setup {
     ringgate: Vec<String>,
     wasm: Vec<String>,
     more: Vec<String>,
+    metrics: bool,
     cache: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
@@ -55,6 +56,7 @@ impl Setup {
             ringgate: Vec::new(),
             wasm: Vec::new(),
             more: Vec::new(),
+            metrics: false,
             cache: None,
             environment: Vec::new(),
         }
@@ -95,6 +97,12 @@ impl Setup {
     /// Text at the end of `config.yaml`.
     pub(crate) fn more(mut self, text: &str) -> Self {
         self.more.push(text.to_owned());
+        self
+    }
+
+    /// Metrics on a port of their own; without this there are none, as all tests would meet on one.
+    pub(crate) fn metrics(mut self) -> Self {
+        self.metrics = true;
         self
     }
 
@@ -144,6 +152,12 @@ impl Setup {
         for entry in &self.wasm {
             let _ = writeln!(text, "    - {entry}");
         }
+        let server = if self.metrics {
+            "export_addr: {ip: 127.0.0.1, port: 0}"
+        } else {
+            "enable_export_server: false"
+        };
+        let _ = writeln!(text, "plugin_attr:\n  prometheus: {{{server}}}");
         for more in &self.more {
             let _ = writeln!(text, "{more}");
         }
@@ -255,6 +269,24 @@ impl Gateway {
     #[track_caller]
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.address)
+    }
+
+    /// Where its metrics are.
+    #[track_caller]
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        let address = self.process.wait_for_output(|line| {
+            let rest = line.strip_prefix("ringgate: metrics on http://")?;
+            rest.split('/').next()?.parse().ok()
+        });
+        address.expect("the metrics have an address")
+    }
+
+    /// The value of a sample, written as in the exposition: its name with its labels.
+    #[track_caller]
+    pub(crate) fn metric(&self, sample: &str) -> Option<f64> {
+        let text = super::get(self.metrics(), "/metrics").text();
+        let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.map(|value| value.parse().expect("a number"))
     }
 
     /// Asks for a path on a connection of its own.

@@ -2,8 +2,8 @@
 
 use super::super::model::KeepalivePool;
 use super::super::settings::{
-    Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router,
-    RunnerConfig, WasmLimits, WorkerConfig, Workers,
+    Callouts, Downstream, Driver, Isolation, Limits, MetricsServer, OnError, Pause, Provider,
+    Router, RunnerConfig, WasmLimits, WorkerConfig, Workers,
 };
 use super::*;
 use crate::plugin::RequestPhase;
@@ -91,6 +91,12 @@ fn defaults_are_those_of_apisix() {
         delete_uri_tail_slash: false,
         plugins: None,
         wasm_plugins: Vec::new(),
+        metrics: MetricsServer {
+            listen: Some("127.0.0.1:9091".parse().expect("an address")),
+            is_named: false,
+            uri: "/apisix/prometheus/metrics".to_owned(),
+            prefix: "apisix_".to_owned(),
+        },
         runners: Vec::new(),
         workers: Workers::Auto,
         driver: Driver::Auto,
@@ -116,6 +122,34 @@ fn listeners() {
         ("[\"${{NONE:=7}}\"]", &["0.0.0.0:7"]),
     ] {
         assert_eq!(listen(text), wanted);
+    }
+}
+
+#[test]
+fn where_metrics_are() {
+    let metrics = |text: &str| good(&format!("plugin_attr: {{prometheus: {text}}}")).metrics;
+    assert_eq!(metrics("{enable_export_server: false}").listen, None);
+    let named = metrics("{export_addr: {port: 0}, export_uri: /m, metric_prefix: \"\"}");
+    let wanted = MetricsServer {
+        listen: Some("127.0.0.1:0".parse().expect("an address")),
+        is_named: true,
+        uri: "/m".to_owned(),
+        prefix: String::new(),
+    };
+    assert_eq!(named, wanted);
+    let everywhere = metrics("{export_addr: {ip: \"::\", port: 80}}").listen;
+    assert_eq!(everywhere, Some("[::]:80".parse().expect("an address")));
+    for (text, wanted) in [
+        ("{export_uri: metrics}", "error: \"metrics\" is not a plain path"),
+        ("{export_uri: \"/{a}\"}", "error: \"/{a}\" is not a plain path"),
+        ("{metric_prefix: 1x}", "error: no metric's name can begin with \"1x\""),
+        ("{export_addr: {ip: nowhere}}", "error: \"nowhere\" is not an address"),
+        ("{refresh_interval: 5}", "warning: `plugin_attr.prometheus.refresh_interval` has no"),
+        ("{export_port: 5}", "error: unknown key `export_port`"),
+        ("{}, skywalking: {a: 1}", "warning: `plugin_attr.skywalking` has no effect"),
+    ] {
+        let said = said(&format!("plugin_attr: {{prometheus: {text}}}"));
+        assert!(said.len() == 1 && said[0].starts_with(wanted), "{text}: {said:?}");
     }
 }
 

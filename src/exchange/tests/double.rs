@@ -1,5 +1,6 @@
 //! Plugins that follow a script, and snapshots made of them.
 
+use crate::http::BodyLength;
 use crate::plugin::{Action, Hold, Hooks, Plugin, RequestPhase, RouteFacts, Stream};
 use crate::route::Router;
 use crate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
@@ -43,6 +44,11 @@ pub(super) enum Effect {
     RemoveRequest(&'static str),
     RemoveResponse(&'static str),
     Status(u16),
+    Method(&'static str),
+    /// A body where there was none.
+    Announce(u64),
+    /// A field for the response to come.
+    Promise(&'static str, &'static str),
     Respond(u16, Option<&'static str>),
     RespondField(&'static str, &'static str),
     ResumeRequest,
@@ -180,6 +186,11 @@ fn apply(effect: &Effect, stream: &mut Stream<'_>) {
             message.response.headers.remove(name.as_bytes());
         }
         Effect::Status(status) => message.response.status = *status,
+        Effect::Method(method) => message.request.method = method.as_bytes().to_vec(),
+        Effect::Announce(bytes) => message.response.body = BodyLength::Known(*bytes),
+        Effect::Promise(name, value) => {
+            message.response_fields.append(name.as_bytes(), value.as_bytes());
+        }
         Effect::Respond(status, body) => message.respond(*status, body.map(str::as_bytes)),
         Effect::RespondField(name, value) => {
             message.local.headers.append(name.as_bytes(), value.as_bytes());

@@ -1,6 +1,6 @@
 //! One worker, one plugin, one exchange a time; guests as text.
 
-use super::super::{Error, Host, Node, PluginSettings, Plugins, Source, sweep};
+use super::super::{Error, Host, Node, PluginSettings, Plugins, Source, pool};
 use crate::plugin::{Action, Locals, Message, Plugin, PropertyTraits, ResponseSource, Stream};
 use crate::vm::{Engine, EngineSettings, Module};
 use serde_json::json;
@@ -103,7 +103,7 @@ impl Rig {
     pub(super) fn end(self) {
         let Self { host: _host, plugins, plugin, mut locals, .. } = self;
         drop((plugins, plugin));
-        sweep(&mut locals);
+        pool::sweep(&mut locals);
     }
 
     pub(super) fn stream(&mut self) -> (Arc<dyn Plugin>, Stream<'_>) {
