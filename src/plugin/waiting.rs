@@ -3,7 +3,7 @@
 //! ```text
 //! exchange ── has nothing to do ─► parks its message on its seat ─┐
 //!    ▲                                                            ├─ a guest's other callback (a
-//!    └── something happened, or somebody asked ◄── unparks ◄──────┘  reply, a tick) reads, edits, asks
+//!    └── something happened, or somebody asked ◄── unparks ◄──────┘  reply, a tick) reads, edits
 //! ```
 
 use super::Message;
