@@ -389,3 +389,33 @@ fn limits_that_are_none() {
         ],
     );
 }
+
+#[test]
+fn services_that_can_not_be_asked() {
+    let with = |key: &str, value: Value| {
+        let mut conf = json!({"upstream": "service"});
+        conf[key] = value;
+        conf
+    };
+    refuses(
+        "dist/forward_auth_rust.wasm",
+        &[
+            (json!({"path": "/"}), "missing field `upstream`"),
+            (with("upstream", json!("")), "upstream is empty"),
+            (with("method", json!("DELETE")), "method is GET, HEAD or POST"),
+            (with("path", json!("check")), "path starts with /"),
+            (with("timeout", json!(0)), "timeout is from 1 to 60000 milliseconds"),
+            (with("status_on_error", json!(200)), "status_on_error is from 400 to 599"),
+            (with("client_headers", json!(["a b"])), "\"a b\" is not a header name"),
+        ],
+    );
+    refuses(
+        "dist/access_log_go.wasm",
+        &[
+            (json!({"path": "/"}), "upstream is required"),
+            (with("paths", json!("/")), "unknown field \"paths\""),
+            (with("batch_max_size", json!(0)), "batch_max_size is from 1 to 10000 lines"),
+            (with("inactive_timeout", json!(1)), "inactive_timeout is from 10 to 60000"),
+        ],
+    );
+}

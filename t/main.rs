@@ -24,6 +24,7 @@ mod f05_wasm_bodies;
 mod f10_wasm_faults;
 mod f20_wasm_refused;
 mod f30_wasm_callbacks;
+mod f40_wasm_properties;
 mod g00_lifecycle;
 mod g10_many_connections;
 mod g20_metrics;

@@ -18,8 +18,8 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 out=$here/dist
 fresh=false
 
-rust_modules=(body_rust fault_injection_rust header_rust jwt_rust)
-go_modules=(fault_injection_go)
+rust_modules=(body_rust fault_injection_rust forward_auth_rust header_rust jwt_rust)
+go_modules=(access_log_go fault_injection_go)
 cpp_modules=(fault_injection_cpp rate_limit_cpp)
 other_modules=(fault_injection_as fault_injection_c fault_injection_zig trap probe)
 

@@ -46,6 +46,8 @@ pub struct Config {
     /// `ringgate.cache_dir`: where precompiled modules are kept; `None` leaves the choice to
     /// `main`.
     pub cache_dir: Option<String>,
+    /// `ringgate.node`.
+    pub node: Identity,
 }
 
 /// Where routes come from.
@@ -185,6 +187,25 @@ pub struct WasmPlugin {
     pub callouts: Callouts,
     /// What a pause of headers holds.
     pub pause: Pause,
+    /// `writable_properties`: whether it may set attributes of the message as properties.
+    pub writable_properties: bool,
+}
+
+/// `ringgate.node`: this process among others, for plugins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `id`; `None` is the host's name.
+    pub id: Option<String>,
+    /// `cluster`.
+    pub cluster: String,
+    /// `region`.
+    pub region: String,
+    /// `zone`.
+    pub zone: String,
+    /// `sub_zone`.
+    pub sub_zone: String,
+    /// `metadata`: texts, by the names that lead to them.
+    pub metadata: Vec<(Vec<String>, String)>,
 }
 
 /// How many requests share an instance of a wasm plugin.

@@ -10,6 +10,7 @@ pub(super) enum Status {
     Ok = 0,
     NotFound = 1,
     BadArgument = 2,
+    SerializationFailure = 3,
     InvalidMemoryAccess = 6,
     Empty = 7,
     CasMismatch = 8,

@@ -8,7 +8,7 @@ use super::guest::{Facts, Frame, Guest};
 use super::header_map::Map;
 use super::pairs::{Pairs, encode_exact};
 use super::shared::Shared;
-use super::{Host, PluginSettings, Plugins, Source, pool, property};
+use super::{Host, PluginSettings, Plugins, Source, foreign, pool, property};
 use crate::http::{Headers, is_field_value, is_token};
 use crate::plugin::{Action, Locals, Message, Plugin, ResponseSource, Stream};
 use crate::vm::{Engine, EngineSettings};
@@ -137,6 +137,7 @@ fn message() -> Box<Message> {
     message.request.path.extend_from_slice(b"/a");
     message.request.authority.extend_from_slice(b"host.example");
     message.request.headers.append(b"User-Agent", b"test");
+    message.request.headers.append(b"X-Some", b"1");
     message
 }
 
@@ -158,6 +159,21 @@ fn check_message(message: &Message) {
     assert!(visible(&request.target) && visible(&request.authority), "{request:?}");
     let is_path = |bytes: &[u8]| bytes.starts_with(b"/") || bytes == b"*";
     assert!(is_path(&request.target) && is_path(&request.path), "{request:?}");
+}
+
+/// A guest in the middle of a callback of that phase.
+pub(super) fn midway(phase: Phase, writable: bool) -> Guest {
+    let settings = PluginSettings {
+        writable_properties: writable,
+        ..PluginSettings::new("p", 0, Source::Bytes(Arc::default()))
+    };
+    let mut guest = Guest::new(Arc::new(Facts::new(settings, Abi::V0_2_1, &Shared::default())));
+    if phase != Phase::Root {
+        guest.frame = Frame::stream(phase, 1, false);
+    }
+    guest.message = message();
+    respond(&mut guest.message);
+    guest
 }
 
 /// The encoding of maps: what is decoded is encoded and decoded to the same again, and a message
@@ -195,13 +211,7 @@ pub fn property(data: &[u8]) {
         Phase::Log,
     ];
     let mut input = Input(data);
-    let settings = PluginSettings {
-        writable_properties: input.byte() % 2 == 0,
-        ..PluginSettings::new("p", 0, Source::Bytes(Arc::default()))
-    };
-    let mut guest = Guest::new(Arc::new(Facts::new(settings, Abi::V0_2_1, &Shared::default())));
-    guest.message = message();
-    respond(&mut guest.message);
+    let mut guest = midway(Phase::Root, input.byte() % 2 == 0);
     let (mut out, mut first) = (Vec::new(), true);
     while !input.is_empty() || first {
         first = false;
@@ -219,6 +229,16 @@ pub fn property(data: &[u8]) {
         let found = property::get(&guest, &path, &mut out);
         assert!(found.is_ok() || kept != Some(true), "{path:?} was set");
         check_message(&guest.message);
+    }
+}
+
+/// Calls a foreign function, a second time with what it gave: expressions give tokens.
+pub fn foreign(data: &[u8]) {
+    let mut input = Input(data);
+    let mut guest = midway(Phase::RequestHeaders, false);
+    let (name, mut out) = (input.text(), Vec::new());
+    if foreign::call(&mut guest, &name, input.0, &mut out).is_ok() {
+        let _ = foreign::call(&mut guest, b"expr_evaluate", &out, &mut Vec::new());
     }
 }
 
@@ -396,6 +416,11 @@ mod tests {
     #[test]
     fn any_property_has_an_answer() {
         rounds(3_000, property, random_bytes);
+    }
+
+    #[test]
+    fn any_foreign_call_has_an_answer() {
+        rounds(3_000, foreign, random_bytes);
     }
 
     #[test]

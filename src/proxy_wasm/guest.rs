@@ -1,6 +1,7 @@
 //! The data of one instance's store: what host functions work on.
 
 use super::abi::{Abi, Phase};
+use super::foreign::Expressions;
 use super::node::Node;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Handle, Metrics, Namespace, Shared};
@@ -124,6 +125,7 @@ pub(super) struct Guest {
     pub(super) streams: FxHashMap<u32, u32>,
     /// Metrics this instance has used, by id.
     pub(super) metrics: FxHashMap<u32, Handle>,
+    pub(super) expressions: Expressions,
     next_context: u32,
     /// Ids have started again, so some may still be in use.
     wrapped: bool,
@@ -148,6 +150,7 @@ impl Guest {
             roots: Vec::new(),
             streams: FxHashMap::default(),
             metrics: FxHashMap::default(),
+            expressions: Expressions::default(),
             next_context: 1,
             wrapped: false,
             said: None,
@@ -198,6 +201,14 @@ impl Guest {
 
     fn is_stream(&self) -> bool {
         self.frame.stream != 0 && self.context() == self.frame.stream
+    }
+
+    /// The route is chosen again when the guest has returned. Where there is no stream there is
+    /// nothing to choose (as in Envoy, that is no error).
+    pub(super) fn clear_route_cache(&mut self) {
+        if let Some(message) = self.stream_message_mut() {
+            message.clear_route = true;
+        }
     }
 
     /// An id that no live context has: they count up, and after 4 billion start again.

@@ -175,7 +175,6 @@ impl Map {
     }
 
     /// Shows all names, pseudo headers first.
-    #[allow(dead_code, reason = "expressions use it")]
     pub(super) fn for_each_name(self, message: &Message, visit: impl FnMut(&[u8])) {
         let digits = status_digits(message);
         self.all(message, &digits).map(|(name, _)| name).for_each(visit);

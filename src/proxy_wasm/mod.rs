@@ -25,6 +25,7 @@
 mod abi;
 mod bench;
 mod error;
+mod foreign;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod guest;
@@ -34,13 +35,10 @@ mod hostcalls;
 mod http_plugin;
 mod inspect;
 mod instance;
-#[allow(dead_code, reason = "expressions use the rest")]
 mod node;
 mod pairs;
 mod pool;
-#[allow(dead_code, unused_imports, reason = "expressions use the rest")]
 mod property;
-#[allow(dead_code, reason = "foreign functions use the rest")]
 mod protobuf;
 mod sdk;
 mod settings;

@@ -65,6 +65,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         drain: ringgate.drain,
         log_level: ringgate.log_level,
         cache_dir: ringgate.cache_dir,
+        node: ringgate.node,
     };
     let ignored = ["stream_plugins", "discovery", "graphql", "http", "xrpc"];
     ignore(&mut object, &ignored);

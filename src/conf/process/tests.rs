@@ -2,8 +2,8 @@
 
 use super::super::model::KeepalivePool;
 use super::super::settings::{
-    Callouts, Downstream, Driver, Isolation, Limits, MetricsServer, OnError, Pause, Provider,
-    Router, RunnerConfig, WasmLimits, WorkerConfig, Workers,
+    Callouts, Downstream, Driver, Identity, Isolation, Limits, MetricsServer, OnError, Pause,
+    Provider, Router, RunnerConfig, WasmLimits, WorkerConfig, Workers,
 };
 use super::*;
 use crate::plugin::RequestPhase;
@@ -104,6 +104,7 @@ fn defaults_are_those_of_apisix() {
         drain: Duration::from_secs(30),
         log_level: log::LevelFilter::Warn,
         cache_dir: None,
+        node: Identity::default(),
     };
     for text in ["", "apisix:\n", "{}", "apisix: {node_listen: ~}\nwasm: {}\nplugin_attr: {}\n"] {
         assert_eq!(good(text), wanted);
@@ -191,6 +192,7 @@ ringgate:
   timeouts: {drain: 5s}
   log: {level: debug}
   cache_dir: cache
+  node: {id: n, cluster: c, region: r, zone: z, sub_zone: s, metadata: {A: x, L: {app: shop}}}
 "#,
     );
     assert_eq!((config.router, config.server_tokens), (Router::Uri, false));
@@ -223,6 +225,18 @@ ringgate:
     assert_eq!((config.driver, config.drain), (Driver::Epoll, Duration::from_secs(5)));
     assert_eq!(config.log_level, log::LevelFilter::Debug);
     assert_eq!(config.cache_dir.as_deref(), Some("cache"));
+    let text = |path: &[&str], text: &str| {
+        (path.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), text.to_owned())
+    };
+    let node = Identity {
+        id: Some("n".to_owned()),
+        cluster: "c".to_owned(),
+        region: "r".to_owned(),
+        zone: "z".to_owned(),
+        sub_zone: "s".to_owned(),
+        metadata: vec![text(&["A"], "x"), text(&["L", "app"], "shop")],
+    };
+    assert_eq!(config.node, node);
     assert_eq!(good("ringgate: {workers: 3}").workers, Workers::Count(3));
     assert_eq!(good("ringgate: {workers: auto}").workers, Workers::Auto);
 }
@@ -247,6 +261,7 @@ wasm:
       limits: {deadline_ms: 5, memory_mb: 1, body_mb: 0, callouts: 2}
       callouts: {direct: true, allow: [one]}
       pause: body
+      writable_properties: true
 "#,
     );
     let [a, b] = &config.wasm_plugins[..] else { panic!("two") };
@@ -268,6 +283,7 @@ wasm:
     );
     assert_eq!((b.on_error, b.pause), (OnError::Open, Pause::Body));
     assert_eq!((b.limits.memory_bytes, b.limits.body_bytes, b.limits.callouts), (1 << 20, 0, 2));
+    assert_eq!((a.writable_properties, b.writable_properties), (false, true));
     let allow = Some(vec!["one".to_owned()]);
     assert_eq!(b.callouts, Callouts { direct: true, allow });
 }
@@ -287,6 +303,13 @@ c.yaml:5:13: error: expected an integer from 0 to 65535, found integer -1
 c.yaml:6:7: error: the address `0.0.0.0:9080` is there twice
     6 |     - 9080
       |       ^^^^ the first is on line 3",
+        ),
+        (
+            "ringgate:\n  node:\n    metadata: {a: {b: 1}}\n",
+            "\
+c.yaml:3:23: error: expected a string, or an object of strings, found integer 1
+    3 |     metadata: {a: {b: 1}}
+      |                       ^",
         ),
         (
             "deployment:\n  role: traditional\n  role_traditional:\n    config_provider: etcd\n",

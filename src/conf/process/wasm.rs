@@ -64,6 +64,7 @@ fn plugin(
         limits: bounds(object.section("limits")),
         callouts: callouts(object.section("callouts")),
         pause: object.one_of("pause", &pause).unwrap_or_default(),
+        writable_properties: object.boolean("writable_properties").unwrap_or(false),
     };
     object.finish();
     Some(plugin)

@@ -2,7 +2,7 @@
 
 use crate::http::BodyLength;
 use crate::plugin::{Action, Hold, Hooks, Plugin, RequestPhase, RouteFacts, Stream};
-use crate::route::Router;
+use crate::route::{RouteMatch, Router};
 use crate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
 use crate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
 use std::fmt;
@@ -51,8 +51,11 @@ pub(super) enum Effect {
     Promise(&'static str, &'static str),
     Respond(u16, Option<&'static str>),
     RespondField(&'static str, &'static str),
+    Details(&'static str),
     ResumeRequest,
     ResumeResponse,
+    /// Sets the path and has the route chosen again.
+    Reroute(&'static str),
 }
 
 /// One callback's turn.
@@ -195,8 +198,14 @@ fn apply(effect: &Effect, stream: &mut Stream<'_>) {
         Effect::RespondField(name, value) => {
             message.local.headers.append(name.as_bytes(), value.as_bytes());
         }
+        Effect::Details(text) => message.local.details = text.as_bytes().to_vec(),
         Effect::ResumeRequest => message.resume_request = true,
         Effect::ResumeResponse => message.resume_response = true,
+        Effect::Reroute(path) => {
+            message.request.target = path.as_bytes().to_vec();
+            message.request.path = path.as_bytes().to_vec();
+            message.clear_route = true;
+        }
     }
 }
 
@@ -246,7 +255,8 @@ impl Plugin for Scripted {
     }
 }
 
-/// Everything a snapshot with one route is made of.
+/// Everything a snapshot is made of: the route that requests take, and one of the path `/other`,
+/// with an upstream of its own at [`OTHER`], that they may be led to.
 pub(super) struct Setup {
     pub(super) plugins: Vec<Scripted>,
     /// Changes the steps after they were made: `_meta`.
@@ -294,13 +304,14 @@ impl Setup {
             step.priority = -(at as i64);
         }
         (self.meta)(&mut steps);
-        let route = |chain, target| Route {
-            facts: RouteFacts { route_id: "r".to_owned(), ..RouteFacts::default() },
+        let named = |id: &str, chain, target, timeouts| Route {
+            facts: RouteFacts { route_id: id.to_owned(), ..RouteFacts::default() },
             chain,
             target,
             prepared: None,
-            timeouts: None,
+            timeouts,
         };
+        let route = |chain, target| named("r", chain, target, None);
         let peer = |at| Peer {
             address: Some(address(at)),
             host: format!("node{at}").into_bytes(),
@@ -317,12 +328,18 @@ impl Setup {
             retry_ms: self.retry_ms,
             labels: vec![],
         };
+        let other = Upstream { peers: vec![peer(OTHER)], ..upstream.clone() };
+        let hurried = Timeouts { connect_ms: 50, ..self.timeouts };
+        let only = |uri: &str| RouteMatch { uris: vec![uri.to_owned()], ..RouteMatch::default() };
         let snapshot = Snapshot {
             number: 1,
-            router: Router::build(vec![]),
-            routes: vec![route(Chain::new(steps), self.target)],
+            router: Router::build(vec![only("/first"), only("/other")]),
+            routes: vec![
+                route(Chain::new(steps), self.target),
+                named("other", Chain::default(), Target::Upstream(1), Some(hurried)),
+            ],
             unmatched: route(Chain::default(), Target::NoRoute),
-            upstreams: vec![upstream],
+            upstreams: vec![upstream, other],
             upstream_names: Arc::default(),
             plugins: vec![],
             rules: self.rules,
@@ -330,6 +347,9 @@ impl Setup {
         (Pinned::new(Arc::new(snapshot), &mut fastrand::Rng::with_seed(1)), calls)
     }
 }
+
+/// The peer of the other route's upstream.
+pub(super) const OTHER: usize = 99;
 
 pub(super) fn address(peer: usize) -> SocketAddr {
     ([10, 0, 0, peer as u8 + 1], 80).into()

@@ -54,16 +54,8 @@ pub(super) fn proxy_close_stream(mut host: Host<'_>, stream: u32) -> Outcome {
 }
 
 pub(super) fn proxy_clear_route_cache(mut host: Host<'_>) -> Outcome {
-    clear_route_cache(host.data_mut());
+    host.data_mut().clear_route_cache();
     Ok(())
-}
-
-/// The route is chosen again when the guest has returned. Where there is no stream there is nothing
-/// to choose (as in Envoy, that is no error).
-pub(in super::super) fn clear_route_cache(guest: &mut Guest) {
-    if let Some(message) = guest.stream_message_mut() {
-        message.clear_route = true;
-    }
 }
 
 /// Prepares the local response. The first one counts; when all is over there is nobody to answer.
