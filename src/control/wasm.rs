@@ -110,6 +110,9 @@ fn settings(plugin: &WasmPlugin, folder: &Path, pools: &[Option<usize>]) -> Plug
         deadline_ms: u64::try_from(plugin.limits.deadline.as_millis()).unwrap_or(u64::MAX),
         memory_bytes_max: plugin.limits.memory_bytes,
         body_bytes_max: plugin.limits.body_bytes,
+        callouts_max: plugin.limits.callouts,
+        callouts_direct: plugin.callouts.direct,
+        callouts_allow: plugin.callouts.allow.clone(),
         pause: match plugin.pause {
             Pause::Hold => Hold::All,
             Pause::Body => Hold::Body,

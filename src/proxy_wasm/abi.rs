@@ -11,6 +11,7 @@ pub(super) enum Status {
     NotFound = 1,
     BadArgument = 2,
     SerializationFailure = 3,
+    ParseFailure = 4,
     InvalidMemoryAccess = 6,
     Empty = 7,
     CasMismatch = 8,
@@ -103,6 +104,8 @@ pub(super) mod buffer {
     pub(in super::super) const RESPONSE_BODY: u32 = 1;
     /// 2 and 3 are a TCP stream's; from 4 on they can't be changed.
     pub(in super::super) const MUTABLE_LAST: u32 = 3;
+    pub(in super::super) const CALL_BODY: u32 = 4;
+    pub(in super::super) const GRPC_MESSAGE: u32 = 5;
     pub(in super::super) const VM_CONFIG: u32 = 6;
     pub(in super::super) const PLUGIN_CONFIG: u32 = 7;
     pub(in super::super) const LAST: u32 = 8;

@@ -6,6 +6,7 @@
 use super::abi::{Abi, Phase};
 use super::guest::{Facts, Frame, Guest};
 use super::header_map::Map;
+use super::host::Entry;
 use super::pairs::{Pairs, encode_exact};
 use super::shared::Shared;
 use super::{Host, PluginSettings, Plugins, Source, foreign, pool, property};
@@ -14,7 +15,7 @@ use crate::plugin::{Action, Locals, Message, Plugin, ResponseSource, Stream};
 use crate::vm::{Engine, EngineSettings};
 use any::{FREE, FREE_END, MEMORY_END, Program};
 use serde_json::json;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Weak};
 
 #[path = "../../t/plugins/any.rs"]
 #[allow(dead_code, reason = "it is written for other tests too")]
@@ -167,7 +168,8 @@ pub(super) fn midway(phase: Phase, writable: bool) -> Guest {
         writable_properties: writable,
         ..PluginSettings::new("p", 0, Source::Bytes(Arc::default()))
     };
-    let mut guest = Guest::new(Arc::new(Facts::new(settings, Abi::V0_2_1, &Shared::default())));
+    let facts = Facts::new(settings, Abi::V0_2_1, &Shared::default());
+    let mut guest = Guest::new(Arc::new(facts), Weak::<Entry>::new(), None);
     if phase != Phase::Root {
         guest.frame = Frame::stream(phase, 1, false);
     }

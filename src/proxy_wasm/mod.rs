@@ -24,6 +24,7 @@
 
 mod abi;
 mod bench;
+mod calls;
 mod error;
 mod foreign;
 #[cfg(any(test, fuzzing))]
@@ -40,11 +41,14 @@ mod pairs;
 mod pool;
 mod property;
 mod protobuf;
+mod reply;
+mod root;
 mod sdk;
 mod settings;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 pub use bench::{Bench, BenchInstance, Measured, Outcome};
 pub use error::{Error, Reason};

@@ -230,9 +230,13 @@ fn any_core() -> usize {
     NEXT.fetch_add(1, Ordering::Relaxed) % cores
 }
 
-/// An example plugin by its place in `examples/plugins`. CI names a folder of modules that were
-/// built a moment ago by `RINGGATE_PLUGINS`; they stand for those of `dist`.
+/// An example plugin by its place in `examples/plugins`, or a plugin of the tests by its place in
+/// the repository (`t/plugins/...`). CI names a folder of modules that were built a moment ago by
+/// `RINGGATE_PLUGINS`; they stand for those of `dist`.
 pub(crate) fn module(file: &str) -> PathBuf {
+    if file.starts_with("t/") {
+        return Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    }
     let fresh = std::env::var_os("RINGGATE_PLUGINS").map(PathBuf::from);
     match (fresh, file.strip_prefix("dist/")) {
         (Some(fresh), Some(name)) => fresh.join(name),

@@ -271,7 +271,7 @@ wasm:
         deadline: Duration::from_secs(1),
         memory_bytes: 64 << 20,
         body_bytes: 4 << 20,
-        callouts: 16,
+        callouts: 1024,
     };
     assert_eq!((a.limits, a.pause, a.vm_config.as_str()), (limits, Pause::Hold, ""));
     assert_eq!(a.callouts, Callouts { direct: false, allow: None });

@@ -90,7 +90,7 @@ fn bounds(mut object: Object<'_>) -> WasmLimits {
     let deadline = object.integer("deadline_ms", 1..=DEADLINE_MS_MAX).unwrap_or(1000);
     let memory = size(&mut object, "memory_mb", 1, MEMORY_MB_MAX).unwrap_or(64);
     let body = size(&mut object, "body_mb", 0, BODY_MB_MAX);
-    let callouts = size(&mut object, "callouts", 0, CALLOUTS_MAX).unwrap_or(16);
+    let callouts = size(&mut object, "callouts", 0, CALLOUTS_MAX).unwrap_or(1024);
     object.finish();
     WasmLimits {
         deadline: Duration::from_millis(deadline.unsigned_abs()),

@@ -1,7 +1,9 @@
 //! Plugins that follow a script, and snapshots made of them.
 
 use crate::http::BodyLength;
-use crate::plugin::{Action, Hold, Hooks, Plugin, RequestPhase, RouteFacts, Stream};
+use crate::plugin::{
+    Action, Hold, Hooks, Plugin, Reply, RequestPhase, RouteFacts, Stream, StreamKey,
+};
 use crate::route::{RouteMatch, Router};
 use crate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
 use crate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
@@ -20,9 +22,10 @@ pub(super) enum Phase {
     ResponseBody,
     ResponseTrailers,
     Due,
+    Reply,
 }
 
-pub(super) const PHASES: [Phase; 7] = [
+pub(super) const PHASES: [Phase; 8] = [
     Phase::RequestHeaders,
     Phase::RequestBody,
     Phase::RequestTrailers,
@@ -30,6 +33,7 @@ pub(super) const PHASES: [Phase; 7] = [
     Phase::ResponseBody,
     Phase::ResponseTrailers,
     Phase::Due,
+    Phase::Reply,
 ];
 
 /// What a plugin does to the message in one callback.
@@ -54,9 +58,26 @@ pub(super) enum Effect {
     Details(&'static str),
     ResumeRequest,
     ResumeResponse,
+    /// Somebody will ask this of the exchange while it waits.
+    Later(Later),
     /// Sets the path and has the route chosen again.
     Reroute(&'static str),
 }
+
+/// What is asked of a waiting exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Later {
+    ResumeRequest,
+    ResumeResponse,
+    /// Edits the body that the plugin holds back, then resumes both directions.
+    EditHeld,
+    Respond(u16),
+    Close,
+    Reply,
+}
+
+/// What is still to be asked, of whom.
+pub(super) type Asks = Arc<Mutex<Vec<(StreamKey, Later)>>>;
 
 /// One callback's turn.
 #[derive(Clone, Debug)]
@@ -102,6 +123,7 @@ pub(super) struct Scripted {
     acts: [Vec<Act>; PHASES.len()],
     held_max: usize,
     calls: Calls,
+    asks: Asks,
 }
 
 impl fmt::Debug for Scripted {
@@ -118,10 +140,11 @@ impl Scripted {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            hooks: Hooks::LOG,
+            hooks: Hooks::LOG | Hooks::WAITS,
             acts: Default::default(),
             held_max: 1024,
             calls: Calls::default(),
+            asks: Asks::default(),
         }
     }
 
@@ -145,9 +168,12 @@ impl Scripted {
         self.note(format!("{} {phase:?} {text:?}{}", self.name, if end { " end" } else { "" }));
         let acts = &self.acts[phase as usize];
         // A plugin that sleeps for ever would never end; every other act may be repeated.
-        let last = acts.last().filter(|_| phase != Phase::Due);
+        let last = acts.last().filter(|_| !matches!(phase, Phase::Due | Phase::Reply));
         let Some(act) = acts.get(turn).or(last) else { return Action::Continue };
         for effect in &act.effects {
+            if let (Effect::Later(later), Some(key)) = (effect, stream.key) {
+                self.asks.lock().expect("no panic").push((key, *later));
+            }
             apply(effect, stream);
         }
         act.action
@@ -166,7 +192,7 @@ fn hook_of(phase: Phase) -> Hooks {
         Phase::ResponseHeaders => Hooks::RESPONSE_HEADERS,
         Phase::ResponseBody => Hooks::RESPONSE_BODY,
         Phase::ResponseTrailers => Hooks::RESPONSE_TRAILERS,
-        Phase::Due => Hooks::NONE,
+        Phase::Due | Phase::Reply => Hooks::NONE,
     }
 }
 
@@ -201,6 +227,7 @@ fn apply(effect: &Effect, stream: &mut Stream<'_>) {
         Effect::Details(text) => message.local.details = text.as_bytes().to_vec(),
         Effect::ResumeRequest => message.resume_request = true,
         Effect::ResumeResponse => message.resume_response = true,
+        Effect::Later(_) => {}
         Effect::Reroute(path) => {
             message.request.target = path.as_bytes().to_vec();
             message.request.path = path.as_bytes().to_vec();
@@ -250,6 +277,10 @@ impl Plugin for Scripted {
         self.play(Phase::Due, false, stream)
     }
 
+    fn on_reply(&self, stream: &mut Stream<'_>, _: Reply) -> Action {
+        self.play(Phase::Reply, false, stream)
+    }
+
     fn on_log(&self, stream: &mut Stream<'_>) {
         self.note(format!("{} log {}", self.name, stream.message.response.status));
     }
@@ -295,10 +326,11 @@ fn step(plugin: Scripted) -> Step {
 }
 
 impl Setup {
-    /// The snapshot, and where calls are noted.
-    pub(super) fn pin(self) -> (Rc<Pinned>, Calls) {
-        let calls = Calls::default();
-        let with_calls = |plugin| Scripted { calls: Arc::clone(&calls), ..plugin };
+    /// The snapshot, where calls are noted, and where plugins leave what is to be asked.
+    pub(super) fn pin(self) -> (Rc<Pinned>, Calls, Asks) {
+        let (calls, asks) = (Calls::default(), Asks::default());
+        let with_calls =
+            |plugin| Scripted { calls: Arc::clone(&calls), asks: Arc::clone(&asks), ..plugin };
         let mut steps: Vec<Step> = self.plugins.into_iter().map(with_calls).map(step).collect();
         for (at, step) in steps.iter_mut().enumerate() {
             step.priority = -(at as i64);
@@ -344,7 +376,7 @@ impl Setup {
             plugins: vec![],
             rules: self.rules,
         };
-        (Pinned::new(Arc::new(snapshot), &mut fastrand::Rng::with_seed(1)), calls)
+        (Pinned::new(Arc::new(snapshot), &mut fastrand::Rng::with_seed(1)), calls, asks)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::abi::Phase;
 use super::super::fuzz::midway;
-use super::super::guest::{Ending, Frame, Guest, Root};
+use super::super::guest::{Ending, Frame, Guest, Root, StreamContext};
 use super::super::pairs::encode_exact;
 use super::super::property;
 use super::super::protobuf::{Fields, Value, Writer};
@@ -20,10 +20,11 @@ fn stream() -> Guest {
         conf_index: 0,
         conf: Arc::default(),
         tick_ms: 0,
+        timer: 0,
         ending: Ending::Live,
         declared: FxHashMap::default(),
     });
-    guest.streams.insert(1, 7);
+    guest.streams.insert(1, StreamContext { root: 7, key: None });
     guest
 }
 

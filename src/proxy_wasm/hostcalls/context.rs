@@ -10,6 +10,9 @@ pub(super) fn proxy_set_effective_context(mut host: Host<'_>, context: u32) -> O
         return Err(Status::BadArgument.into());
     }
     guest.frame.effective = context;
+    if guest.streams.contains_key(&context) {
+        guest.visit(context);
+    }
     Ok(())
 }
 
@@ -28,8 +31,7 @@ pub(super) fn proxy_set_tick_period_milliseconds(mut host: Host<'_>, period: u32
     let guest = host.data_mut();
     let Some(root) = guest.root() else { return Err(Status::BadArgument.into()) };
     root.tick_ms = period;
-    if period != 0 {
-        guest.complain_once("asked for ticks; they come in a later version");
-    }
+    let id = root.id;
+    guest.arm_tick(id);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::super::abi::{Phase, Status};
 use super::super::guest::Guest;
 use super::super::header_map::Map;
-use super::super::pairs::Pairs;
+use super::super::pairs::{Pairs, encode};
 use super::{Host, Outcome, check_answer, give, open};
 use crate::plugin::Message;
 
@@ -24,8 +24,13 @@ pub(super) fn proxy_get_header_map_pairs(
     let mut out = std::mem::take(&mut guest.scratch);
     out.clear();
     // A map that is not there reads as empty.
-    if let Ok((map, message)) = readable(guest, map) {
-        map.encode(message, &mut out);
+    match guest.reply.map(map) {
+        Some(fields) => encode(|| fields.iter(), &mut out),
+        None => {
+            if let Ok((map, message)) = readable(guest, map) {
+                map.encode(message, &mut out);
+            }
+        }
     }
     guest.scratch = out;
     give(&mut host, ptr_at, len_at)
@@ -56,10 +61,13 @@ pub(super) fn proxy_get_header_map_value(
     check_answer(&memory, ptr_at, len_at)?;
     let mut out = std::mem::take(&mut guest.scratch);
     out.clear();
-    let found = match readable(guest, map) {
-        Ok((map, message)) => Ok(map.get(message, key, &mut out)),
-        Err(Status::NotFound) => Ok(false),
-        Err(status) => Err(status),
+    let found = match guest.reply.map(map) {
+        Some(fields) => Ok(fields.get(key).map(|value| out.extend_from_slice(value)).is_some()),
+        None => match readable(guest, map) {
+            Ok((map, message)) => Ok(map.get(message, key, &mut out)),
+            Err(Status::NotFound) => Ok(false),
+            Err(status) => Err(status),
+        },
     };
     guest.scratch = out;
     if !found? && !guest.facts.abi.missing_is_empty() {
@@ -111,8 +119,14 @@ pub(super) fn proxy_remove_header_map_value(
 pub(super) fn proxy_get_header_map_size(mut host: Host<'_>, map: u32, size_at: u32) -> Outcome {
     let (mut memory, guest) = open(&mut host)?;
     memory.check(size_at, 4)?;
-    let (map, message) = readable(guest, map).map_err(|_| Status::BadArgument)?;
-    memory.write_u32(size_at, map.byte_len(message))?;
+    let bytes = match guest.reply.map(map) {
+        Some(fields) => fields.iter().map(|(name, value)| (name.len() + value.len()) as u32).sum(),
+        None => {
+            let (map, message) = readable(guest, map).map_err(|_| Status::BadArgument)?;
+            map.byte_len(message)
+        }
+    };
+    memory.write_u32(size_at, bytes)?;
     Ok(())
 }
 
@@ -122,19 +136,19 @@ fn readable(guest: &Guest, map: u32) -> Result<(Map, &Message), Status> {
     if map > MAP_LAST {
         return Err(Status::BadArgument);
     }
-    let frame = guest.frame;
-    let absent = if frame.phase == Phase::Log { Status::NotFound } else { Status::BadArgument };
+    let phase = guest.phase();
+    let absent = if phase == Phase::Log { Status::NotFound } else { Status::BadArgument };
     let known = Map::from_number(map).ok_or(absent)?;
     let message = guest.stream_message().ok_or(absent)?;
-    let there = known.is_there(message, frame.phase, frame.end_of_stream);
+    let there = known.is_there(message, phase, guest.is_at_end());
     if there { Ok((known, message)) } else { Err(absent) }
 }
 
 /// A map that can be changed now.
 fn writable(guest: &mut Guest, map: u32) -> Result<(Map, &mut Message), Status> {
-    let frame = guest.frame;
+    let (phase, end) = (guest.phase(), guest.is_at_end());
     let known = Map::from_number(map).ok_or(Status::BadArgument)?;
     let message = guest.stream_message_mut().ok_or(Status::BadArgument)?;
-    let there = known.is_there(message, frame.phase, frame.end_of_stream);
-    if there && frame.phase != Phase::Log { Ok((known, message)) } else { Err(Status::BadArgument) }
+    let there = known.is_there(message, phase, end);
+    if there && phase != Phase::Log { Ok((known, message)) } else { Err(Status::BadArgument) }
 }

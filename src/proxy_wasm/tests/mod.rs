@@ -11,6 +11,7 @@ mod loading;
 mod modules;
 mod pools;
 mod properties;
+mod roots;
 mod table;
 
 use super::fuzz::any;

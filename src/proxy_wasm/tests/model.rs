@@ -7,10 +7,10 @@
 pub(super) const OK: u32 = 0;
 pub(super) const NOT_FOUND: u32 = 1;
 pub(super) const BAD_ARGUMENT: u32 = 2;
+pub(super) const PARSE_FAILURE: u32 = 4;
 pub(super) const BAD_MEMORY: u32 = 6;
 pub(super) const EMPTY: u32 = 7;
 pub(super) const CAS_MISMATCH: u32 = 8;
-pub(super) const FAILED: u32 = 10;
 
 /// The last map and the last buffer there is a number for (§19).
 const MAP_LAST: u32 = 7;

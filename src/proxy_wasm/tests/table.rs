@@ -6,7 +6,9 @@
 
 use super::super::Plugins;
 use super::any::{self, MEMORY_END, Program, Section};
-use super::model::{BAD_ARGUMENT, CAS_MISMATCH, EMPTY, Expect, FAILED, NOT_FOUND, OK, Place, Way};
+use super::model::{
+    BAD_ARGUMENT, CAS_MISMATCH, EMPTY, Expect, NOT_FOUND, OK, PARSE_FAILURE, Place, Way,
+};
 use super::{Rig, lines, settings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -132,12 +134,14 @@ fn other_calls(function: &str) -> Vec<Call> {
             call(&[VALUE, VALUE, MAP], &[0, 0], bad),
             call(&[VALUE, VALUE, MAP], &[65_536 + 200, 0], bad),
         ],
-        "proxy_http_call" => vec![call(&[HERE, MAP, VALUE, MAP], &[1_000], Always(FAILED))],
+        "proxy_http_call" => vec![call(&[HERE, MAP, VALUE, MAP], &[1_000], bad)],
         "proxy_grpc_call" => {
-            vec![call(&[HERE, HERE, HERE, MAP, VALUE], &[1_000], Always(FAILED))]
+            vec![call(&[HERE, HERE, HERE, MAP, VALUE], &[1_000], Always(PARSE_FAILURE))]
         }
-        "proxy_grpc_stream" => vec![call(&[HERE, HERE, HERE, MAP], &[], Always(FAILED))],
-        "proxy_grpc_send" => vec![call(&[VALUE], &[99, 0], Always(NOT_FOUND))],
+        "proxy_grpc_stream" => vec![call(&[HERE, HERE, HERE, MAP], &[], Always(PARSE_FAILURE))],
+        "proxy_grpc_send" => {
+            vec![call(&[VALUE], &[98, 0], Always(NOT_FOUND)), call(&[VALUE], &[97, 0], bad)]
+        }
         "proxy_grpc_cancel" | "proxy_grpc_close" => vec![call(&[], &[99], Always(NOT_FOUND))],
         "proxy_call_foreign_function" => {
             vec![call(&[NOT_HERE, VALUE], &[], Always(NOT_FOUND))]
