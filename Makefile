@@ -4,7 +4,7 @@ SHELL := bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo bench flamegraph plugins fmt lint docs fuzz release tools
+.PHONY: help run test soak fuzz demo bench flamegraph plugins fmt lint docs release tools
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,22 @@ test: tools ## run every test
 	@.ci/need nginx-light wabt python3 python3-venv
 	$(CARGO) test --no-default-features --lib
 	$(CARGO) test
+
+soak: tools ## endless loops, traps and hot swaps by the thousand, under load, with figures
+	$(CARGO) test --release --test t z00_soak -- --ignored --nocapture --test-threads 1
+
+FUZZ ?= pairs property guest foreign request response chunked uri conf expr
+FUZZ_SECONDS ?= 600
+
+# cargo-fuzz wants a nightly compiler for its flags; the stable one takes them when it is told so. Without a
+# sanitizer: guests live behind guard pages, which those of address spaces take for their own.
+fuzz: tools ## fuzz what comes from outside (FUZZ="pairs guest", FUZZ_SECONDS=600 each)
+	@.ci/need g++
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	cd fuzz && for target in $(FUZZ); do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none --fuzz-dir . $$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=4096 -print_final_stats=1; \
+	done
 
 demo: release ## ask each demo route, then compare the ways to write a plugin
 	@.ci/need wrk

@@ -1,5 +1,9 @@
 //! The gateway from outside: the built binary, real sockets, exact bytes. See `t/README.md`.
 
+#[path = "plugins/any.rs"]
+#[allow(dead_code, reason = "it is written for other tests too")]
+mod any;
+
 mod a00_command_line;
 mod a10_bad_config;
 mod a20_bad_resources;
@@ -20,6 +24,7 @@ mod f05_wasm_bodies;
 mod f10_wasm_faults;
 mod f15_wasm_pools;
 mod f20_wasm_refused;
+mod f30_wasm_callbacks;
 mod f40_wasm_properties;
 mod f50_wasm_callouts;
 mod f55_wasm_grpc;
@@ -30,3 +35,4 @@ mod h00_examples;
 mod h10_example_plugins;
 mod h20_example_callouts;
 mod harness;
+mod z00_soak;

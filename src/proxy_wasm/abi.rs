@@ -102,6 +102,8 @@ impl Phase {
 pub(super) mod buffer {
     pub(in super::super) const REQUEST_BODY: u32 = 0;
     pub(in super::super) const RESPONSE_BODY: u32 = 1;
+    /// 2 and 3 are a TCP stream's; from 4 on they can't be changed.
+    pub(in super::super) const MUTABLE_LAST: u32 = 3;
     pub(in super::super) const CALL_BODY: u32 = 4;
     pub(in super::super) const GRPC_MESSAGE: u32 = 5;
     pub(in super::super) const VM_CONFIG: u32 = 6;

@@ -5,7 +5,7 @@
 
 use super::abi::{Phase, Status};
 use super::pairs::{Pairs, encode};
-use crate::http::{Headers, uri};
+use crate::http::{Headers, is_field_value, is_token, uri};
 use crate::plugin::Message;
 
 /// The maps an exchange has.
@@ -263,15 +263,6 @@ pub(super) fn is_field(name: &[u8], value: &[u8]) -> bool {
     is_token(name) && is_field_value(value)
 }
 
-fn is_field_value(value: &[u8]) -> bool {
-    memchr::memchr3(b'\r', b'\n', 0, value).is_none()
-}
-
-fn is_token(bytes: &[u8]) -> bool {
-    let token_byte = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !bytes.is_empty() && bytes.iter().all(token_byte)
-}
-
 /// No space, no control: it stands in a start line or names a host.
 fn is_visible(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|b| *b > b' ' && *b != 0x7f)
@@ -355,6 +346,8 @@ mod tests {
             (Map::RequestHeaders, ":unknown", "v"),
             (Map::RequestHeaders, "a", "v\r\nb: c"),
             (Map::RequestHeaders, "a", "v\0"),
+            (Map::RequestHeaders, "a", "v\x01"),
+            (Map::RequestHeaders, "a", "\x7f"),
             (Map::RequestHeaders, ":path", ""),
             (Map::RequestHeaders, ":path", "a"),
             (Map::RequestHeaders, ":path", "?"),

@@ -28,7 +28,7 @@ mod calls;
 mod counters;
 mod error;
 mod foreign;
-#[doc(hidden)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod guest;
 mod header_map;

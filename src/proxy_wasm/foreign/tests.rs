@@ -1,7 +1,7 @@
 //! Foreign functions on a guest without an instance.
 
 use super::super::abi::Phase;
-use super::super::fuzz::guest;
+use super::super::fuzz::midway;
 use super::super::guest::{Ending, Frame, Guest, Root, StreamContext};
 use super::super::pairs::encode_exact;
 use super::super::property;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// A guest in a callback of a stream below a root.
 fn stream() -> Guest {
-    let mut guest = guest(Phase::RequestHeaders, false);
+    let mut guest = midway(Phase::RequestHeaders, false);
     guest.roots.push(Root {
         id: 7,
         conf_index: 0,

@@ -108,13 +108,13 @@ fn contents(guest: &Guest, number: u32) -> Result<&[u8], Status> {
 }
 
 fn body_mut(guest: &mut Guest, number: u32) -> Result<&mut Vec<u8>, Status> {
-    if number > buffer::RESPONSE_BODY {
-        return Err(Status::BadArgument);
+    match number {
+        buffer::REQUEST_BODY | buffer::RESPONSE_BODY if is_body_now(guest, number) => {
+            guest.stream_message_mut().map(|message| &mut message.body).ok_or(Status::NotFound)
+        }
+        ..=buffer::MUTABLE_LAST => Err(Status::NotFound),
+        _ => Err(Status::BadArgument),
     }
-    if !is_body_now(guest, number) {
-        return Err(Status::NotFound);
-    }
-    guest.stream_message_mut().map(|message| &mut message.body).ok_or(Status::NotFound)
 }
 
 /// A body is there while its callback runs, and in the trailers callback: what a plugin kept of a

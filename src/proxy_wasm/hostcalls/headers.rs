@@ -63,7 +63,11 @@ pub(super) fn proxy_get_header_map_value(
     out.clear();
     let found = match guest.reply.map(map) {
         Some(fields) => Ok(fields.get(key).map(|value| out.extend_from_slice(value)).is_some()),
-        None => readable(guest, map).map(|(map, message)| map.get(message, key, &mut out)),
+        None => match readable(guest, map) {
+            Ok((map, message)) => Ok(map.get(message, key, &mut out)),
+            Err(Status::NotFound) => Ok(false),
+            Err(status) => Err(status),
+        },
     };
     guest.scratch = out;
     if !found? && !guest.facts.abi.missing_is_empty() {
@@ -118,7 +122,7 @@ pub(super) fn proxy_get_header_map_size(mut host: Host<'_>, map: u32, size_at: u
     let bytes = match guest.reply.map(map) {
         Some(fields) => fields.iter().map(|(name, value)| (name.len() + value.len()) as u32).sum(),
         None => {
-            let (map, message) = readable(guest, map)?;
+            let (map, message) = readable(guest, map).map_err(|_| Status::BadArgument)?;
             map.byte_len(message)
         }
     };
@@ -129,17 +133,15 @@ pub(super) fn proxy_get_header_map_size(mut host: Host<'_>, map: u32, size_at: u
 /// A map that can be read now. When all is over, one that never was is only missing: plugins panic
 /// on anything else.
 fn readable(guest: &Guest, map: u32) -> Result<(Map, &Message), Status> {
-    let (phase, end) = (guest.phase(), guest.is_at_end());
-    let known = Map::from_number(map).ok_or(Status::BadArgument)?;
-    let absent = if phase == Phase::Log { Status::NotFound } else { Status::BadArgument };
-    let message = guest.stream_message().ok_or(absent)?;
-    if known.is_there(message, phase, end) {
-        Ok((known, message))
-    } else if phase == Phase::Log && guest.facts.abi.missing_is_empty() {
-        Ok((Map::RequestTrailers, message))
-    } else {
-        Err(absent)
+    if map > MAP_LAST {
+        return Err(Status::BadArgument);
     }
+    let phase = guest.phase();
+    let absent = if phase == Phase::Log { Status::NotFound } else { Status::BadArgument };
+    let known = Map::from_number(map).ok_or(absent)?;
+    let message = guest.stream_message().ok_or(absent)?;
+    let there = known.is_there(message, phase, guest.is_at_end());
+    if there { Ok((known, message)) } else { Err(absent) }
 }
 
 /// A map that can be changed now.

@@ -19,7 +19,7 @@ mod toolchains;
 mod wasi;
 
 use super::abi::Status;
-use super::guest::Guest;
+use super::guest::{Frame, Guest};
 use super::inspect::signature;
 use crate::vm::{GuestMemory, Module, OutOfBounds};
 use std::rc::Rc;
@@ -110,14 +110,14 @@ fn give_bytes(host: &mut Host<'_>, bytes: &[u8], ptr_at: u32, len_at: u32) -> Ou
 }
 
 /// Runs the guest's allocator: the only guest code that runs inside a host function. It may grow
-/// the memory, call host functions, and trap.
+/// the memory, call host functions, and trap. It runs for no context, as in Envoy, whatever the
+/// context of the function it runs in (ABI reference §2, §5).
 fn allocate(host: &mut Host<'_>, len: u32) -> Result<u32, Stop> {
-    let guest = host.data();
-    let frame = guest.frame;
-    let allocator = match &guest.allocate {
+    let allocator = match &host.data().allocate {
         Some(allocator) => Rc::clone(allocator),
         None => early_allocator(host)?,
     };
+    let frame = std::mem::replace(&mut host.data_mut().frame, Frame::START);
     let ptr = allocator.call(&mut *host, len)?;
     host.data_mut().frame = frame;
     match ptr {

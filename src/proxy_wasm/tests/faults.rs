@@ -202,7 +202,7 @@ fn an_endless_loop_ends_in_time() {
         assert_eq!(rig.request_headers(), Action::Respond);
         let took = start.elapsed();
         assert!(took >= Duration::from_millis(20), "{took:?}");
-        assert!(took < Duration::from_millis(200), "{took:?}");
+        assert!(took < Duration::from_secs(2), "{took:?}");
         rig.next();
     }
 }

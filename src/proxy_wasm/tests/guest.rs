@@ -6,9 +6,6 @@ use std::fmt::Write as _;
 pub(super) const OUT: u32 = 16;
 pub(super) const OUT_LEN: u32 = 20;
 
-/// One page.
-pub(super) const MEMORY_END: u32 = 65_536;
-
 const DATA: u32 = 256;
 
 /// A guest in the making.

@@ -1,6 +1,7 @@
 //! Whole plugins, from text to action.
 
 mod guest;
+mod model;
 mod rig;
 
 mod calls;
@@ -11,6 +12,8 @@ mod modules;
 mod pools;
 mod properties;
 mod roots;
+mod table;
 
+use super::fuzz::any;
 use guest::Guest;
 use rig::{Rig, host, lines, settings};

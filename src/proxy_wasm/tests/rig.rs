@@ -1,6 +1,6 @@
 //! One worker, one plugin, one exchange a time; guests as text.
 
-use super::super::{Error, Host, Node, PluginSettings, Plugins, Source};
+use super::super::{Error, Host, Node, PluginSettings, Plugins, Source, pool};
 use crate::plugin::{
     Action, Ask, Errand, Locals, Mailbox, Message, Plugin, PropertyTraits, ReplyTo, ResponseSource,
     Services, Stream, StreamKey,
@@ -97,13 +97,20 @@ impl Rig {
     }
 
     pub(super) fn try_with(settings: PluginSettings) -> Result<Self, Vec<Error>> {
+        let rig = Self::hearing(settings);
+        lines();
+        rig
+    }
+
+    /// The same, with what was logged while it was made still to be read.
+    pub(super) fn hearing(settings: PluginSettings) -> Result<Self, Vec<Error>> {
         Self::on_host(host(), settings)
     }
 
     fn on_host(host: Host, settings: PluginSettings) -> Result<Self, Vec<Error>> {
         let plugins = host.load(vec![settings])?;
         let plugin = plugins.plugin("p", &json!({"conf": "c"})).map_err(|error| vec![error])?;
-        Ok(Self::of(host, plugins, plugin).expect("prepared"))
+        Ok(Self::made(host, plugins, plugin).expect("prepared"))
     }
 
     /// A rig for a plugin that was loaded and configured.
@@ -112,14 +119,26 @@ impl Rig {
         plugins: Plugins,
         plugin: Arc<dyn Plugin>,
     ) -> Result<Self, String> {
+        let rig = Self::made(host, plugins, plugin);
+        lines();
+        rig
+    }
+
+    fn made(host: Host, plugins: Plugins, plugin: Arc<dyn Plugin>) -> Result<Self, String> {
         let letters = Arc::new(Letters::default());
         let services = Services::new(Arc::clone(&letters) as Arc<dyn Mailbox>);
         services.set_upstreams(Arc::new([(b"auth"[..].into(), 0)].into()));
         let key = services.waiting.sit(services.waiting.new_seat());
         let mut locals = Locals::with_services(0, services);
         plugin.prepare(&mut locals)?;
-        lines();
         Ok(Self { host, plugins, plugin, locals, message: request(), state: 0, key, letters })
+    }
+
+    /// Ends the root context and drops its instances, as if no snapshot had the entry any more.
+    pub(super) fn end(self) {
+        let Self { host: _host, plugins, plugin, mut locals, .. } = self;
+        drop((plugins, plugin));
+        pool::sweep(&mut locals);
     }
 
     pub(super) fn stream(&mut self) -> (Arc<dyn Plugin>, Stream<'_>) {
