@@ -171,7 +171,11 @@ impl HttpPlugin {
         let facts = &self.entry.facts;
         let what = facts.what_happened(fault);
         let route = message.route.as_deref().map_or("none", |route| &route.route_id);
-        let (name, callback, request) = (&facts.name, phase.callback(), message.request_number);
+        let (name, callback) = (&facts.name, phase.callback());
+        let request = match message.request.headers.get(b"x-request-id") {
+            Some(id) => String::from_utf8_lossy(id).into_owned(),
+            None => message.request_number.to_string(),
+        };
         log::error!(
             target: "wasm",
             "[{name}] {callback} {what} (route {route}, request {request}): {fault}"

@@ -66,14 +66,16 @@ impl Entry {
         locals: &mut Locals,
         f: impl FnOnce(&mut Instance) -> Result<(), Fault>,
     ) {
+        let now_ms = locals.now_ms;
         let Some(pool) = pool::find(locals, self) else { return };
         let Some(instance) = pool.instance(number) else { return };
-        if let Err(fault) = f(instance) {
-            let name = &self.facts.name;
-            let what = self.facts.what_happened(&fault);
-            log::error!(target: "wasm", "[{name}] {callback} {what}: {fault}");
-            pool.drop_instance(number);
-        }
+        let Err(fault) = f(instance) else { return };
+        let name = &self.facts.name;
+        let what = self.facts.what_happened(&fault);
+        log::error!(target: "wasm", "[{name}] {callback} {what}: {fault}");
+        pool.count_failure(self, now_ms, fault.kind);
+        pool.drop_instance(number);
+        locals.wants_chores = true;
     }
 }
 

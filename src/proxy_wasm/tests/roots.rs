@@ -572,5 +572,7 @@ fn calls_of_a_dropped_instance_are_cancelled() {
     rig.request_headers();
     assert!(matches!(rig.errands()[..], [Errand::GrpcOpen(_)]));
     rig.log();
+    // Instances are dropped between requests.
+    rig.plugin.maintain(&mut rig.locals);
     assert!(matches!(rig.errands()[..], [Errand::GrpcCancel { .. }]));
 }

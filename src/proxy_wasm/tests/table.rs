@@ -136,9 +136,9 @@ fn other_calls(function: &str) -> Vec<Call> {
         ],
         "proxy_http_call" => vec![call(&[HERE, MAP, VALUE, MAP], &[1_000], bad)],
         "proxy_grpc_call" => {
-            vec![call(&[HERE, HERE, HERE, MAP, VALUE], &[1_000], Always(PARSE_FAILURE))]
+            vec![call(&[NOTHING, HERE, HERE, MAP, VALUE], &[1_000], Always(PARSE_FAILURE))]
         }
-        "proxy_grpc_stream" => vec![call(&[HERE, HERE, HERE, MAP], &[], Always(PARSE_FAILURE))],
+        "proxy_grpc_stream" => vec![call(&[NOTHING, HERE, HERE, MAP], &[], Always(PARSE_FAILURE))],
         "proxy_grpc_send" => {
             vec![call(&[VALUE], &[98, 0], Always(NOT_FOUND)), call(&[VALUE], &[97, 0], bad)]
         }
