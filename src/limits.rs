@@ -56,6 +56,10 @@ pub const DISCARD_BYTES_MAX: u64 = 256 * 1024;
 /// Bytes waiting for one side before the other side is read no further.
 pub const BACKLOG_BYTES_MAX: usize = 128 * 1024;
 
+/// Keys that one `limit-count`, `limit-req` or `limit-conn` counts before those used longest ago
+/// are forgotten; as many may be on their way out. An entry has some 48 bytes: 6 MB at most.
+pub const COUNTED_KEYS_MAX: usize = 64 * 1024;
+
 /// Payload of one frame to or from a runner: what three bytes can say (external plugin reference
 /// §3).
 pub const RUNNER_FRAME_BYTES_MAX: usize = (1 << 24) - 1;

@@ -164,8 +164,8 @@ fn a_folder_and_bytes_that_are_no_text_are_refused() {
 #[test]
 fn warnings_do_not_stop_the_start() {
     use crate::harness::Setup;
-    let gateway = Setup::new("routes: []").more("plugin_attr: {prometheus: {a: 1}}").start();
-    gateway.wait_for_log("warning: `plugin_attr` has no effect");
+    let gateway = Setup::new("routes: []").more("discovery: {dns: {a: 1}}").start();
+    gateway.wait_for_log("warning: `discovery` has no effect");
     assert_eq!(gateway.get("/").status(), 404);
 }
 

@@ -2,11 +2,14 @@
 
 use crate::harness::{Gateway, Message, Setup, Upstream, drivers, module};
 
-/// The same plugin in three languages.
-const FAULT_INJECTIONS: [&str; 3] = [
+/// The same plugin in every language, through its SDK or on the bare ABI.
+const FAULT_INJECTIONS: [&str; 6] = [
     "dist/fault_injection_rust.wasm",
     "dist/fault_injection_as.wasm",
     "dist/fault_injection_c.wasm",
+    "dist/fault_injection_cpp.wasm",
+    "dist/fault_injection_zig.wasm",
+    "dist/fault_injection_go.wasm",
 ];
 
 /// Routes by path, each with a plugin's `conf`, in front of an upstream.
@@ -27,7 +30,7 @@ fn answer(response: &Message, status: u16, body: &str) {
 }
 
 #[test]
-fn fault_injection_in_three_languages() {
+fn fault_injection_in_every_language() {
     for driver in drivers() {
         for file in FAULT_INJECTIONS {
             let upstream = Upstream::hello();

@@ -89,6 +89,9 @@ fn a_conf_that_the_plugin_refuses() {
         "dist/fault_injection_rust.wasm",
         "dist/fault_injection_as.wasm",
         "dist/fault_injection_c.wasm",
+        "dist/fault_injection_cpp.wasm",
+        "dist/fault_injection_zig.wasm",
+        "dist/fault_injection_go.wasm",
     ] {
         let stderr = refused(&configured(file, "{http_status: 200, percentage: 101}", ""));
         assert!(stderr.contains("apisix.yaml:4:"), "{file}:\n{stderr}");

@@ -3,7 +3,7 @@
 set -euo pipefail
 gateway=http://127.0.0.1:9080
 
-for path in /native /wasm/rust /wasm/c /wasm/as /proxied/hello /headers/hello /nothing; do
+for path in /native /wasm/rust /wasm/c /wasm/cpp /wasm/zig /wasm/as /proxied/hello /headers/hello /limited/hello /nothing; do
     printf '\n\033[1m$ curl -i %s%s\033[0m\n' "$gateway" "$path"
     curl -si "$gateway$path"
 done

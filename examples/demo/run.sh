@@ -43,9 +43,10 @@ cat <<TRY
 Try, from another terminal:
 
   curl -i $gateway/native           a native plugin answers (fault-injection)
-  curl -i $gateway/wasm/rust        the same plugin in Wasm, Rust SDK (also /wasm/c, /wasm/as)
+  curl -i $gateway/wasm/rust        the same plugin in Wasm, Rust SDK (also /wasm/c, cpp, zig, as)
   curl -i $gateway/proxied/hello    an upstream answers
   curl -i $gateway/headers/hello    an upstream answers through a Wasm plugin that sets headers
+  curl -i $gateway/limited/hello    the same, three times in 30 seconds
   curl -i $gateway/nothing          no route
 
 Routes are in conf/apisix.yaml; after a change: kill -HUP $gateway_pid

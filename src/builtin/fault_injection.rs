@@ -3,12 +3,11 @@
 //! As APISIX's plugin of that name (fault-injection reference): `delay` first, then `abort`, each
 //! by its own percentage and `vars`. An abort that looks at nothing is prepared once.
 
+use super::fields::{self, FieldTemplate, read_fields};
 use crate::expr::{Expr, Template};
-use crate::http::{is_field_value, is_token};
 use crate::limits;
 use crate::plugin::{Action, Hold, Hooks, LocalResponse, Message, Plugin, Stream};
 use crate::schema::{Fault, Object, Path, Problem, Reader};
-use std::fmt::Write;
 use std::sync::Arc;
 
 pub(super) const NAME: &str = "fault-injection";
@@ -26,7 +25,7 @@ struct FaultInjection {
 struct Abort {
     status: u16,
     body: Option<Template>,
-    headers: Vec<(Vec<u8>, Template)>,
+    headers: Vec<FieldTemplate>,
     when: When,
 }
 
@@ -111,9 +110,7 @@ impl Abort {
         local.verbatim = false;
         local.headers.clear();
         for (name, value) in &self.headers {
-            text.clear();
-            value.render(message, &mut text);
-            escape_controls(&mut text);
+            fields::render(value, message, &mut text);
             local.headers.set(name, &text);
         }
         text.clear();
@@ -133,24 +130,6 @@ impl When {
     fn matches(&self, message: &Message) -> bool {
         self.vars.as_ref().is_none_or(|rules| rules.iter().any(|rule| rule.matches(message)))
     }
-}
-
-/// A header made from request data must not end its line: `$uri` is decoded, so it may hold CR and
-/// LF.
-fn escape_controls(value: &mut Vec<u8>) {
-    if is_field_value(value) {
-        return;
-    }
-    let mut escaped = String::new();
-    for byte in value.iter() {
-        if is_field_value(&[*byte]) && byte.is_ascii() {
-            escaped.push(*byte as char);
-        } else {
-            // Writing to a string can't fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    *value = escaped.into_bytes();
 }
 
 /// Reads the configuration. Unknown keys are allowed, as APISIX allows them.
@@ -180,7 +159,7 @@ fn read_abort(reader: Reader<'_>) -> Option<Abort> {
     // APISIX names no maximum; a status line has three digits.
     let status = object.need("http_status").and_then(|status| status.integer(200..=999));
     let body = object.string("body", 0..=usize::MAX).map(Template::compile);
-    let headers = object.get("headers").and_then(read_headers).unwrap_or_default();
+    let headers = object.get("headers").and_then(read_fields).unwrap_or_default();
     let when = read_when(&mut object);
     object.allow_unknown();
     Some(Abort { status: status? as u16, body, headers, when })
@@ -211,33 +190,6 @@ fn read_rule(reader: &Reader<'_>) -> Option<Expr> {
             reader.problems().error(Problem::new(at, Fault::new(error.message)));
         })
         .ok()
-}
-
-fn read_headers(reader: Reader<'_>) -> Option<Vec<(Vec<u8>, Template)>> {
-    let object = reader.object()?;
-    let mut headers = Vec::new();
-    for (name, value) in object.members() {
-        if !is_token(name.as_bytes()) {
-            value.error_on_key("a header name has only letters, digits and !#$%&'*+-.^_`|~");
-        }
-        let text = match value.value() {
-            serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Number(number) => number.to_string(),
-            _ => {
-                value.expected("a string or a number");
-                continue;
-            }
-        };
-        if !is_field_value(text.as_bytes()) {
-            value.error("a header value has no control characters");
-        }
-        headers.push((name.as_bytes().to_vec(), Template::compile(&text)));
-    }
-    if headers.is_empty() && object.members().next().is_none() {
-        object.error("expected at least one header");
-    }
-    object.allow_unknown();
-    Some(headers)
 }
 
 #[cfg(test)]

@@ -4,10 +4,42 @@
 //! Out: plugins.
 //! May not know: wasm, sockets, files.
 
+mod auth;
+mod base64;
+mod basic_auth;
+mod body;
+mod client_control;
+mod cors;
+mod counters;
+mod echo;
 mod fault_injection;
+mod fields;
+mod groups;
+mod gzip;
+mod ip_restriction;
+mod key_auth;
+mod limit_conn;
+mod limit_count;
+mod limit_key;
+mod limit_req;
+mod mocking;
+mod proxy_rewrite;
+mod real_ip;
+mod redirect;
+mod referer_restriction;
+mod refusal;
+mod request_id;
+mod response_rewrite;
+#[cfg(test)]
+mod testing;
+mod ua_restriction;
+mod uri_blocker;
 
-use crate::plugin::{Loaded, Loader, Plugin, RequestPhase};
+use crate::plugin::RequestPhase::{self, Access, Rewrite};
+use crate::plugin::{Consumer, Loaded, Loader, Plugin, refuse_credential};
 use crate::schema::Reader;
+use auth::Consumers;
+use groups::Groups;
 use std::sync::Arc;
 
 /// One native plugin: its name, where it runs, how it is read.
@@ -15,20 +47,72 @@ struct Native {
     name: &'static str,
     phase: RequestPhase,
     priority: i64,
-    read: fn(Reader<'_>) -> Option<Arc<dyn Plugin>>,
+    read: Read,
 }
 
-/// All native plugins with APISIX's priorities (reference §9).
-const PLUGINS: [Native; 1] = [Native {
-    name: fault_injection::NAME,
-    phase: RequestPhase::Rewrite,
-    priority: 11_000,
-    read: fault_injection::read,
-}];
+type Made = Option<Arc<dyn Plugin>>;
 
-/// Makes native plugins.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Builtins;
+/// How a configuration becomes a plugin.
+enum Read {
+    /// By itself.
+    Alone(fn(Reader<'_>) -> Made),
+    /// Together with others of its configuration.
+    Grouped(fn(Reader<'_>, &mut Groups) -> Made),
+    /// Knowing the consumers; and how it reads what it knows one by.
+    Auth(fn(Reader<'_>, &Arc<Consumers>) -> Made, fn(Reader<'_>, &Arc<Consumer>, &mut Consumers)),
+}
+
+type Alone = fn(Reader<'_>) -> Made;
+
+const fn native(name: &'static str, phase: RequestPhase, priority: i64, read: Alone) -> Native {
+    Native { name, phase, priority, read: Read::Alone(read) }
+}
+
+/// All native plugins with APISIX's phases and priorities (reference §9).
+const PLUGINS: [Native; 20] = [
+    native(real_ip::NAME, Rewrite, 23_000, real_ip::read),
+    native(client_control::NAME, Rewrite, 22_000, client_control::read),
+    native(request_id::NAME, Rewrite, 12_015, request_id::read),
+    native(fault_injection::NAME, Rewrite, 11_000, fault_injection::read),
+    native(mocking::NAME, Access, 10_900, mocking::read),
+    native(cors::NAME, Rewrite, 4_000, cors::read),
+    native(ip_restriction::NAME, Access, 3_000, ip_restriction::read),
+    native(ua_restriction::NAME, Access, 2_999, ua_restriction::read),
+    native(referer_restriction::NAME, Access, 2_990, referer_restriction::read),
+    native(uri_blocker::NAME, Rewrite, 2_900, uri_blocker::read),
+    Native {
+        name: basic_auth::NAME,
+        phase: Rewrite,
+        priority: 2_520,
+        read: Read::Auth(basic_auth::read, basic_auth::read_credential),
+    },
+    Native {
+        name: key_auth::NAME,
+        phase: Rewrite,
+        priority: 2_500,
+        read: Read::Auth(key_auth::read, key_auth::read_credential),
+    },
+    native(proxy_rewrite::NAME, Rewrite, 1_008, proxy_rewrite::read),
+    native(limit_conn::NAME, Access, 1_003, limit_conn::read),
+    Native {
+        name: limit_count::NAME,
+        phase: Access,
+        priority: 1_002,
+        read: Read::Grouped(limit_count::read),
+    },
+    native(limit_req::NAME, Access, 1_001, limit_req::read),
+    native(gzip::NAME, Rewrite, 995, gzip::read),
+    native(redirect::NAME, Rewrite, 900, redirect::read),
+    native(response_rewrite::NAME, Rewrite, 899, response_rewrite::read),
+    native(echo::NAME, Rewrite, 412, echo::read),
+];
+
+/// Makes the native plugins of one configuration.
+#[derive(Debug, Default)]
+pub struct Builtins {
+    groups: Groups,
+    consumers: Arc<Consumers>,
+}
 
 impl Loader for Builtins {
     fn names(&self) -> Vec<&str> {
@@ -37,7 +121,25 @@ impl Loader for Builtins {
 
     fn load(&mut self, name: &str, conf: Reader<'_>) -> Option<Loaded> {
         let native = PLUGINS.iter().find(|native| native.name == name)?;
-        let plugin = (native.read)(conf)?;
+        let plugin = match native.read {
+            Read::Alone(read) => read(conf),
+            Read::Grouped(read) => read(conf, &mut self.groups),
+            Read::Auth(read, _) => read(conf, &self.consumers),
+        }?;
         Some(Loaded { plugin, phase: native.phase, priority: native.priority })
+    }
+
+    fn add_consumer(&mut self, consumer: &Arc<Consumer>) {
+        let consumers = Arc::make_mut(&mut self.consumers);
+        consumers.by_name.insert(consumer.username.clone(), Arc::clone(consumer));
+    }
+
+    fn add_credential(&mut self, name: &str, conf: Reader<'_>, consumer: &Arc<Consumer>) {
+        match PLUGINS.iter().find(|native| native.name == name) {
+            Some(Native { read: Read::Auth(_, read), .. }) => {
+                read(conf, consumer, Arc::make_mut(&mut self.consumers));
+            }
+            _ => refuse_credential(name, &conf),
+        }
     }
 }

@@ -22,6 +22,8 @@ pub struct Resources {
     pub plugin_configs: Vec<PluginConfig>,
     /// `global_rules`.
     pub global_rules: Vec<GlobalRule>,
+    /// `consumers`, with their credentials.
+    pub consumers: Vec<Consumer>,
 }
 
 /// A route (APISIX reference §3).
@@ -116,6 +118,32 @@ pub struct GlobalRule {
     /// `id`.
     pub id: String,
     /// `plugins`, in the order written.
+    pub plugins: Vec<PluginConf>,
+}
+
+/// A consumer: somebody whom plugins know by a key or password (APISIX reference §7).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Consumer {
+    /// Where it stands.
+    pub at: Path,
+    /// `username`.
+    pub username: String,
+    /// `labels`.
+    pub labels: Vec<(String, String)>,
+    /// `plugins`: what plugins know it by.
+    pub plugins: Vec<PluginConf>,
+    /// Items of `consumers` whose id is `<username>/credentials/<id>`.
+    pub credentials: Vec<Credential>,
+}
+
+/// One more thing a consumer is known by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Credential {
+    /// Where it stands.
+    pub at: Path,
+    /// Its id, without the consumer's name.
+    pub id: String,
+    /// `plugins`: one.
     pub plugins: Vec<PluginConf>,
 }
 

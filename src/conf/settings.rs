@@ -29,6 +29,8 @@ pub struct Config {
     pub plugins: Option<Vec<PluginName>>,
     /// `wasm.plugins`, names unique.
     pub wasm_plugins: Vec<WasmPlugin>,
+    /// `plugin_attr.prometheus`.
+    pub metrics: MetricsServer,
     /// `ext-plugin`: external plugin runners; the one without a name first, names unique.
     pub runners: Vec<RunnerConfig>,
     /// `ringgate.workers`.
@@ -44,6 +46,8 @@ pub struct Config {
     /// `ringgate.cache_dir`: where precompiled modules are kept; `None` leaves the choice to
     /// `main`.
     pub cache_dir: Option<String>,
+    /// `ringgate.node`.
+    pub node: Identity,
 }
 
 /// Where routes come from.
@@ -87,6 +91,19 @@ pub struct PluginName {
     pub at: Path,
     /// The name.
     pub name: String,
+}
+
+/// Where Prometheus finds the metrics, with APISIX's names and defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsServer {
+    /// `export_addr`, default `127.0.0.1:9091`; `None` without `enable_export_server`.
+    pub listen: Option<SocketAddr>,
+    /// Whether the file names the address: then it must be free.
+    pub is_named: bool,
+    /// `export_uri`, default `/apisix/prometheus/metrics`; `/metrics` is there beside it.
+    pub uri: String,
+    /// `metric_prefix`, default `apisix_`: of the metrics that APISIX has too.
+    pub prefix: String,
 }
 
 /// How many workers, and what each has.
@@ -170,6 +187,25 @@ pub struct WasmPlugin {
     pub callouts: Callouts,
     /// What a pause of headers holds.
     pub pause: Pause,
+    /// `writable_properties`: whether it may set attributes of the message as properties.
+    pub writable_properties: bool,
+}
+
+/// `ringgate.node`: this process among others, for plugins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `id`; `None` is the host's name.
+    pub id: Option<String>,
+    /// `cluster`.
+    pub cluster: String,
+    /// `region`.
+    pub region: String,
+    /// `zone`.
+    pub zone: String,
+    /// `sub_zone`.
+    pub sub_zone: String,
+    /// `metadata`: texts, by the names that lead to them.
+    pub metadata: Vec<(Vec<String>, String)>,
 }
 
 /// How many requests share an instance of a wasm plugin.

@@ -11,6 +11,7 @@ use crate::snapshot::{Inputs, Snapshot, compile};
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The files of one gateway, and what is kept between two loads of them.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Loading {
     config_source: Source,
     config_warnings: Report,
     /// The Proxy-Wasm host: modules that did not change are kept between loads.
-    host: Option<Host>,
+    pub(super) host: Option<Arc<Host>>,
     /// Makes plugins of external runners.
     pub(super) runners: Runners,
     number: u64,
@@ -69,7 +70,7 @@ impl Loading {
                 }
                 Failure::Wrong(report)
             })?;
-        let host = wasm::host(&config, compiler).map_err(Failure::File)?;
+        let host = wasm::host(&config, compiler).map_err(Failure::File)?.map(Arc::new);
         let runners = Runners::new(runners::places(&config).map_err(Failure::File)?);
         let config_path = config_path.to_owned();
         Ok(Self { config_path, config, config_source, config_warnings, host, runners, number: 0 })
@@ -84,7 +85,7 @@ impl Loading {
         let (resources, mut warnings) =
             resources::parse(&source, &environment, true).map_err(Failure::Wrong)?;
         let mut guests = self.load_guests()?;
-        let mut builtins = Builtins;
+        let mut builtins = Builtins::default();
         self.runners.set_ids(ids(&resources));
         let mut loaders: Vec<&mut dyn Loader> = vec![&mut builtins, &mut self.runners];
         if let Some(guests) = &mut guests {

@@ -1,19 +1,22 @@
 //! Room `control`: the thread that is not a worker.
 //!
 //! In: files, signals.
-//! Out: snapshots, started and stopped workers, an exit code.
+//! Out: snapshots, started and stopped workers, pages for operators, an exit code.
 //! May not know: request logic.
 //!
 //! ```text
 //! config.yaml ─┐                                   ┌─► worker 0 … worker n
 //! apisix.yaml ─┴► load ─► Snapshot ─► Shared ──────┤
 //!        signals: TERM, INT drain; INT again ends; HUP loads again and publishes
+//!        their counters ─► metrics ─► server ─► Prometheus
 //! ```
 
 mod load;
 mod logger;
+mod metrics;
 mod run;
 mod runners;
+mod server;
 mod wasm;
 
 pub use load::{Failure, Loading, show_warnings};

@@ -1,6 +1,8 @@
 //! Starting the workers and keeping them until a signal says stop.
 
+use super::metrics::{Loads, Observed};
 use super::runners;
+use super::server::{Page, Server};
 use super::{Failure, Loading, flush_log, show_warnings, start_log};
 use crate::conf::{Driver, Workers};
 use crate::limits;
@@ -72,10 +74,12 @@ fn serve(loading: &mut Loading, shared: &Arc<Shared>) -> Result<Exit, String> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| format!("signals can't be handled: {error}"))?;
     let reservations = reserve_all(&loading.config.listen)?;
+    let server = metrics_server(loading)?;
     let listen: Vec<SocketAddr> = reservations.iter().map(|held| held.address).collect();
+    let counters: Vec<_> = settings(loading, &listen)?.iter().map(|_| Arc::default()).collect();
     // Dropped when the workers have ended: requests in flight still need theirs.
     let _runners = runners::start(&loading.config, loading.runners.all())?;
-    let (workers, started) = start_workers(loading, shared, &listen)?;
+    let (workers, started) = start_workers(loading, shared, &listen, &counters)?;
     let outcome = wait_until_started(workers.len(), &started);
     drop(reservations);
     match outcome {
@@ -86,7 +90,12 @@ fn serve(loading: &mut Loading, shared: &Arc<Shared>) -> Result<Exit, String> {
             return Err(why);
         }
     }
-    Ok(watch(loading, shared, signals, workers))
+    let loads = Arc::new(Loads::default());
+    loads.good();
+    if let Some(server) = server {
+        serve_metrics(server, loading, counters, &loads)?;
+    }
+    Ok(watch(loading, shared, &loads, signals, workers))
 }
 
 fn reserve_all(listen: &[SocketAddr]) -> Result<Vec<Reservation>, String> {
@@ -103,16 +112,52 @@ fn reserve_all(listen: &[SocketAddr]) -> Result<Vec<Reservation>, String> {
     reserved.collect()
 }
 
+/// The listener of the metrics. An address that is the default and in use, most likely by another
+/// gateway on this host, is no reason not to run; one that the file names is.
+fn metrics_server(loading: &Loading) -> Result<Option<Server>, String> {
+    let metrics = &loading.config.metrics;
+    let Some(address) = metrics.listen else { return Ok(None) };
+    let hint = "change `plugin_attr.prometheus.export_addr` or set `enable_export_server: false`";
+    match Server::bind(address) {
+        Ok(server) => Ok(Some(server)),
+        Err(error) if metrics.is_named => Err(format!("metrics on {address}: {error}; {hint}")),
+        Err(error) => {
+            log::warn!("no metrics on {address}: {error}; {hint}");
+            Ok(None)
+        }
+    }
+}
+
+fn serve_metrics(
+    server: Server,
+    loading: &Loading,
+    workers: Vec<Arc<Counters>>,
+    loads: &Arc<Loads>,
+) -> Result<(), String> {
+    let metrics = &loading.config.metrics;
+    let (prefix, host) = (metrics.prefix.clone(), loading.host.clone());
+    let observed = Observed { prefix, workers, host, loads: Arc::clone(loads) };
+    let (address, uri) = (server.address, metrics.uri.clone());
+    let page = Page {
+        paths: vec![uri.clone(), "/metrics".to_owned()],
+        content_type: "text/plain; version=0.0.4; charset=utf-8",
+        text: Box::new(move || observed.text()),
+    };
+    server.start(vec![page]).map_err(|error| format!("no thread for the metrics: {error}"))?;
+    println!("ringgate: metrics on http://{address}{uri}");
+    Ok(())
+}
+
 fn start_workers(
     loading: &Loading,
     shared: &Arc<Shared>,
     listen: &[SocketAddr],
+    counters: &[Arc<Counters>],
 ) -> Result<(Vec<JoinHandle<()>>, Receiver<Started>), String> {
     let all = settings(loading, listen)?;
     let (sender, receiver) = bounded(all.len());
-    let threads = all.into_iter().map(|settings| {
-        let counters = Arc::new(Counters::default());
-        start(settings, Arc::clone(shared), counters, sender.clone())
+    let threads = all.into_iter().zip(counters).map(|(settings, counters)| {
+        start(settings, Arc::clone(shared), Arc::clone(counters), sender.clone())
             .map_err(|error| format!("no thread for a worker: {error}"))
     });
     Ok((threads.collect::<Result<_, _>>()?, receiver))
@@ -191,6 +236,7 @@ fn announce(listen: &[SocketAddr], workers: usize, kind: DriverKind) {
 fn watch(
     loading: &mut Loading,
     shared: &Arc<Shared>,
+    loads: &Loads,
     mut signals: Signals,
     workers: Vec<JoinHandle<()>>,
 ) -> Exit {
@@ -203,7 +249,7 @@ fn watch(
     let mut interrupts = 0;
     for signal in signals.forever() {
         match signal {
-            SIGHUP => reload(loading, shared),
+            SIGHUP => reload(loading, shared, loads),
             SIGINT if interrupts > 0 => return Exit::Interrupted,
             _ => {
                 interrupts += u32::from(signal == SIGINT);
@@ -229,15 +275,17 @@ fn join(workers: Vec<JoinHandle<()>>) -> bool {
     })
 }
 
-fn reload(loading: &mut Loading, shared: &Shared) {
+fn reload(loading: &mut Loading, shared: &Shared, loads: &Loads) {
     match loading.snapshot() {
         Ok((snapshot, warnings)) => {
             show_warnings(&warnings);
             log::info!("snapshot {} published", snapshot.number);
             shared.publish(Arc::new(snapshot));
+            loads.good();
         }
         Err(failure) => {
             eprint!("{failure}");
+            loads.refused();
             log::error!("not loaded again: the files are wrong; what ran before goes on");
         }
     }

@@ -1,6 +1,6 @@
 //! Between the configuration and the Proxy-Wasm host.
 
-use crate::conf::{Config, Isolation, OnError, Pause, Report, Source, WasmPlugin, Workers};
+use crate::conf::{self, Config, Isolation, OnError, Pause, Report, Source, WasmPlugin, Workers};
 use crate::plugin::Hold;
 use crate::proxy_wasm::{self, Host, PluginSettings};
 use crate::schema::{Fault, Problem};
@@ -25,7 +25,30 @@ pub(super) fn host(config: &Config, compiler: Option<&Path>) -> Result<Option<Ho
         ..EngineSettings::default()
     };
     let engine = Engine::new(&settings).map_err(|error| error.to_string())?;
-    Ok(Some(Host::new(engine)))
+    Ok(Some(Host::on_node(engine, node(&config.node))))
+}
+
+/// What plugins are told of this process.
+fn node(config: &conf::Identity) -> proxy_wasm::Node {
+    let mut node = proxy_wasm::Node {
+        id: config.id.clone().or_else(hostname).unwrap_or_default(),
+        cluster: config.cluster.clone(),
+        region: config.region.clone(),
+        zone: config.zone.clone(),
+        sub_zone: config.sub_zone.clone(),
+        ..proxy_wasm::Node::default()
+    };
+    for (path, text) in &config.metadata {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        node.add_metadata(&path, text);
+    }
+    node
+}
+
+/// The host's name, as the kernel has it.
+fn hostname() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim_end().to_owned())
 }
 
 /// Loads all modules.
@@ -87,10 +110,14 @@ fn settings(plugin: &WasmPlugin, folder: &Path, pools: &[Option<usize>]) -> Plug
         deadline_ms: u64::try_from(plugin.limits.deadline.as_millis()).unwrap_or(u64::MAX),
         memory_bytes_max: plugin.limits.memory_bytes,
         body_bytes_max: plugin.limits.body_bytes,
+        callouts_max: plugin.limits.callouts,
+        callouts_direct: plugin.callouts.direct,
+        callouts_allow: plugin.callouts.allow.clone(),
         pause: match plugin.pause {
             Pause::Hold => Hold::All,
             Pause::Body => Hold::Body,
         },
+        writable_properties: plugin.writable_properties,
         ..PluginSettings::new(&plugin.name, plugin.priority, source)
     }
 }

@@ -46,6 +46,9 @@ fn host<'a>(message: &'a Message, upstream: &'a Upstream, peer: Option<&'a Peer>
     match (&upstream.host, peer) {
         (HostPolicy::Rewrite(host), _) => host,
         (HostPolicy::Node, Some(peer)) => &peer.host,
+        (HostPolicy::Pass, _) if !message.request.upstream_host.is_empty() => {
+            &message.request.upstream_host
+        }
         // An HTTP/1.0 client may name none, but the upstream is spoken to in 1.1.
         (HostPolicy::Pass, Some(peer)) if message.request.authority.is_empty() => &peer.host,
         _ => &message.request.authority,
@@ -167,6 +170,12 @@ mod tests {
         for (policy, line) in table {
             assert!(written(&message(), policy, Encoder::None).contains(line), "{line}");
         }
+        let mut rewritten = message();
+        rewritten.request.upstream_host = b"inner:81".to_vec();
+        let head = written(&rewritten, HostPolicy::Pass, Encoder::None);
+        assert!(head.contains("Host: inner:81\r\n"), "{head}");
+        assert!(head.contains("X-Forwarded-Host: shop.example\r\n"), "what the client asked for");
+        assert!(written(&rewritten, HostPolicy::Node, Encoder::None).contains("Host: node:81\r\n"));
     }
 
     #[test]

@@ -57,7 +57,11 @@ impl Exchange {
         self.flow(direction).held = Some((position, hold));
         if let Hold::Sleep(ms) = hold {
             self.sleep = Some(ms.min(limits::DELAY_MS_MAX));
-            self.timers.disarm(hold_timer(direction));
+            // What another plugin keeps of the body still has its bound.
+            let flow = self.flow(direction);
+            if flow.end_at.is_none() && flow.trailers_at.is_none() {
+                self.timers.disarm(hold_timer(direction));
+            }
         } else {
             self.arm_hold(direction, cx);
         }

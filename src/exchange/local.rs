@@ -91,6 +91,7 @@ impl Exchange {
         let html = local.body.is_none() && len > 0;
         response.body = if len == 0 { BodyLength::None } else { BodyLength::Known(len as u64) };
         side.begin_local(response.body, html);
+        message.apply_response_fields();
     }
 
     /// The body of a local response goes through the chain in one piece, once.

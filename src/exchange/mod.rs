@@ -35,10 +35,12 @@
 //!    unless it ends in [`Ending::Abort`], and the exchange is ready for [`Exchange::begin`] again.
 
 mod body;
+mod callout;
 mod cause;
 mod due;
 mod flow;
 mod forward;
+pub mod grpc;
 mod hold;
 mod local;
 mod outgoing;
@@ -53,6 +55,7 @@ mod timers;
 mod upstream;
 mod waiting;
 
+pub use callout::{CalloutReader, write_call};
 pub use timers::Timer;
 
 use crate::http::{RequestHead, ResponseHead};
@@ -99,7 +102,8 @@ pub enum Command {
         /// By this policy.
         policy: KeepAlive,
     },
-    /// Wait this many milliseconds; then [`Exchange::on_slept`].
+    /// Wait this many milliseconds, instead of for what a running wait is for; then
+    /// [`Exchange::on_slept`].
     Sleep(u64),
     /// The exchange is over; what is left in [`Exchange::take_output`] is still to be sent.
     Finish(Ending),

@@ -206,7 +206,7 @@ impl Exchange {
     /// refused.
     fn on_upstream_head(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> Option<usize> {
         let limits = self.rules().head;
-        match self.reply.parse(bytes, limits, self.response.to_head) {
+        match self.reply.parse(bytes, limits, self.request.method == Method::Head) {
             Ok(true) => {}
             Ok(false) => return None,
             Err(rule) => {
@@ -245,6 +245,7 @@ impl Exchange {
         response.details.extend_from_slice(b"via_upstream");
         response.headers.adopt(&bytes[..self.reply.len], &self.reply.fields);
         response.body = self.reply.body;
+        self.message.apply_response_fields();
     }
 
     /// 1xx responses pass by the plugins (Proxy-Wasm reference §9). 100 is ours: we answered the
@@ -311,8 +312,13 @@ impl Exchange {
 
     fn on_response_headers_through(&mut self, cx: &mut Cx<'_>) {
         if self.response.length == BodyLength::None {
-            self.response.flow.end_through = true;
             self.message.body.clear();
+            if self.message.response.body != BodyLength::None {
+                // A plugin announced a body where there was none: its body callback makes it.
+                let passed = self.pass_body(Direction::Response, 0, true, cx);
+                return self.on_response_body_passed(passed, cx);
+            }
+            self.response.flow.end_through = true;
             return self.write_response_piece(true, cx);
         }
         if self.response.local {

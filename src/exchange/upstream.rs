@@ -11,7 +11,7 @@ use super::cause::Cause;
 use super::flow::Direction;
 use super::outgoing::trusted_length;
 use super::{Command, Cx, Exchange, Timer, forward};
-use crate::http::BodyLength;
+use crate::http::{BodyLength, Method};
 use crate::limits;
 use crate::plugin::Hooks;
 use crate::snapshot::Target;
@@ -315,6 +315,9 @@ impl Exchange {
         let side = &mut self.upstream;
         forward::write_request_head(&mut side.out, &self.message, upstream, peer, side.encoder);
         side.head_written = true;
+        // A plugin may have changed it: what may be sent again, and whether the response has a
+        // body, goes by the method the upstream was asked with.
+        self.request.method = Method::from_bytes(&self.message.request.method);
     }
 
     pub(super) fn arm_upstream(&mut self, timer: Timer, cx: &Cx<'_>) {

@@ -1,7 +1,7 @@
 //! An exchange that waits: its message where plugins can reach it, and what they ask meanwhile.
 
 use super::cause::Cause;
-use super::flow::{Direction, Passed};
+use super::flow::Direction;
 use super::pass::headers_order;
 use super::{Cx, Exchange, Stage};
 use crate::plugin::{Action, Ask, HeldBody, Reply, StreamKey};
@@ -67,10 +67,8 @@ impl Exchange {
                 self.steps.resume(step, Direction::Response);
                 self.run_resumed(cx);
             }
-            // What is said already can't be said again.
-            Ask::Respond if self.response.is_complete() => {}
-            Ask::Respond => self.respond(Some(step), cx),
-            Ask::Close => self.abort(Cause::PluginClosed),
+            Ask::Respond => self.answer_for(step, cx),
+            Ask::Close => self.close_for(),
             Ask::Reply(reply) => self.on_reply(step, reply, cx),
         }
     }
@@ -102,9 +100,25 @@ impl Exchange {
                     self.hold(direction, position, hold, cx);
                 }
             }
-            (Action::Respond, _) => self.on_passed(direction, Passed::Respond(at), cx),
-            (Action::Close, _) => self.on_passed(direction, Passed::Close, cx),
+            (Action::Respond, _) => self.answer_for(at, cx),
+            (Action::Close, _) => self.close_for(),
             (Action::Continue | Action::Pause(_), None) => {}
+        }
+    }
+
+    /// A plugin answers; what is said already can't be said again.
+    fn answer_for(&mut self, step: usize, cx: &mut Cx<'_>) {
+        if !self.response.is_complete() {
+            self.respond(Some(step), cx);
+        }
+    }
+
+    /// A plugin closes; of a request whose response is whole only the rest is not waited for.
+    fn close_for(&mut self) {
+        if self.response.is_complete() {
+            self.request.refuse_rest();
+        } else {
+            self.abort(Cause::PluginClosed);
         }
     }
 

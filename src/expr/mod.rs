@@ -5,10 +5,12 @@
 //! May not know: where variables come from.
 
 mod operators;
+mod pattern;
 mod rule;
 mod template;
 
 pub use operators::canonical_network;
+pub use pattern::{Groups, Pattern, Replacement, WithGroups};
 pub use rule::{Expr, ExprError};
 pub use template::Template;
 

@@ -179,8 +179,25 @@ fn regex(pattern: &Value, ignore_case: bool) -> Result<Regex, String> {
         Value::Number(number) => number.to_string(),
         other => return Err(format!("a regular expression must be a string, not {other}")),
     };
-    let built = RegexBuilder::new(&pattern).case_insensitive(ignore_case).unicode(false).build();
-    built.map_err(|error| {
+    build_regex(&pattern, if ignore_case { "i" } else { "" })
+}
+
+/// The same with the options of `ngx.re`, one letter each.
+pub(super) fn build_regex(pattern: &str, options: &str) -> Result<Regex, String> {
+    let mut builder = RegexBuilder::new(pattern);
+    builder.unicode(false);
+    for option in options.chars() {
+        match option {
+            'i' => builder.case_insensitive(true),
+            's' => builder.dot_matches_new_line(true),
+            'm' => builder.multi_line(true),
+            'x' => builder.ignore_whitespace(true),
+            // How PCRE compiles and caches, and UTF-8, which the pattern's bytes are already.
+            'j' | 'o' | 'u' | 'U' | 'd' | 'D' => &mut builder,
+            _ => return Err(format!("regular expressions have no option '{option}'")),
+        };
+    }
+    builder.build().map_err(|error| {
         let text = error.to_string();
         let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
         if reason.starts_with("look-around") || reason.starts_with("backreferences") {

@@ -61,18 +61,50 @@ impl Template {
         }
     }
 
-    /// Appends the template with its variables' values to `out`.
-    pub fn render(&self, variables: &dyn Variables, out: &mut Vec<u8>) {
+    /// Appends the template with its variables' values to `out`. Gives the number of variables that
+    /// had a value.
+    pub fn render(&self, variables: &dyn Variables, out: &mut Vec<u8>) -> usize {
+        let mut resolved = 0;
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
                 Part::Variable { name, default } => {
-                    if !variables.append_variable(name, out) {
+                    if variables.append_variable(name, out) {
+                        resolved += 1;
+                    } else {
                         out.extend_from_slice(default.as_bytes());
                     }
                 }
             }
         }
+        resolved
+    }
+
+    /// The names of its variables, as often as they stand there.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Variable { name, .. } => Some(&**name),
+        })
+    }
+
+    /// Splits it at the first of that character in its text, which is left out.
+    #[must_use]
+    pub fn split_at(mut self, mark: char) -> (Self, Option<Self>) {
+        let is_mark = |part: &Part| matches!(part, Part::Text(text) if text.contains(mark));
+        let Some(at) = self.parts.iter().position(is_mark) else { return (self, None) };
+        let mut parts = std::mem::take(&mut self.parts).into_vec();
+        let mut after = parts.split_off(at + 1);
+        if let Some(Part::Text(text)) = parts.pop()
+            && let Some((left, right)) = text.split_once(mark)
+        {
+            push_text(&mut parts, left);
+            let mut right_parts = Vec::with_capacity(after.len() + 1);
+            push_text(&mut right_parts, right);
+            right_parts.append(&mut after);
+            return (Self { parts: parts.into() }, Some(Self { parts: right_parts.into() }));
+        }
+        (Self { parts: parts.into() }, None)
     }
 }
 

@@ -178,6 +178,29 @@ fn decode(bytes: &[u8], plus_is_space: bool) -> Vec<u8> {
     out
 }
 
+/// Appends a path for a request line: what may not stand there as it is is percent-encoded, `%`,
+/// `?` and `#` too, so that it is read back as the same path (nginx `ngx_escape_uri`).
+pub fn escape_path(path: &[u8], out: &mut Vec<u8>) {
+    escape(path, |byte| byte <= b' ' || byte >= 0x7f || b"\"#%<>?\\^`{|}".contains(&byte), out);
+}
+
+/// Appends a query for a request line or a URI for a header: only what would end either is
+/// percent-encoded, for the rest is taken to be encoded already.
+pub fn escape_controls(text: &[u8], out: &mut Vec<u8>) {
+    escape(text, |byte| byte <= b' ' || byte >= 0x7f, out);
+}
+
+fn escape(bytes: &[u8], is_odd: impl Fn(u8) -> bool, out: &mut Vec<u8>) {
+    for &byte in bytes {
+        if is_odd(byte) {
+            let digit = |at: u8| b"0123456789ABCDEF"[usize::from(at)];
+            out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
 fn hex_pair(digits: &[u8]) -> Option<u8> {
     let high = char::from(digits[0]).to_digit(16)?;
     let low = char::from(digits[1]).to_digit(16)?;
@@ -326,6 +349,29 @@ mod tests {
         }
         assert!(matches!(percent_decode(b"a+b"), Cow::Borrowed(_)));
         assert!(matches!(decode_component(b"ab"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn paths_are_escaped_and_read_back() {
+        let escaped = |path: &[u8]| {
+            let mut out = b"x".to_vec();
+            escape_path(path, &mut out);
+            String::from_utf8(out.split_off(1)).expect("ASCII")
+        };
+        for (path, expected) in [
+            ("/a/b", "/a/b"),
+            ("/a b?c#d%e", "/a%20b%3Fc%23d%25e"),
+            ("/\r\n\0", "/%0D%0A%00"),
+            ("/é", "/%C3%A9"),
+            ("/a:b@c!$&'()*+,;=~-._[]", "/a:b@c!$&'()*+,;=~-._[]"),
+            ("/<\"\\^`{|}>", "/%3C%22%5C%5E%60%7B%7C%7D%3E"),
+        ] {
+            assert_eq!(escaped(path.as_bytes()), expected);
+            assert_eq!(percent_decode(expected.as_bytes()), path.as_bytes());
+        }
+        let mut out = Vec::new();
+        escape_controls("a=1 b%20\r\n?#é".as_bytes(), &mut out);
+        assert_eq!(out, b"a=1%20b%20%0D%0A?#%C3%A9");
     }
 
     #[test]

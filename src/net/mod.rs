@@ -7,10 +7,14 @@
 //! Buffers are rented: an operation takes one by value and gives it back with its result, so a
 //! buffer is in exactly one of two hands, ours or the kernel's.
 
+mod doorbell;
+mod http2;
 mod listener;
 mod runtime;
 mod socket;
 
+pub use doorbell::{Bell, Doorbell, Listening, doorbell};
+pub use http2::{Http2Driver, Http2Sender, connect_http2};
 pub use listener::{Listener, Reservation, reserve};
-pub use runtime::{DriverChoice, DriverKind, pin_to_core, run, sleep_ms, spawn};
+pub use runtime::{DriverChoice, DriverKind, pin_to_core, run, sleep_ms, spawn, within_ms};
 pub use socket::{Socket, connect, connect_unix, read, send};

@@ -2,8 +2,10 @@
 
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Which driver is asked for.
@@ -91,4 +93,17 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
 /// Waits, on this thread's loop.
 pub async fn sleep_ms(ms: u64) {
     monoio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+/// What comes of `future` within so many milliseconds; after that it is dropped.
+pub async fn within_ms<F: Future>(ms: u64, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut late = pin!(sleep_ms(ms));
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        late.as_mut().poll(cx).map(|()| None)
+    })
+    .await
 }

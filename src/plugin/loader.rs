@@ -1,7 +1,7 @@
 //! Making plugins from their configuration.
 
 use super::{Plugin, RequestPhase};
-use crate::schema::Reader;
+use crate::schema::{Fault, Reader};
 use std::sync::Arc;
 
 /// Knows some plugins by name and makes them from a configuration.
@@ -12,6 +12,37 @@ pub trait Loader {
     /// Makes the plugin `name` from the value of `plugins.<name>` without `_meta`. What is wrong
     /// goes to the reader's problems, and the answer is then `None`. Asked only for names it knows.
     fn load(&mut self, name: &str, conf: Reader<'_>) -> Option<Loaded>;
+
+    /// Takes notice of a consumer. All consumers come before the first plugin is made.
+    fn add_consumer(&mut self, consumer: &Arc<Consumer>) {
+        let _ = consumer;
+    }
+
+    /// Takes what the plugin `name` knows a consumer by, from `plugins.<name>` of the consumer or
+    /// of its credential. What is wrong goes to the reader's problems.
+    fn add_credential(&mut self, name: &str, conf: Reader<'_>, consumer: &Arc<Consumer>) {
+        let _ = consumer;
+        refuse_credential(name, &conf);
+    }
+}
+
+/// The problem with a plugin in a consumer that does not tell consumers apart.
+pub fn refuse_credential(name: &str, conf: &Reader<'_>) {
+    conf.error_on_key(
+        Fault::new(format!("plugin {name} can't stand in a consumer"))
+            .hint("only plugins that tell consumers apart, like key-auth, are supported here"),
+    );
+}
+
+/// Who sent a request, as plugins like `key-auth` find out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Consumer {
+    /// Its name.
+    pub username: String,
+    /// The credential it was known by, if not by what stands in the consumer itself.
+    pub credential_id: Option<String>,
+    /// Its label `custom_id`.
+    pub custom_id: Option<String>,
 }
 
 /// A plugin with its place among others.

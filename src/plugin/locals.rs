@@ -46,6 +46,8 @@ pub struct Locals {
     pub clock: fn() -> u64,
     /// Seeded once per worker from the system.
     pub random: fastrand::Rng,
+    /// A buffer for the length of one callback: cleared by whoever uses it, before.
+    pub scratch: Vec<u8>,
     /// What the worker does for plugins between their callbacks.
     pub services: Rc<Services>,
     slots: Vec<Option<Box<dyn Any>>>,
@@ -61,8 +63,15 @@ impl Locals {
     /// The same, with services that somebody carries out.
     #[must_use]
     pub fn with_services(worker: usize, services: Rc<Services>) -> Self {
-        let random = fastrand::Rng::new();
-        Self { worker, now_ms: 0, clock: || 0, random, services, slots: Vec::new() }
+        Self {
+            worker,
+            now_ms: 0,
+            clock: || 0,
+            random: fastrand::Rng::new(),
+            scratch: Vec::new(),
+            services,
+            slots: Vec::new(),
+        }
     }
 
     /// Whether a random integer from 1 to 100 is at most `percentage`: never for 0, always for 100

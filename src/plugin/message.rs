@@ -3,10 +3,11 @@
 //! One `Message` is boxed, taken from the worker's pool when an exchange begins and given back when
 //! it ends; all its vectors keep their memory.
 
-use super::{Attempts, Properties, ResponseFlags};
+use super::{Attempts, Consumer, Properties, ResponseFlags};
 use crate::http::{BodyLength, Headers, Version};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The downstream connection an exchange came over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,9 @@ pub struct Request {
     pub path: Vec<u8>,
     /// The Host header's value or the absolute-form's authority; empty if HTTP/1.0 sent none.
     pub authority: Vec<u8>,
+    /// The Host sent upstream instead of the authority, where the upstream passes that on; empty:
+    /// none.
+    pub upstream_host: Vec<u8>,
     /// The scheme a plugin gave it; empty: `http`.
     pub scheme: Vec<u8>,
     /// The version the client speaks.
@@ -59,7 +63,8 @@ pub struct Response {
     pub headers: Headers,
     /// Trailer fields, once the body has ended.
     pub trailers: Headers,
-    /// What the head said about the body.
+    /// What the head said about the body. A headers callback that sets it where there was none
+    /// gets a body callback with nothing in it, to make one.
     pub body: BodyLength,
     /// Who made the response.
     pub source: ResponseSource,
@@ -139,6 +144,8 @@ pub struct Message {
     pub request_number: u64,
     /// When the request's head was complete, in nanoseconds since the epoch.
     pub started_ns: u64,
+    /// Where the request really came from, if a plugin put another peer into `connection`.
+    pub direct_peer: Option<SocketAddr>,
     /// The request.
     pub request: Request,
     /// The response.
@@ -149,6 +156,11 @@ pub struct Message {
     pub held_body: Option<HeldBody>,
     /// With [`Action::Respond`](super::Action::Respond): the response to give.
     pub local: LocalResponse,
+    /// What request callbacks set on the response to come, whoever makes it, before its own
+    /// callbacks run.
+    pub response_fields: Headers,
+    /// Who sent the request, once a plugin found out.
+    pub consumer: Option<Arc<Consumer>>,
     /// The matched route.
     pub route: Option<Rc<RouteFacts>>,
     /// The upstream node chosen, once one was.
@@ -176,8 +188,11 @@ pub struct Message {
 impl Message {
     /// Forgets the exchange and keeps the memory.
     pub fn clear(&mut self) {
+        self.direct_peer = None;
         self.request.clear();
         self.response.clear();
+        self.response_fields.clear();
+        self.consumer = None;
         self.body.clear();
         self.held_body = None;
         self.local.clear();
@@ -191,6 +206,13 @@ impl Message {
         self.resume_response = false;
         self.request_bytes = 0;
         self.response_bytes = 0;
+    }
+
+    /// Sets the fields that request callbacks asked for on the response that is there now.
+    pub fn apply_response_fields(&mut self) {
+        for (name, value) in self.response_fields.iter() {
+            self.response.headers.set(name, value);
+        }
     }
 
     /// Sets what [`Action::Respond`](super::Action::Respond) sends, in the memory that is there.
@@ -216,6 +238,7 @@ impl Request {
         self.target.clear();
         self.path.clear();
         self.authority.clear();
+        self.upstream_host.clear();
         self.scheme.clear();
         self.headers.clear();
         self.trailers.clear();

@@ -25,7 +25,7 @@ mod waiting;
 
 pub use callout::{CallFailure, CallTarget, HttpCall, HttpReply};
 pub use grpc::{GrpcEvent, GrpcOpen};
-pub use loader::{Loaded, Loader};
+pub use loader::{Consumer, Loaded, Loader, refuse_credential};
 pub use locals::{Locals, SlotId, SlotIds};
 pub use message::{
     Connection, HeldBody, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
@@ -145,6 +145,12 @@ pub trait Plugin: Send + Sync + Debug {
     /// Whether it has state in [`Locals`], so that [`Plugin::prepare`] and [`Plugin::maintain`] are
     /// called. Most plugins have none, and a hundred thousand of them should cost a tick nothing.
     fn is_per_worker(&self) -> bool {
+        false
+    }
+
+    /// Whether its response callbacks run after those of all others, whatever its priority: it
+    /// codes the body, and the others mean the body as it is.
+    fn is_last_in_response(&self) -> bool {
         false
     }
 

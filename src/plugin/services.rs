@@ -81,6 +81,21 @@ pub enum Errand {
     RunnerRelease(RunnerLink),
 }
 
+impl Errand {
+    /// Who gets its outcome, if somebody does.
+    pub fn reply_to_mut(&mut self) -> Option<&mut ReplyTo> {
+        match self {
+            Self::HttpCall(call) => Some(&mut call.to),
+            Self::GrpcOpen(open) => Some(&mut open.to),
+            Self::Timer { to, .. } => Some(to),
+            Self::GrpcSend { .. }
+            | Self::GrpcCancel { .. }
+            | Self::RunnerSend(_)
+            | Self::RunnerRelease(_) => None,
+        }
+    }
+}
+
 /// Letters to a worker, from any thread.
 pub trait Mailbox: Send + Sync + Debug {
     /// Has that worker call [`Root::on_post`], soon and never inside a callback.

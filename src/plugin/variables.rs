@@ -11,7 +11,7 @@
 mod value;
 
 use self::value::{TimeForm, Value, protocol};
-use super::{Connection, Message, ResponseSource, RouteFacts};
+use super::{Connection, Consumer, Message, ResponseSource, RouteFacts};
 use crate::expr::Variables;
 use crate::http::{Version, uri};
 use std::borrow::Cow;
@@ -45,9 +45,17 @@ pub trait RequestFacts {
     fn route(&self) -> Option<&RouteFacts> {
         None
     }
+    /// Who sent the request.
+    fn consumer(&self) -> Option<&Consumer> {
+        None
+    }
     /// The upstream node chosen.
     fn upstream(&self) -> Option<SocketAddr> {
         None
+    }
+    /// Where the request really came from.
+    fn direct_peer(&self) -> SocketAddr {
+        self.connection().peer
     }
     /// The response's status.
     fn status(&self) -> Option<u16> {
@@ -158,6 +166,12 @@ impl RequestFacts for Message {
     fn upstream(&self) -> Option<SocketAddr> {
         self.upstream
     }
+    fn consumer(&self) -> Option<&Consumer> {
+        self.consumer.as_deref()
+    }
+    fn direct_peer(&self) -> SocketAddr {
+        self.direct_peer.unwrap_or(self.connection.peer)
+    }
     fn status(&self) -> Option<u16> {
         (self.response.status != 0).then_some(self.response.status)
     }
@@ -222,8 +236,10 @@ fn connection_variable<'a, F: RequestFacts + ?Sized>(
 ) -> Option<Value<'a>> {
     let connection = facts.connection();
     Some(match name {
-        "remote_addr" | "realip_remote_addr" => Value::Ip(connection.peer.ip()),
-        "remote_port" | "realip_remote_port" => Value::Number(connection.peer.port().into()),
+        "remote_addr" => Value::Ip(connection.peer.ip()),
+        "remote_port" => Value::Number(connection.peer.port().into()),
+        "realip_remote_addr" => Value::Ip(facts.direct_peer().ip()),
+        "realip_remote_port" => Value::Number(facts.direct_peer().port().into()),
         "server_addr" => Value::Ip(connection.local.ip()),
         "server_port" => Value::Number(connection.local.port().into()),
         "connection" => Value::Number(connection.id),
@@ -244,6 +260,7 @@ fn route_variable<'a, F: RequestFacts + ?Sized>(facts: &'a F, name: &str) -> Opt
         "route_name" => of_route(|route| &route.route_name),
         "service_id" => of_route(|route| &route.service_id),
         "service_name" => of_route(|route| &route.service_name),
+        "consumer_name" => facts.consumer().map(|c| Value::Bytes(c.username.as_bytes())),
         "status" => facts.status().map(|status| Value::Number(status.into())),
         "upstream_status" => facts.upstream_status().map(|status| Value::Number(status.into())),
         "body_bytes_sent" => Some(Value::Number(facts.response_bytes())),
@@ -363,6 +380,7 @@ fn same_name(a: &[u8], b: &[u8]) -> bool {
 mod tests {
     use super::*;
     use std::rc::Rc;
+    use std::sync::Arc;
 
     fn message() -> Message {
         let mut message = Message {
@@ -372,6 +390,11 @@ mod tests {
                 local: "127.0.0.1:9080".parse().expect("an address"),
             },
             started_ns: 1_784_678_400_123_456_789,
+            consumer: Some(Arc::new(Consumer {
+                username: "jack".to_owned(),
+                ..Consumer::default()
+            })),
+            direct_peer: Some("10.9.9.9:443".parse().expect("an address")),
             route: Some(Rc::new(RouteFacts {
                 route_id: "r1".to_owned(),
                 service_id: "s1".to_owned(),
@@ -446,6 +469,8 @@ mod tests {
         ("apisix_request_id", Some("abc")),
         ("remote_addr", Some("10.0.0.1")),
         ("remote_port", Some("50123")),
+        ("realip_remote_addr", Some("10.9.9.9")),
+        ("realip_remote_port", Some("443")),
         ("server_addr", Some("127.0.0.1")),
         ("server_port", Some("9080")),
         ("connection", Some("7")),
@@ -464,7 +489,7 @@ mod tests {
         ("time_iso8601", Some("2026-07-22T00:00:00+00:00")),
         ("time_local", Some("22/Jul/2026:00:00:00 +0000")),
         ("unknown", None),
-        ("consumer_name", None),
+        ("consumer_name", Some("jack")),
         ("", None),
     ];
 

@@ -1,9 +1,9 @@
 //! Messages of exchanges that wait, where plugins can reach them.
 //!
 //! ```text
-//! exchange ── has nothing to do ─► parks its message on its seat ─┐
-//!    ▲                                                            ├─ a guest's other callback (a
-//!    └── something happened, or somebody asked ◄── unparks ◄──────┘  reply, a tick) reads, edits, asks
+//! exchange ── nothing to do ─► parks its message on its seat ─┐
+//!    ▲                                                        ├─ a guest's other callback reads,
+//!    └── something happened, or it was asked ◄── unparks ◄────┘  edits, asks
 //! ```
 
 use super::Message;
@@ -85,8 +85,9 @@ impl Waiting {
     pub fn park(&self, key: StreamKey, message: &mut Box<Message>, waker: &Waker) {
         let seats = &mut *self.seats.borrow_mut();
         let place = &mut seats[key.seat as usize];
-        std::mem::swap(&mut place.message, message);
-        place.parked = true;
+        if !std::mem::replace(&mut place.parked, true) {
+            std::mem::swap(&mut place.message, message);
+        }
         if !place.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             place.waker = Some(waker.clone());
         }

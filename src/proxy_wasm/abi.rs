@@ -10,6 +10,8 @@ pub(super) enum Status {
     Ok = 0,
     NotFound = 1,
     BadArgument = 2,
+    SerializationFailure = 3,
+    ParseFailure = 4,
     InvalidMemoryAccess = 6,
     Empty = 7,
     CasMismatch = 8,
@@ -100,6 +102,8 @@ impl Phase {
 pub(super) mod buffer {
     pub(in super::super) const REQUEST_BODY: u32 = 0;
     pub(in super::super) const RESPONSE_BODY: u32 = 1;
+    pub(in super::super) const CALL_BODY: u32 = 4;
+    pub(in super::super) const GRPC_MESSAGE: u32 = 5;
     pub(in super::super) const VM_CONFIG: u32 = 6;
     pub(in super::super) const PLUGIN_CONFIG: u32 = 7;
     pub(in super::super) const LAST: u32 = 8;

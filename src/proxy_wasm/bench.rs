@@ -83,7 +83,7 @@ impl Bench {
         let failed = |reason: Reason| reason.of(&self.entry.facts.name);
         let start = Instant::now();
         let mut instance =
-            Instance::start(&self.entry).map_err(|fault| failed(Reason::Start(fault)))?;
+            Instance::start(&self.entry, None).map_err(|fault| failed(Reason::Start(fault)))?;
         record(Measured::Start, start.elapsed());
         let start = Instant::now();
         let root = instance.add_root(&self.conf).map_err(failed)?;
@@ -108,7 +108,7 @@ impl BenchInstance {
     ) -> Result<Outcome, Fault> {
         let root = self.root;
         let id = self.timed(message, Measured::ContextCreate, &mut record, |instance| {
-            instance.open_stream(root)
+            instance.open_stream(root, None)
         })?;
         let outcome = self.callbacks(message, id, body, response, &mut record)?;
         self.timed(message, Measured::End, &mut record, |instance| instance.close_stream(id))?;

@@ -3,14 +3,16 @@
 //! Each takes any bytes whatever and gives an answer, never a panic.
 
 use super::abi::{Abi, Phase};
+use super::foreign;
 use super::guest::{Facts, Frame, Guest};
+use super::host::Entry;
 use super::pairs::{Pairs, encode_exact};
 use super::property;
 use super::settings::{PluginSettings, Source};
 use super::shared::Shared;
 use crate::http::Version;
 use crate::plugin::Message;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Decodes a map. One that is well-formed is encoded again and must be the same.
 pub fn pairs(bytes: &[u8]) {
@@ -35,13 +37,23 @@ pub fn property(path: &[u8], value: &[u8]) {
     }
 }
 
+/// Calls a foreign function, a second time with what it gave: expressions give tokens.
+pub fn foreign(name: &[u8], args: &[u8]) {
+    let mut guest = guest(Phase::RequestHeaders, false);
+    let mut out = Vec::new();
+    if foreign::call(&mut guest, name, args, &mut out).is_ok() {
+        let _ = foreign::call(&mut guest, b"expr_evaluate", &out, &mut Vec::new());
+    }
+}
+
 /// A guest in the middle of a callback of that phase.
-fn guest(phase: Phase, writable: bool) -> Guest {
+pub(super) fn guest(phase: Phase, writable: bool) -> Guest {
     let settings = PluginSettings {
         writable_properties: writable,
         ..PluginSettings::new("p", 0, Source::Bytes(Arc::default()))
     };
-    let mut guest = Guest::new(Arc::new(Facts::new(settings, Abi::V0_2_1, &Shared::default())));
+    let facts = Facts::new(settings, Abi::V0_2_1, &Shared::default());
+    let mut guest = Guest::new(Arc::new(facts), Weak::<Entry>::new(), None);
     if phase != Phase::Root {
         guest.frame = Frame::stream(phase, 1, false);
     }

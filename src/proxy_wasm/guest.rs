@@ -1,14 +1,21 @@
 //! The data of one instance's store: what host functions work on.
 
 use super::abi::{Abi, Phase};
+use super::calls::{CallKind, Calls};
+use super::foreign::Expressions;
 use super::node::Node;
+use super::reply::Reply;
+use super::root::root_id;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Handle, Metrics, Namespace, Shared};
-use crate::plugin::{Message, PropertyTraits};
-use crate::vm::Limiter;
+use super::visit::Visit;
+use crate::plugin::{
+    Errand, Message, PropertyTraits, ReplyTo, Root as RootTrait, Services, StreamKey,
+};
+use crate::vm::{Fault, FaultKind, Limiter};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use wasmtime::{Memory, TypedFunc};
 
 /// Lines kept of what a guest says while it is configured, for the error message.
@@ -39,6 +46,19 @@ impl Facts {
             metrics: Arc::clone(&shared.metrics),
             node: Arc::clone(&shared.node),
             settings,
+        }
+    }
+
+    /// A fault in words, for the log.
+    pub(super) fn what_happened(&self, fault: &Fault) -> String {
+        match fault.kind {
+            FaultKind::Trap => "trapped".to_owned(),
+            FaultKind::Deadline => format!("passed {} ms", self.settings.deadline_ms),
+            FaultKind::Memory => {
+                format!("wanted more than {} MiB", self.settings.memory_bytes_max >> 20)
+            }
+            FaultKind::Exit(code) => format!("exited with code {code}"),
+            FaultKind::Host => "failed".to_owned(),
         }
     }
 }
@@ -90,6 +110,8 @@ pub(super) struct Root {
     pub(super) conf: Arc<[u8]>,
     /// 0: no ticks.
     pub(super) tick_ms: u32,
+    /// The timer it waits for; an older one that is due means nothing. 0: none.
+    pub(super) timer: u32,
     pub(super) ending: Ending,
     /// What `declare_property` said of values to be set.
     pub(super) declared: FxHashMap<Vec<u8>, PropertyTraits>,
@@ -106,6 +128,14 @@ pub(super) enum Ending {
     Done,
 }
 
+/// A live stream context.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamContext {
+    pub(super) root: u32,
+    /// How its exchange is reached while it waits.
+    pub(super) key: Option<StreamKey>,
+}
+
 /// The data of a store.
 pub(super) struct Guest {
     pub(super) facts: Arc<Facts>,
@@ -120,10 +150,26 @@ pub(super) struct Guest {
     /// What is on its way to the guest. Kept for its memory.
     pub(super) scratch: Vec<u8>,
     pub(super) roots: Vec<Root>,
-    /// Live stream contexts and their roots.
-    pub(super) streams: FxHashMap<u32, u32>,
+    /// Live stream contexts.
+    pub(super) streams: FxHashMap<u32, StreamContext>,
+    /// What the worker does for us; `None` on the control side.
+    pub(super) services: Option<Rc<Services>>,
+    /// Who gets our replies.
+    me: Weak<dyn RootTrait>,
+    /// Its number in its pool; 0: it does not work yet, so what it asks for waits in `held`.
+    number: u32,
+    held: Vec<Errand>,
+    pub(super) calls: Calls,
+    pub(super) reply: Reply,
+    /// The waiting stream that the guest looks at.
+    pub(super) visit: Option<Visit>,
+    pub(super) spare_message: Option<Box<Message>>,
+    last_timer: u32,
+    /// Queues it registered, with its roots' confs: it is told of their items while it works.
+    listens: Vec<(usize, u32)>,
     /// Metrics this instance has used, by id.
     pub(super) metrics: FxHashMap<u32, Handle>,
+    pub(super) expressions: Expressions,
     next_context: u32,
     /// Ids have started again, so some may still be in use.
     wrapped: bool,
@@ -134,7 +180,11 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    pub(super) fn new(facts: Arc<Facts>) -> Self {
+    pub(super) fn new(
+        facts: Arc<Facts>,
+        me: Weak<dyn RootTrait>,
+        services: Option<Rc<Services>>,
+    ) -> Self {
         let limiter = Limiter::new(facts.settings.memory_bytes_max);
         Self {
             facts,
@@ -147,7 +197,18 @@ impl Guest {
             scratch: Vec::new(),
             roots: Vec::new(),
             streams: FxHashMap::default(),
+            services,
+            me,
+            number: 0,
+            held: Vec::new(),
+            calls: Calls::default(),
+            reply: Reply::default(),
+            visit: None,
+            spare_message: None,
+            last_timer: 0,
+            listens: Vec::new(),
             metrics: FxHashMap::default(),
+            expressions: Expressions::default(),
             next_context: 1,
             wrapped: false,
             said: None,
@@ -158,7 +219,8 @@ impl Guest {
     /// Data for a store in which nothing runs.
     pub(super) fn nobody() -> Self {
         let settings = PluginSettings::new("", 0, Source::Bytes(Arc::default()));
-        Self::new(Arc::new(Facts::new(settings, Abi::V0_2_1, &Shared::default())))
+        let facts = Facts::new(settings, Abi::V0_2_1, &Shared::default());
+        Self::new(Arc::new(facts), Weak::<super::host::Entry>::new(), None)
     }
 
     /// The context host functions act for (ABI reference §5).
@@ -176,7 +238,7 @@ impl Guest {
     /// The root context of the context host functions act for.
     pub(super) fn root(&mut self) -> Option<&mut Root> {
         let context = self.context();
-        let id = self.streams.get(&context).copied().unwrap_or(context);
+        let id = self.streams.get(&context).map_or(context, |stream| stream.root);
         self.roots.iter_mut().find(|root| root.id == id)
     }
 
@@ -188,16 +250,131 @@ impl Guest {
 
     /// The message, if host functions act for the stream it belongs to.
     pub(super) fn stream_message(&self) -> Option<&Message> {
-        self.is_stream().then_some(&*self.message)
+        if self.is_stream() {
+            return Some(&self.message);
+        }
+        let visit = self.visit.as_ref().filter(|visit| visit.context == self.context());
+        visit.map(|visit| &*visit.message)
     }
 
     /// The same, to change it.
     pub(super) fn stream_message_mut(&mut self) -> Option<&mut Message> {
-        self.is_stream().then_some(&mut *self.message)
+        if self.is_stream() {
+            return Some(&mut self.message);
+        }
+        let context = self.context();
+        let visit = self.visit.as_mut().filter(|visit| visit.context == context);
+        visit.map(|visit| &mut *visit.message)
+    }
+
+    /// The effects of the stream that host functions act for.
+    pub(super) fn effects_mut(&mut self) -> &mut Effects {
+        let (own, context) = (self.is_stream(), self.context());
+        match &mut self.visit {
+            Some(visit) if !own && visit.context == context => &mut visit.effects,
+            _ => &mut self.effects,
+        }
+    }
+
+    /// The phase whose rules hold for the stream that host functions act for.
+    pub(super) fn phase(&self) -> Phase {
+        match &self.visit {
+            Some(visit) if !self.is_stream() && visit.context == self.context() => visit.phase(),
+            _ => self.frame.phase,
+        }
+    }
+
+    /// Whether the body or the trailers of that stream are all there.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.frame.end_of_stream && self.is_stream()
+    }
+
+    /// Who gets the outcome of an errand, by a word of ours.
+    pub(super) fn reply_to(&self, what: u32) -> ReplyTo {
+        ReplyTo { root: Weak::clone(&self.me), id: root_id(self.number, what) }
+    }
+
+    /// Leaves an errand for the worker, now or when this instance is put to work. On the control
+    /// side nothing is carried out: there a conf is only tried.
+    pub(super) fn ask(&mut self, errand: Errand) {
+        match &self.services {
+            None => {}
+            Some(services) if self.number != 0 => services.ask(errand),
+            Some(_) => self.held.push(errand),
+        }
+    }
+
+    /// Sets the next tick of a root context.
+    pub(super) fn arm_tick(&mut self, root: u32) {
+        self.last_timer = self.last_timer.wrapping_add(1).max(1);
+        let timer = self.last_timer;
+        let Some(root) = self.roots.iter_mut().find(|known| known.id == root) else { return };
+        root.timer = if root.tick_ms == 0 { 0 } else { timer };
+        let after_ms = u64::from(root.tick_ms);
+        // A spare's ticks begin when it is put to work.
+        if after_ms != 0 && self.number != 0 {
+            let to = self.reply_to(timer);
+            self.ask(Errand::Timer { to, after_ms });
+        }
+    }
+
+    /// From now on this worker's active instance is told of items in the queue.
+    pub(super) fn listen_to(&mut self, queue: u32) {
+        let Some(conf_index) = self.root().map(|root| root.conf_index) else { return };
+        if !self.listens.contains(&(conf_index, queue)) {
+            self.listens.push((conf_index, queue));
+        }
+        if self.number != 0 {
+            self.claim(conf_index, queue);
+        }
+    }
+
+    fn claim(&self, conf_index: usize, queue: u32) {
+        if let Some(services) = &self.services {
+            let id = root_id(conf_index as u32, queue);
+            let to = ReplyTo { root: Weak::clone(&self.me), id };
+            self.facts.namespace.claim_queue(queue, Arc::clone(&services.mailbox), to);
+        }
+    }
+
+    /// Whether a root context wants to be called although there is no request.
+    pub(super) fn is_restless(&self) -> bool {
+        !self.held.is_empty()
+            || !self.listens.is_empty()
+            || self.roots.iter().any(|root| root.tick_ms != 0)
+    }
+
+    /// The instance is put to work under a number: what it asked for before begins, if it is the
+    /// one that works for the root contexts.
+    pub(super) fn begin_work(&mut self, number: u32, for_roots: bool) {
+        self.number = number;
+        let held = std::mem::take(&mut self.held);
+        if !for_roots {
+            return;
+        }
+        for mut errand in held {
+            if let Some(to) = errand.reply_to_mut() {
+                to.id = root_id(number, to.id as u32);
+            }
+            self.ask(errand);
+        }
+        self.listens.iter().for_each(|(conf_index, queue)| self.claim(*conf_index, *queue));
+        let ticking = self.roots.iter().filter(|root| root.tick_ms != 0).map(|root| root.id);
+        for root in ticking.collect::<Vec<_>>() {
+            self.arm_tick(root);
+        }
     }
 
     fn is_stream(&self) -> bool {
         self.frame.stream != 0 && self.context() == self.frame.stream
+    }
+
+    /// The route is chosen again when the guest has returned. Where there is no stream there is
+    /// nothing to choose (as in Envoy, that is no error).
+    pub(super) fn clear_route_cache(&mut self) {
+        if let Some(message) = self.stream_message_mut() {
+            message.clear_route = true;
+        }
     }
 
     /// An id that no live context has: they count up, and after 4 billion start again.
@@ -244,6 +421,16 @@ impl Guest {
         if !self.complained.contains(&what) {
             self.complained.push(what);
             log::warn!(target: "wasm", "[{}] {what}", self.facts.name);
+        }
+    }
+}
+
+/// Calls that nobody waits for any more end.
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let Some(services) = &self.services else { return };
+        for call in self.calls.drain().filter(|call| call.kind != CallKind::Http) {
+            services.ask(Errand::GrpcCancel { call: call.number });
         }
     }
 }

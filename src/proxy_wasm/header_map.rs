@@ -175,7 +175,6 @@ impl Map {
     }
 
     /// Shows all names, pseudo headers first.
-    #[allow(dead_code, reason = "expressions use it")]
     pub(super) fn for_each_name(self, message: &Message, visit: impl FnMut(&[u8])) {
         let digits = status_digits(message);
         self.all(message, &digits).map(|(name, _)| name).for_each(visit);
@@ -224,7 +223,10 @@ impl Map {
 fn set_pseudo(message: &mut Message, pseudo: Pseudo, value: &[u8]) {
     let request = &mut message.request;
     let field = match pseudo {
-        Pseudo::Authority => &mut request.authority,
+        Pseudo::Authority => {
+            request.upstream_host.clear();
+            &mut request.authority
+        }
         Pseudo::Path => {
             request.path = normal_path(value).unwrap_or_default();
             &mut request.target

@@ -171,7 +171,7 @@ impl Plugins {
     /// When there is no such entry or the guest fails before it could be configured.
     pub fn try_start(&self, name: &str) -> Result<(), Error> {
         let entry = self.find(name).ok_or_else(|| Reason::Unknown.of(name))?;
-        Instance::start(entry).map_err(|fault| Reason::Start(fault).of(name)).map(drop)
+        Instance::start(entry, None).map_err(|fault| Reason::Start(fault).of(name)).map(drop)
     }
 
     fn find(&self, name: &str) -> Option<&Arc<Entry>> {
@@ -236,7 +236,7 @@ impl Entry {
         }
         let bytes: Arc<[u8]> = bytes.into();
         let conf = Conf { index: confs.next_index, bytes: Arc::clone(&bytes) };
-        Instance::start(self).map_err(Reason::Start)?.add_root(&conf)?;
+        Instance::start(self, None).map_err(Reason::Start)?.add_root(&conf)?;
         let plugin = Arc::new(HttpPlugin::new(Arc::clone(self), conf));
         confs.next_index += 1;
         confs.plugins.retain(|_, plugin| plugin.strong_count() > 0);

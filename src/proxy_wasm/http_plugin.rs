@@ -5,8 +5,8 @@ use super::host::{Conf, Entry};
 use super::instance::Instance;
 use super::pool::{self, Place};
 use super::settings::OnError;
-use crate::plugin::{Action, Hooks, Locals, Message, Plugin, Stream};
-use crate::vm::{Fault, FaultKind};
+use crate::plugin::{Action, Hooks, Locals, Message, Plugin, Reply, Stream};
+use crate::vm::Fault;
 use std::sync::Arc;
 
 /// The answer to a request whose plugin failed.
@@ -55,7 +55,7 @@ impl HttpPlugin {
         stream: &mut Stream<'_>,
         then: impl FnOnce(&mut Instance, u32) -> Result<T, Fault>,
     ) -> Result<T, (Place, Fault)> {
-        let now_ms = stream.locals.now_ms;
+        let (now_ms, key) = (stream.locals.now_ms, stream.key);
         let Some(pool) = pool::find(stream.locals, &self.entry) else {
             pool::make(stream.locals, &self.entry);
             return self.begin(stream, then);
@@ -65,7 +65,7 @@ impl HttpPlugin {
         let nowhere = || (Place::NEW, Fault::host("no instance"));
         let instance = pool.instance(number).ok_or_else(nowhere)?;
         instance.swap(stream.message);
-        let opened = instance.open_stream(root);
+        let opened = instance.open_stream(root, key);
         let done = opened.and_then(|context| {
             *stream.state = Place::new(number, context).word();
             then(instance, context)
@@ -90,7 +90,7 @@ impl HttpPlugin {
     fn fault(&self, stream: &mut Stream<'_>, at: Place, phase: Phase, fault: &Fault) -> Action {
         self.log_fault(stream.message, phase, fault);
         if let Some(pool) = pool::find(stream.locals, &self.entry) {
-            pool.drop_instance(at);
+            pool.drop_instance(at.number());
         }
         self.fail(stream, phase)
     }
@@ -112,15 +112,7 @@ impl HttpPlugin {
 
     fn log_fault(&self, message: &Message, phase: Phase, fault: &Fault) {
         let facts = &self.entry.facts;
-        let what = match fault.kind {
-            FaultKind::Trap => "trapped".to_owned(),
-            FaultKind::Deadline => format!("passed {} ms", facts.settings.deadline_ms),
-            FaultKind::Memory => {
-                format!("wanted more than {} MiB", facts.settings.memory_bytes_max >> 20)
-            }
-            FaultKind::Exit(code) => format!("exited with code {code}"),
-            FaultKind::Host => "failed".to_owned(),
-        };
+        let what = facts.what_happened(fault);
         let route = message.route.as_deref().map_or("none", |route| &route.route_id);
         let (name, callback, request) = (&facts.name, phase.callback(), message.request_number);
         log::error!(
@@ -186,6 +178,15 @@ impl Plugin for HttpPlugin {
 
     fn on_response_trailers(&self, stream: &mut Stream<'_>) -> Action {
         self.run(stream, Phase::ResponseTrailers, true)
+    }
+
+    /// The instance was dropped while the stream waited.
+    fn on_reply(&self, stream: &mut Stream<'_>, _: Reply) -> Action {
+        let place = Place::from_word(*stream.state);
+        if place == Place::NEW || place == Place::GONE {
+            return Action::Continue;
+        }
+        self.fail(stream, Phase::RequestHeaders)
     }
 
     /// Done, log, delete. A request that ended before it came to this plugin is shown only to

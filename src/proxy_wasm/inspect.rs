@@ -36,6 +36,11 @@ const CALLBACKS: &[Callback] = &[
     callback("proxy_on_queue_ready", &[2], false, Hooks::NONE),
     callback("proxy_on_foreign_function", &[3], false, Hooks::NONE),
     callback("proxy_on_http_call_response", &[5], false, Hooks::NONE),
+    callback("proxy_on_grpc_receive_initial_metadata", &[3], false, Hooks::NONE),
+    callback("proxy_on_grpc_receive", &[3], false, Hooks::NONE),
+    callback("proxy_on_grpc_receive_trailing_metadata", &[3], false, Hooks::NONE),
+    callback("proxy_on_grpc_trailing_metadata", &[3], false, Hooks::NONE),
+    callback("proxy_on_grpc_close", &[3], false, Hooks::NONE),
     callback("proxy_on_request_headers", &[2, 3], true, Hooks::REQUEST_HEADERS),
     callback("proxy_on_request_body", &[3], true, Hooks::REQUEST_BODY),
     callback("proxy_on_request_trailers", &[2], true, Hooks::REQUEST_TRAILERS),
@@ -100,7 +105,7 @@ pub(super) fn check(module: &Module) -> Result<Checked, Reason> {
     if !has("proxy_on_memory_allocate") && !has("malloc") {
         return Err(Reason::NoAllocator);
     }
-    let mut hooks = Hooks::REQUEST_HEADERS | Hooks::LOG;
+    let mut hooks = Hooks::REQUEST_HEADERS | Hooks::LOG | Hooks::WAITS;
     for callback in CALLBACKS {
         if check_callback(module, callback)? {
             hooks = hooks | callback.hook;

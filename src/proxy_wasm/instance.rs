@@ -2,9 +2,9 @@
 
 use super::abi::{Abi, Phase};
 use super::error::Reason;
-use super::guest::{Effects, Ending, Frame, Guest, Root};
+use super::guest::{Effects, Ending, Frame, Guest, Root, StreamContext};
 use super::host::{Conf, Entry};
-use crate::plugin::{Action, Hold, Message};
+use crate::plugin::{Action, Hold, Message, Services, StreamKey};
 use crate::vm::{Fault, FaultKind, deadline_ticks};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
@@ -16,9 +16,9 @@ const START_MS: u64 = 10_000;
 
 /// An instance that was started. After a fault it must not be called again.
 pub(super) struct Instance {
-    store: Store<Guest>,
-    callbacks: Callbacks,
-    deadline: u64,
+    pub(super) store: Store<Guest>,
+    pub(super) callbacks: Callbacks,
+    pub(super) deadline: u64,
     /// Root contexts by conf index; 0 where there is none.
     root_ids: Vec<u32>,
 }
@@ -26,7 +26,7 @@ pub(super) struct Instance {
 type Call<P, R> = Option<TypedFunc<P, R>>;
 
 /// The exports we call, looked up once. A missing one is not called.
-struct Callbacks {
+pub(super) struct Callbacks {
     context_create: Call<(u32, u32), ()>,
     vm_start: Call<(u32, u32), u32>,
     configure: Call<(u32, u32), u32>,
@@ -36,6 +36,13 @@ struct Callbacks {
     response_headers: Headers,
     response_body: Call<(u32, u32, u32), u32>,
     response_trailers: Call<(u32, u32), u32>,
+    pub(super) tick: Call<u32, ()>,
+    pub(super) queue_ready: Call<(u32, u32), ()>,
+    pub(super) http_call_response: Call<(u32, u32, u32, u32, u32), ()>,
+    pub(super) grpc_initial_metadata: Call<(u32, u32, u32), ()>,
+    pub(super) grpc_receive: Call<(u32, u32, u32), ()>,
+    pub(super) grpc_trailing_metadata: Call<(u32, u32, u32), ()>,
+    pub(super) grpc_close: Call<(u32, u32, u32), ()>,
     done: Call<u32, u32>,
     log: Call<u32, ()>,
     delete: Call<u32, ()>,
@@ -50,9 +57,14 @@ enum Headers {
 
 impl Instance {
     /// Instantiates and starts a module (ABI reference §2.1 and §2.2).
-    pub(super) fn start(entry: &Entry) -> Result<Self, Fault> {
+    pub(super) fn start(
+        entry: &Arc<Entry>,
+        services: Option<&Rc<Services>>,
+    ) -> Result<Self, Fault> {
         let engine = entry.module.engine().wasmtime();
-        let mut store = Store::new(engine, Guest::new(Arc::clone(&entry.facts)));
+        let me = Arc::downgrade(entry);
+        let guest = Guest::new(Arc::clone(&entry.facts), me, services.map(Rc::clone));
+        let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.limiter);
         store.set_epoch_deadline(deadline_ticks(START_MS));
         let linked = entry.linked.instantiate(&mut store);
@@ -78,6 +90,7 @@ impl Instance {
             conf_index: conf.index,
             conf: Arc::clone(&conf.bytes),
             tick_ms: 0,
+            timer: 0,
             ending: Ending::Live,
             declared: FxHashMap::default(),
         });
@@ -137,10 +150,10 @@ impl Instance {
     }
 
     /// Makes a stream context under a root. Its id. The message is swapped in.
-    pub(super) fn open_stream(&mut self, root: u32) -> Result<u32, Fault> {
+    pub(super) fn open_stream(&mut self, root: u32, key: Option<StreamKey>) -> Result<u32, Fault> {
         let guest = self.store.data_mut();
         let id = guest.new_context();
-        guest.streams.insert(id, root);
+        guest.streams.insert(id, StreamContext { root, key });
         guest.effects = Effects::default();
         let frame = Frame::stream(Phase::RequestHeaders, id, false);
         call(&mut self.store, &self.callbacks.context_create, frame, self.deadline, (id, root))?;
@@ -197,7 +210,7 @@ impl Instance {
         let mut waiting = false;
         for (id, ending, conf_index) in unused {
             self.set_root(conf_index, 0);
-            let has_streams = self.store.data().streams.values().any(|root| *root == id);
+            let has_streams = self.store.data().streams.values().any(|stream| stream.root == id);
             waiting |= has_streams || !self.end_root(id, ending)?;
         }
         Ok(waiting)
@@ -223,6 +236,21 @@ impl Instance {
         call(store, &self.callbacks.delete, frame, deadline, id)?;
         store.data_mut().roots.retain(|root| root.id != id);
         Ok(true)
+    }
+
+    /// The streams that wait or run in this instance.
+    pub(super) fn stream_keys(&self) -> Vec<StreamKey> {
+        self.store.data().streams.values().filter_map(|stream| stream.key).collect()
+    }
+
+    /// It is put to work ([`Guest::begin_work`]).
+    pub(super) fn begin_work(&mut self, number: u32, for_roots: bool) {
+        self.store.data_mut().begin_work(number, for_roots);
+    }
+
+    /// Whether it wants to be called although there is no request.
+    pub(super) fn is_restless(&self) -> bool {
+        self.store.data().is_restless()
     }
 
     #[cfg(test)]
@@ -301,7 +329,7 @@ fn body(
 }
 
 /// Calls an export if the guest has it.
-fn call<P: WasmParams, R: WasmResults>(
+pub(super) fn call<P: WasmParams, R: WasmResults>(
     store: &mut Store<Guest>,
     function: &Call<P, R>,
     frame: Frame,
@@ -325,7 +353,11 @@ fn run<P: WasmParams, R: WasmResults>(
     guest.frame = frame;
     guest.limiter.take_refused();
     store.set_epoch_deadline(deadline);
-    function.call(&mut *store, params).map_err(|error| fault(store, &error))
+    let returned = function.call(&mut *store, params);
+    if store.data().visit.is_some() {
+        store.data_mut().end_visit();
+    }
+    returned.map_err(|error| fault(store, &error))
 }
 
 #[cold]
@@ -366,6 +398,16 @@ impl Callbacks {
             response_headers: Headers::find(store, instance, "proxy_on_response_headers"),
             response_body: typed(store, instance, "proxy_on_response_body"),
             response_trailers: typed(store, instance, "proxy_on_response_trailers"),
+            tick: typed(store, instance, "proxy_on_tick"),
+            queue_ready: typed(store, instance, "proxy_on_queue_ready"),
+            http_call_response: typed(store, instance, "proxy_on_http_call_response"),
+            grpc_initial_metadata: typed(store, instance, "proxy_on_grpc_receive_initial_metadata"),
+            grpc_receive: typed(store, instance, "proxy_on_grpc_receive"),
+            // CSDK's header and ASDK name it otherwise (ABI reference §3).
+            grpc_trailing_metadata: ["receive_trailing_metadata", "trailing_metadata"]
+                .into_iter()
+                .find_map(|name| typed(store, instance, &format!("proxy_on_grpc_{name}"))),
+            grpc_close: typed(store, instance, "proxy_on_grpc_close"),
             done: typed(store, instance, "proxy_on_done"),
             log: typed(store, instance, "proxy_on_log"),
             delete: typed(store, instance, "proxy_on_delete"),

@@ -24,7 +24,9 @@
 
 mod abi;
 mod bench;
+mod calls;
 mod error;
+mod foreign;
 #[doc(hidden)]
 pub mod fuzz;
 mod guest;
@@ -34,19 +36,19 @@ mod hostcalls;
 mod http_plugin;
 mod inspect;
 mod instance;
-#[allow(dead_code, reason = "expressions use the rest")]
 mod node;
 mod pairs;
 mod pool;
-#[allow(dead_code, unused_imports, reason = "expressions use the rest")]
 mod property;
-#[allow(dead_code, reason = "foreign functions use the rest")]
 mod protobuf;
+mod reply;
+mod root;
 mod sdk;
 mod settings;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 pub use bench::{Bench, BenchInstance, Measured, Outcome};
 pub use error::{Error, Reason};

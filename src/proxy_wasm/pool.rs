@@ -14,9 +14,10 @@ use super::error::Reason;
 use super::host::{Conf, Entry};
 use super::instance::Instance;
 use super::settings::Isolation;
-use crate::plugin::{Locals, SlotId, SlotIds};
+use crate::plugin::{Locals, Services, SlotId, SlotIds};
 use crate::vm::Fault;
 use rustc_hash::FxHashMap;
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock, Weak};
 
 /// With this many confs root contexts are made when first used, not for every spare.
@@ -35,12 +36,14 @@ struct Pools(Vec<Option<Box<Pool>>>);
 /// One entry's instances on this worker.
 pub(super) struct Pool {
     entry: Weak<Entry>,
+    services: Rc<Services>,
     /// Instances made ahead.
     size: usize,
     /// The confs in use, by index.
     confs: Vec<(usize, Weak<Conf>)>,
     /// Some root contexts are of no use any more.
     retiring: bool,
+    /// Serves all streams (`shared`), and the root contexts' ticks, queues and replies.
     active: Option<Numbered>,
     spares: Vec<Instance>,
     /// Isolation `request`: the instances of running requests.
@@ -49,6 +52,10 @@ pub(super) struct Pool {
     retry_at_ms: u64,
     retry_ms: u64,
 }
+
+/// What a waiting stream is told when its instance is dropped.
+#[derive(Debug)]
+struct Gone;
 
 struct Numbered {
     number: u32,
@@ -77,7 +84,7 @@ impl Place {
         Self(u64::from(number) << 32 | u64::from(context))
     }
 
-    fn number(self) -> u32 {
+    pub(super) fn number(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
@@ -101,6 +108,7 @@ pub(super) fn find<'l>(locals: &'l mut Locals, entry: &Entry) -> Option<&'l mut 
 #[cold]
 pub(super) fn make(locals: &mut Locals, entry: &Arc<Entry>) {
     let size = entry.facts.settings.pool_of(locals.worker);
+    let services = Rc::clone(&locals.services);
     if locals.get_mut::<Pools>(entry.slot).is_none() {
         locals.insert(entry.slot, Pools::default());
     }
@@ -108,7 +116,7 @@ pub(super) fn make(locals: &mut Locals, entry: &Arc<Entry>) {
     if pools.0.len() <= entry.index {
         pools.0.resize_with(entry.index + 1, || None);
     }
-    pools.0[entry.index] = Some(Box::new(Pool::new(entry, size)));
+    pools.0[entry.index] = Some(Box::new(Pool::new(entry, services, size)));
 }
 
 /// Drops the instances of entries that no snapshot has any more. To be called on a worker after it
@@ -123,9 +131,10 @@ pub fn sweep(locals: &mut Locals) {
 }
 
 impl Pool {
-    fn new(entry: &Arc<Entry>, size: usize) -> Self {
+    fn new(entry: &Arc<Entry>, services: Rc<Services>, size: usize) -> Self {
         Self {
             entry: Arc::downgrade(entry),
+            services,
             size,
             confs: Vec::new(),
             retiring: false,
@@ -139,7 +148,7 @@ impl Pool {
     }
 
     /// Makes the pool's instances if they are not there, and this conf's root context in each.
-    pub(super) fn prepare(&mut self, entry: &Entry, conf: &Arc<Conf>) -> Result<(), Reason> {
+    pub(super) fn prepare(&mut self, entry: &Arc<Entry>, conf: &Arc<Conf>) -> Result<(), Reason> {
         self.retire_unused();
         if !self.confs.iter().any(|(index, _)| *index == conf.index) {
             self.confs.push((conf.index, Arc::downgrade(conf)));
@@ -155,13 +164,15 @@ impl Pool {
             self.spares.push(instance);
         }
         self.retry_at_ms = 0;
+        self.activate(entry);
         Ok(())
     }
 
     /// Refills the pool by one instance a time, so that no tick takes long; ends root contexts of
     /// confs that are no longer used.
-    pub(super) fn maintain(&mut self, entry: &Entry, now_ms: u64) {
+    pub(super) fn maintain(&mut self, entry: &Arc<Entry>, now_ms: u64) {
         self.retire_unused();
+        self.activate(entry);
         if self.stock(entry) >= self.size || now_ms < self.retry_at_ms {
             return;
         }
@@ -174,13 +185,14 @@ impl Pool {
     /// Finds an instance for a new stream: its number, and the root context of the conf in it.
     pub(super) fn admit(
         &mut self,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         conf: &Conf,
         now_ms: u64,
     ) -> Result<(u32, u32), Fault> {
+        let shared = entry.facts.settings.isolation == Isolation::Shared;
         let number = match &self.active {
-            Some(active) => active.number,
-            None => self.take_spare(entry, now_ms)?,
+            Some(active) if shared => active.number,
+            _ => self.take_spare(entry, now_ms)?,
         };
         let instance = self.instance(number).ok_or_else(|| Fault::host("no instance"))?;
         let root = match instance.root_of(conf) {
@@ -190,24 +202,43 @@ impl Pool {
         match root {
             Ok(root) => Ok((number, root)),
             Err(reason) => {
-                self.drop_instance(Place::new(number, 0));
+                self.drop_instance(number);
                 Err(failed(&reason))
             }
         }
     }
 
     /// Puts a spare to work, or a new instance if there is none. Its number.
-    fn take_spare(&mut self, entry: &Entry, now_ms: u64) -> Result<u32, Fault> {
-        let instance = match self.spares.pop() {
+    fn take_spare(&mut self, entry: &Arc<Entry>, now_ms: u64) -> Result<u32, Fault> {
+        let mut instance = match self.spares.pop() {
             Some(spare) => spare,
             None => self.make_or_wait(entry, now_ms).map_err(|reason| failed(&reason))?,
         };
         let number = self.new_number();
-        match entry.facts.settings.isolation {
+        let isolation = entry.facts.settings.isolation;
+        instance.begin_work(number, isolation == Isolation::Shared);
+        match isolation {
             Isolation::Shared => self.active = Some(Numbered { number, instance }),
             Isolation::Request => _ = self.busy.insert(number, instance),
         }
         Ok(number)
+    }
+
+    /// Puts an instance to work for root contexts that tick, listen or call out, if none does yet.
+    fn activate(&mut self, entry: &Entry) {
+        let shared = entry.facts.settings.isolation == Isolation::Shared;
+        let wanted = |instance: &Instance| shared || instance.is_restless();
+        if self.active.is_none() && self.spares.last().is_some_and(wanted) {
+            let Some(mut instance) = self.spares.pop() else { return };
+            let number = self.new_number();
+            instance.begin_work(number, true);
+            self.active = Some(Numbered { number, instance });
+        }
+    }
+
+    /// The instance that works for root contexts.
+    pub(super) fn active_number(&self) -> Option<u32> {
+        self.active.as_ref().map(|active| active.number)
     }
 
     /// The instance a stream is in, if it still lives.
@@ -215,13 +246,14 @@ impl Pool {
         self.instance(place.number())
     }
 
-    /// Drops the instance of a stream after a fault. The next spare takes over at once.
-    pub(super) fn drop_instance(&mut self, place: Place) {
-        let number = place.number();
-        if self.active.as_ref().is_some_and(|active| active.number == number) {
-            self.active = None;
+    /// Drops an instance after a fault and tells its streams that wait. The next spare takes over
+    /// at once.
+    pub(super) fn drop_instance(&mut self, number: u32) {
+        let active = self.active.take_if(|active| active.number == number);
+        let dropped = active.map(|active| active.instance).or_else(|| self.busy.remove(&number));
+        for key in dropped.iter().flat_map(Instance::stream_keys) {
+            self.services.waiting.reply(key, Box::new(Gone));
         }
-        self.busy.remove(&number);
     }
 
     /// A stream is over: an instance that was its alone is dropped.
@@ -252,7 +284,7 @@ impl Pool {
         self.last_number
     }
 
-    fn make_or_wait(&mut self, entry: &Entry, now_ms: u64) -> Result<Instance, Reason> {
+    fn make_or_wait(&mut self, entry: &Arc<Entry>, now_ms: u64) -> Result<Instance, Reason> {
         if now_ms < self.retry_at_ms {
             return Err(Reason::Start(Fault::host("it failed to start and is tried again later")));
         }
@@ -267,8 +299,8 @@ impl Pool {
     }
 
     /// A started instance with a root context for each conf, unless there are very many.
-    fn make(&self, entry: &Entry) -> Result<Instance, Reason> {
-        let mut instance = Instance::start(entry).map_err(Reason::Start)?;
+    fn make(&self, entry: &Arc<Entry>) -> Result<Instance, Reason> {
+        let mut instance = Instance::start(entry, Some(&self.services)).map_err(Reason::Start)?;
         if self.confs.len() <= EAGER_CONFS_MAX {
             for conf in self.confs.iter().filter_map(|(_, conf)| conf.upgrade()) {
                 instance.add_root(&conf)?;

@@ -65,6 +65,12 @@ pub struct PluginSettings {
     pub memory_bytes_max: usize,
     /// A body in a body callback, in bytes: what the guest's edits may make of it.
     pub body_bytes_max: usize,
+    /// Callouts an instance may have running.
+    pub callouts_max: usize,
+    /// Callouts may go to addresses that are no upstreams of the configuration.
+    pub callouts_direct: bool,
+    /// The only upstreams, hosts or `host:port`s that callouts may go to; `None`: any.
+    pub callouts_allow: Option<Vec<String>>,
     /// How Pause from request or response headers holds.
     pub pause: Hold,
     /// Whether the plugin may set attributes of the message as properties.
@@ -90,6 +96,9 @@ impl PluginSettings {
             deadline_ms: 1_000,
             memory_bytes_max: 64 << 20,
             body_bytes_max: HELD_BODY_BYTES_MAX,
+            callouts_max: 1_024,
+            callouts_direct: false,
+            callouts_allow: None,
             pause: Hold::All,
             writable_properties: false,
         }

@@ -34,14 +34,18 @@ pub struct Chain {
 
 impl Chain {
     /// Puts steps in order. Request callbacks run by phase, in each phase global rules before the
-    /// route's plugins, and by falling priority. Response callbacks have one phase only.
+    /// route's plugins, and by falling priority. Response callbacks have one phase only, and those
+    /// that code the body run last.
     #[must_use]
     pub fn new(steps: Vec<Step>) -> Self {
         let mut request: Vec<u16> = (0..steps.len() as u16).collect();
         let mut response = request.clone();
         let step = |at: &u16| &steps[*at as usize];
         request.sort_by_key(|at| (step(at).phase, !step(at).global, -step(at).priority));
-        response.sort_by_key(|at| (!step(at).global, -step(at).priority));
+        response.sort_by_key(|at| {
+            let step = step(at);
+            (step.plugin.is_last_in_response(), !step.global, -step.priority)
+        });
         let hooks = steps.iter().fold(Hooks::NONE, |all, step| all | step.hooks);
         Self { steps, request, response, hooks }
     }
@@ -75,6 +79,7 @@ impl Chain {
 mod tests {
     use super::*;
 
+    /// `z` codes the body.
     #[derive(Debug)]
     struct Named(&'static str);
 
@@ -85,6 +90,10 @@ mod tests {
 
         fn hooks(&self) -> Hooks {
             Hooks::LOG
+        }
+
+        fn is_last_in_response(&self) -> bool {
+            self.0 == "z"
         }
     }
 
@@ -103,12 +112,13 @@ mod tests {
             step("c", Rewrite, false, 5),
             step("d", Access, true, 0),
             step("e", Rewrite, true, -3),
+            step("z", Access, true, 99),
         ]);
         let names = |order: &[u16]| -> String {
             order.iter().map(|at| chain.steps()[*at as usize].plugin.name()).collect()
         };
-        assert_eq!(names(chain.request_order()), "ecbda");
-        assert_eq!(names(chain.response_order()), "deacb");
+        assert_eq!(names(chain.request_order()), "ecbzda");
+        assert_eq!(names(chain.response_order()), "deacbz");
         assert!(chain.hooks().has(Hooks::LOG) && !chain.hooks().has(Hooks::REQUEST_BODY));
     }
 }

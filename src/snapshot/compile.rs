@@ -63,9 +63,9 @@ pub struct Refused {
     pub warnings: Vec<Problem>,
 }
 
-struct Compiler<'a> {
-    inputs: Inputs<'a>,
-    problems: Problems,
+pub(super) struct Compiler<'a> {
+    pub(super) inputs: Inputs<'a>,
+    pub(super) problems: Problems,
     services: FxHashMap<&'a str, &'a Service>,
     plugin_configs: FxHashMap<&'a str, &'a [PluginConf]>,
     upstream_ids: FxHashMap<&'a str, usize>,
@@ -98,6 +98,9 @@ impl<'a> Compiler<'a> {
 
     fn run(&mut self) -> Snapshot {
         let resources = self.inputs.resources;
+        for consumer in &resources.consumers {
+            self.add_consumer(consumer);
+        }
         for upstream in &resources.upstreams {
             let number = self.add_upstream(upstream);
             if let Some(id) = &upstream.id {
@@ -345,6 +348,13 @@ impl<'a> Compiler<'a> {
     }
 
     fn load(&mut self, plugin: &PluginConf) -> Option<Loaded> {
+        let loader = self.loader_of(plugin)?;
+        let reader = Reader::new(&plugin.conf, plugin.at.clone(), &self.problems);
+        self.inputs.loaders[loader].load(&plugin.name, reader)
+    }
+
+    /// Which loader knows a plugin, if it is enabled; else a problem.
+    pub(super) fn loader_of(&self, plugin: &PluginConf) -> Option<usize> {
         let config = self.inputs.config;
         let is_wasm = config.wasm_plugins.iter().any(|wasm| wasm.name == plugin.name);
         if let Some(enabled) = &config.plugins
@@ -356,14 +366,12 @@ impl<'a> Compiler<'a> {
             self.problems.error(Problem::new(plugin.at.clone(), fault).on_key());
             return None;
         }
-        let loaders = &mut self.inputs.loaders;
-        let known = loaders.iter().position(|l| l.names().contains(&plugin.name.as_str()));
-        let Some(known) = known else {
+        let mut loaders = self.inputs.loaders.iter();
+        let known = loaders.position(|l| l.names().contains(&plugin.name.as_str()));
+        if known.is_none() {
             self.unknown(plugin);
-            return None;
-        };
-        let reader = Reader::new(&plugin.conf, plugin.at.clone(), &self.problems);
-        loaders[known].load(&plugin.name, reader)
+        }
+        known
     }
 
     fn unknown(&self, plugin: &PluginConf) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::conf::{Source, process, resources};
-use crate::plugin::{Hooks, LocalResponse, RequestPhase};
+use crate::plugin::{Consumer, Hooks, LocalResponse, RequestPhase, refuse_credential};
 
 /// A plugin that answers everything alike if its conf has `only`.
 #[derive(Debug)]
@@ -25,7 +25,12 @@ impl Plugin for Double {
     }
 }
 
-struct Doubles;
+/// Knows two plugins, and `three` as one that tells consumers apart.
+#[derive(Default)]
+struct Doubles {
+    /// Who was shown, and by what they are known.
+    consumers: Vec<String>,
+}
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
@@ -42,8 +47,25 @@ impl Loader for Doubles {
             return None;
         }
         let priority = if name == "one" { 1 } else { 2 };
+        if name == "three" {
+            conf.warn(self.consumers.join(", "));
+        }
         let plugin = Arc::new(Double { name, only });
         Some(Loaded { plugin, phase: RequestPhase::Access, priority })
+    }
+
+    fn add_consumer(&mut self, consumer: &Arc<Consumer>) {
+        self.consumers.push(consumer.username.clone());
+    }
+
+    fn add_credential(&mut self, name: &str, conf: Reader<'_>, consumer: &Arc<Consumer>) {
+        if name != "three" {
+            return refuse_credential(name, &conf);
+        }
+        let credential = consumer.credential_id.as_deref().unwrap_or("-");
+        let custom = consumer.custom_id.as_deref().unwrap_or("-");
+        let known = format!("{} {credential} {custom} by {}", consumer.username, conf.value());
+        self.consumers.push(known);
     }
 }
 
@@ -52,7 +74,7 @@ fn compiled(config: &str, text: &str) -> Result<Snapshot, Vec<String>> {
     let (config, _) = process::parse(&Source::new("config.yaml", config), &none).expect("config");
     let (resources, _) =
         resources::parse(&Source::new("apisix.yaml", text), &none, false).expect("resources");
-    let mut doubles = Doubles;
+    let mut doubles = Doubles::default();
     let inputs = Inputs {
         number: 7,
         config: &config,
@@ -213,4 +235,36 @@ fn everything_wrong_is_found_at_once() {
     let unknown =
         compiled("", "routes: [ { uri: /, plugins: { oen: {} } } ]\n").expect_err("refused");
     assert_eq!(unknown, ["routes[0].plugins.oen: unknown plugin `oen`"]);
+}
+
+#[test]
+fn consumers_are_shown_before_plugins_are_made() {
+    let none = |_: &str| None;
+    let text = "\
+routes: [{ uri: /, plugins: { three: {} } }]
+consumers:
+  - { username: jack, labels: { custom_id: '7' }, plugins: { three: { k: 1 } } }
+  - { id: jack/credentials/c, plugins: { three: { k: 2 } } }
+  - { username: rose, plugins: { nope: {}, one: {}, two: { _meta: { disable: true } } } }
+";
+    let errors = compiled("", text).expect_err("refused");
+    let unknown = "consumers[2].plugins.nope: unknown plugin `nope`";
+    let other = "consumers[2].plugins.one: plugin one can't stand in a consumer";
+    assert_eq!(errors, [unknown, other]);
+    let good = &text[..text.find("  - { username: rose").expect("rose")];
+    let (config, _) = process::parse(&Source::new("config.yaml", ""), &none).expect("config");
+    let (resources, _) =
+        resources::parse(&Source::new("apisix.yaml", good), &none, false).expect("resources");
+    let mut doubles = Doubles::default();
+    let loaders: Vec<&mut dyn Loader> = vec![&mut doubles];
+    let inputs = Inputs {
+        number: 1,
+        config: &config,
+        resources: &resources,
+        loaders,
+        resolve: &|_, _| None,
+    };
+    let (_, warnings) = compile(inputs).expect("compiles");
+    let shown = "jack, jack - 7 by {\"k\":1}, jack c 7 by {\"k\":2}";
+    assert_eq!(warnings[0].message, shown);
 }

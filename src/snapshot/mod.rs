@@ -12,6 +12,7 @@
 
 mod chain;
 mod compile;
+mod consumers;
 mod pinned;
 mod prepared;
 

@@ -1,8 +1,21 @@
 //! Room `stats`: what happened, counted.
 //!
 //! In: increments, finished exchanges.
-//! Out: sums.
+//! Out: sums, and the text that Prometheus reads.
 //! May not know: who counts.
+//!
+//! ```text
+//! a worker counts ─► Counters, RouteCounters (plain stores of its own) ◄─ whoever asks, and sums
+//!                                                       names, labels ─► Exposition ─► text
+//! ```
+
+mod exposition;
+mod latency;
+mod routes;
+
+pub use exposition::{Exposition, Kind, legal_name};
+pub use latency::{LATENCY_MS, Latency};
+pub use routes::{RouteCounters, RouteLabels, Routes};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,6 +37,10 @@ pub struct Counters {
     pub refused: Counter,
     /// Responses cut off.
     pub aborted: Counter,
+    /// The snapshot it serves.
+    pub snapshot: Counter,
+    /// What its routes answered.
+    pub routes: Routes,
 }
 
 /// A number that one thread changes and others read: a plain load and store, no locked instruction.
@@ -39,6 +56,23 @@ impl Counter {
     /// Takes one away.
     pub fn down(&self) {
         self.0.store(self.get().wrapping_sub(1), Ordering::Relaxed);
+    }
+
+    /// Adds many.
+    pub fn add(&self, many: u64) {
+        self.0.store(self.get().wrapping_add(many), Ordering::Relaxed);
+    }
+
+    /// Sets it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Sets it if that is more.
+    pub fn raise(&self, value: u64) {
+        if value > self.get() {
+            self.set(value);
+        }
     }
 
     /// The number.

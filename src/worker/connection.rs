@@ -33,6 +33,8 @@ pub(super) struct Downstream {
     head_begun: bool,
     /// Bytes to send.
     pub(super) output: Vec<u8>,
+    /// Bytes of the running exchange that were given to the socket.
+    pub(super) sent: u64,
     /// Normalised paths and lower-cased hosts that differ from what was received.
     pub(super) scratch: Vec<u8>,
     pub(super) host: Vec<u8>,
@@ -83,6 +85,7 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, peer: SocketAddr, 
         at: 0,
         head_begun: false,
         output: Vec::new(),
+        sent: 0,
         scratch: Vec::new(),
         host: Vec::new(),
         kept: Properties::default(),

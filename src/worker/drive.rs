@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 type ReadDone = (io::Result<usize>, Vec<u8>);
 type SendDone = (io::Result<()>, Vec<u8>);
@@ -52,6 +52,8 @@ enum Event {
     SentUp(SendDone),
     Slept,
     Due,
+    /// A plugin asked something of the waiting exchange.
+    Asked,
 }
 
 impl<DR, DS, C, UR, US, T> Operations<'_, DR, DS, C, UR, US, T>
@@ -114,6 +116,7 @@ impl Downstream {
                         operations.read_down.set(Some(net::read(self.socket.clone(), buffer)));
                     }
                     Command::SendDownstream(bytes) => {
+                        self.sent += bytes.len() as u64;
                         operations.send_down.set(Some(net::send(self.socket.clone(), bytes)));
                     }
                     Command::Connect { address, fresh } => {
@@ -125,8 +128,8 @@ impl Downstream {
                         }
                     }
                     Command::SendUpstream(bytes) => {
-                        let Some(socket) = link.socket.clone() else { continue };
-                        operations.send_up.set(Some(net::send(socket, bytes)));
+                        let sending = link.socket.clone().map(|socket| net::send(socket, bytes));
+                        operations.send_up.set(sending);
                     }
                     Command::ReadUpstream => {
                         if link.at < link.input.len() && !link.starved {
@@ -153,17 +156,19 @@ impl Downstream {
                 let rang = worker.rang(self.alarm, cx.waker());
                 match (operations.poll(cx), rang) {
                     (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
+                    (Poll::Pending, _) => worker.park(exchange, cx.waker()),
                     (event, _) => event,
                 }
             })
             .await;
+            worker.with_cx(|cx| exchange.unpark(cx));
             self.on_event(worker, exchange, &mut link, event);
         }
     }
 
     fn on_event(
         &mut self,
-        worker: &Worker,
+        worker: &Rc<Worker>,
         exchange: &mut Exchange,
         link: &mut UpstreamLink,
         event: Event,
@@ -205,11 +210,12 @@ impl Downstream {
             }
             Event::Slept => worker.with_cx(|cx| exchange.on_slept(cx)),
             Event::Due => worker.with_cx(|cx| exchange.on_due(cx)),
+            Event::Asked => worker.with_cx(|cx| exchange.on_asked(cx)),
         }
     }
 
     /// Body bytes that are in the buffer already.
-    fn give_input(&mut self, worker: &Worker, exchange: &mut Exchange) {
+    fn give_input(&mut self, worker: &Rc<Worker>, exchange: &mut Exchange) {
         let bytes = &self.input[self.at..];
         self.at += worker.with_cx(|cx| exchange.on_downstream(bytes, cx));
     }
@@ -244,7 +250,7 @@ impl UpstreamLink {
     }
 
     /// Gives what was read and not used yet to the exchange.
-    fn give(&mut self, worker: &Worker, exchange: &mut Exchange) {
+    fn give(&mut self, worker: &Rc<Worker>, exchange: &mut Exchange) {
         let used = worker.with_cx(|cx| exchange.on_upstream(&self.input[self.at..], cx));
         self.at += used;
         self.starved = used == 0;
@@ -282,9 +288,18 @@ impl UpstreamLink {
 
 impl Worker {
     /// Lends the worker's own state to a call of an exchange, at the time of now.
-    fn with_cx<T>(&self, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
-        let mut locals = self.locals.borrow_mut();
-        locals.now_ms = self.clock.now_ms();
-        f(&mut Cx { locals: &mut locals, date: &self.date.borrow() })
+    fn with_cx<T>(self: &Rc<Self>, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
+        self.with_locals(|locals| f(&mut Cx { locals, date: &self.date.borrow() }))
+    }
+
+    /// The exchange waits, unless somebody has asked something of it already.
+    fn park(self: &Rc<Self>, exchange: &mut Exchange, waker: &Waker) -> Poll<Event> {
+        self.with_cx(|cx| {
+            if exchange.is_asked(cx) {
+                return Poll::Ready(Event::Asked);
+            }
+            exchange.park(waker, cx);
+            Poll::Pending
+        })
     }
 }

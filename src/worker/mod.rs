@@ -7,13 +7,20 @@
 //! ```text
 //!            ┌ accept (one task per listener) ─► serve (one task per connection)
 //! run ─ loop ┤                                    head ─ fast path ─► out
-//!            └ tick: time, date, deadlines,       └ exchange ◄─ drive ─► upstream
-//!              new snapshot, stop
+//!            ├ letters: plugins', a new snapshot  └ exchange ◄─ drive ─► upstream
+//!            ├ errands of plugins: callouts, gRPC, timers
+//!            └ tick: time, date, deadlines, pools, stop
 //! ```
 
+mod callout;
 mod clock;
 mod connection;
+mod counting;
 mod drive;
+mod errands;
+mod grpc;
+mod letters;
+mod lookup;
 mod serve;
 mod shared;
 mod slots;
@@ -25,12 +32,16 @@ pub use start::{Settings, Started, start};
 
 use crate::exchange::Exchange;
 use crate::net::Socket;
-use crate::plugin::Locals;
+use crate::plugin::{Errand, Locals, Services};
 use crate::snapshot::{Pinned, Rules};
 use crate::stats::Counters;
 use crate::time::{DeadlineId, Deadlines, HttpDate};
 use crate::upstream::IdlePool;
 use clock::Clock;
+use counting::RouteCells;
+use grpc::Grpc;
+use letters::Postbox;
+use lookup::Lookups;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,6 +51,7 @@ use std::task::Waker;
 struct Worker {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
+    routes: RefCell<RouteCells>,
     clock: Clock,
     date: RefCell<HttpDate>,
     pinned: RefCell<Rc<Pinned>>,
@@ -54,6 +66,12 @@ struct Worker {
     next_connection: Cell<u64>,
     next_request: Cell<u64>,
     stopping: Cell<bool>,
+    services: Rc<Services>,
+    /// Kept for its memory.
+    errands: RefCell<Vec<Errand>>,
+    postbox: Postbox,
+    lookups: Lookups,
+    grpc: Grpc,
 }
 
 /// Wakes a connection's task when its deadline is due or the worker stops.

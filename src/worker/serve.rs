@@ -3,6 +3,7 @@
 use super::Worker;
 use super::clock::epoch_ns;
 use super::connection::{Downstream, Served};
+use super::counting::Answer;
 use crate::exchange::{Arrival, Cx, Ending};
 use crate::http::{BodyLength, Headers, Method, RequestError, RequestHead, Version, uri};
 use crate::http::{write_error_page, write_field, write_number_field};
@@ -73,9 +74,16 @@ impl Downstream {
             return false;
         }
         let to_head = self.head.method == Method::Head;
+        let before = self.output.len();
         prepared.write(&mut self.output, &worker.date.borrow(), to_head);
         worker.counters.prepared.up();
-        worker.counters.count_response(prepared.status);
+        let answer = Answer {
+            status: prepared.status,
+            ingress: self.head.len as u64,
+            egress: (self.output.len() - before) as u64,
+            latency_ns: None,
+        };
+        worker.count(pinned, route, &answer);
         self.at += self.head.len;
         true
     }
@@ -87,12 +95,22 @@ impl Downstream {
         route: Option<u32>,
     ) -> Served {
         let mut exchange = worker.take_exchange();
+        // What is in the output already belongs to earlier requests.
+        let (of_others, head) = (self.output.len() as u64, self.head.len as u64);
+        self.sent = 0;
         self.begin_exchange(worker, pinned, route, &mut exchange);
         self.at += self.head.len;
         let ending = self.drive(worker, &mut exchange).await;
         self.output = exchange.take_output();
-        self.kept.inherit(&exchange.message().filter_state);
-        worker.counters.count_response(exchange.message().response.status);
+        let message = exchange.message();
+        self.kept.inherit(&message.filter_state);
+        let answer = Answer {
+            status: message.response.status,
+            ingress: head + message.request_bytes,
+            egress: (self.sent + self.output.len() as u64).saturating_sub(of_others),
+            latency_ns: Some(epoch_ns().saturating_sub(message.started_ns)),
+        };
+        worker.count(pinned, route, &answer);
         worker.give_back_exchange(exchange);
         match ending {
             Ending::KeepAlive => Served::Next,
@@ -139,13 +157,20 @@ impl Downstream {
         let date = worker.date.borrow();
         let mut page = Vec::new();
         write_error_page(&mut page, status);
+        let before = self.output.len();
         let out = &mut self.output;
         write_local_head(out, status, &Headers::new(), true, &date);
         write_number_field(out, b"Content-Length", page.len() as u64);
         write_field(out, b"Connection", b"close");
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(&page);
-        worker.counters.count_response(status);
+        let answer = Answer {
+            status,
+            ingress: self.head.len as u64,
+            egress: (out.len() - before) as u64,
+            latency_ns: None,
+        };
+        worker.count(&worker.pinned(), None, &answer);
     }
 }
 

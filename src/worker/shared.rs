@@ -1,9 +1,10 @@
 //! What the control thread and the workers share: the snapshot and the wish to stop.
 
+use crate::net::Bell;
 use crate::snapshot::Snapshot;
 use arc_swap::ArcSwap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How urgently workers are to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +23,8 @@ pub struct Shared {
     snapshot: ArcSwap<Snapshot>,
     number: AtomicU64,
     stop: AtomicU8,
+    /// One for each worker.
+    bells: Mutex<Vec<Bell>>,
 }
 
 impl Shared {
@@ -30,14 +33,21 @@ impl Shared {
     pub fn new(snapshot: Arc<Snapshot>) -> Arc<Self> {
         let number = AtomicU64::new(snapshot.number);
         let stop = AtomicU8::new(Stop::No as u8);
-        Arc::new(Self { snapshot: ArcSwap::new(snapshot), number, stop })
+        let bells = Mutex::default();
+        Arc::new(Self { snapshot: ArcSwap::new(snapshot), number, stop, bells })
     }
 
-    /// Publishes a snapshot; every worker takes it at its next tick, prepared before it serves.
+    /// Publishes a snapshot; every worker takes it as soon as it looks up, prepared before it
+    /// serves.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         let number = snapshot.number;
         self.snapshot.store(snapshot);
         self.number.store(number, Ordering::Release);
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Bell::ring);
+    }
+
+    pub(super) fn add_bell(&self, bell: Bell) {
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner).push(bell);
     }
 
     /// Asks all workers to stop; never less urgently than before.

@@ -1,15 +1,16 @@
 //! Starting a worker thread.
 
 use super::clock::{Clock, epoch_ns};
+use super::letters::{self, Letter, Postbox};
 use super::{Shared, Stop, Worker, connection};
 use crate::limits;
-use crate::net::{self, DriverChoice, DriverKind, Listener};
-use crate::plugin::Locals;
+use crate::net::{self, Doorbell, DriverChoice, DriverKind, Listener};
+use crate::plugin::{Locals, Services};
 use crate::snapshot::Pinned;
 use crate::stats::Counters;
 use crate::time::{Deadlines, HttpDate};
 use crate::upstream::IdlePool;
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Receiver, Sender, unbounded};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
@@ -89,7 +90,11 @@ fn run(
     if let Some(core) = settings.core {
         net::pin_to_core(core).map_err(|e| format!("can't be pinned to core {core}: {e}"))?;
     }
-    let worker = build(&settings, shared, counters)?;
+    let (bell, doorbell) = net::doorbell().map_err(|e| format!("no bell: {e}"))?;
+    shared.add_bell(bell.clone());
+    let (sender, letters) = unbounded();
+    let postbox = Postbox { letters: sender, bell };
+    let worker = build(&settings, shared, counters, postbox)?;
     let kind = Cell::new(DriverKind::Uring);
     let made = |driver, reason: Option<io::Error>| {
         kind.set(driver);
@@ -97,7 +102,7 @@ fn run(
             log::warn!("worker {}: no io_uring ({reason}); using epoll", settings.index);
         }
     };
-    let serving = serve(&worker, &settings, &kind, started);
+    let serving = serve(&worker, &settings, &kind, started, (doorbell, letters));
     net::run(settings.driver, settings.ring_entries, made, serving)
         .map_err(|error| format!("the event loop can't be set up: {error}"))?
 }
@@ -107,18 +112,22 @@ fn build(
     settings: &Settings,
     shared: Arc<Shared>,
     counters: Arc<Counters>,
+    postbox: Postbox,
 ) -> Result<Rc<Worker>, String> {
     let clock = Clock::new();
-    let mut locals = Locals::new(settings.index);
+    let services = Services::new(Arc::new(postbox.clone()));
+    let mut locals = Locals::with_services(settings.index, Rc::clone(&services));
     locals.clock = epoch_ns;
     let snapshot = shared.snapshot();
+    services.set_upstreams(Arc::clone(&snapshot.upstream_names));
     for plugin in &snapshot.plugins {
         plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;
     }
     let pinned = Pinned::new(snapshot, &mut locals.random);
-    Ok(Rc::new(Worker {
+    let worker = Worker {
         shared,
         counters,
+        routes: RefCell::default(),
         clock,
         date: RefCell::new(HttpDate::new(epoch_ns() / 1_000_000_000)),
         pinned: RefCell::new(pinned),
@@ -131,7 +140,14 @@ fn build(
         next_connection: Cell::new((settings.index as u64) << 48 | 1),
         next_request: Cell::new((settings.index as u64) << 48 | 1),
         stopping: Cell::new(false),
-    }))
+        services,
+        errands: RefCell::default(),
+        postbox,
+        lookups: super::Lookups::default(),
+        grpc: super::Grpc::default(),
+    };
+    worker.count_for(&worker.pinned().snapshot);
+    Ok(Rc::new(worker))
 }
 
 fn made_ahead(settings: &Settings) -> Vec<Vec<u8>> {
@@ -143,7 +159,11 @@ async fn serve(
     settings: &Settings,
     kind: &Cell<DriverKind>,
     started: &Sender<Started>,
+    (doorbell, letters): (Doorbell, Receiver<Letter>),
 ) -> Result<(), String> {
+    net::spawn(letters::read(Rc::clone(worker), doorbell, letters));
+    // What plugins asked for while they were prepared.
+    worker.run_errands();
     let mut listeners = Vec::new();
     for address in &settings.listen {
         let listener =

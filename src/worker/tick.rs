@@ -6,6 +6,7 @@ use crate::limits::TICK_MS;
 use crate::net::{self, Listener};
 use crate::snapshot::Pinned;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Ticks between two looks at pools and idle connections.
 const MAINTAIN_EVERY: u64 = 4;
@@ -58,27 +59,38 @@ impl Worker {
     }
 
     /// Takes a new snapshot once all of its plugins can run here; keeps the old one if not.
-    fn adopt_snapshot(&self) {
+    pub(super) fn adopt_snapshot(self: &Rc<Self>) {
         if self.pinned.borrow().snapshot.number == self.shared.number() {
             return;
         }
         let snapshot = self.shared.snapshot();
-        let mut locals = self.locals.borrow_mut();
-        for plugin in &snapshot.plugins {
-            if let Err(why) = plugin.prepare(&mut locals) {
-                log::error!("snapshot {} not taken: {}: {why}", snapshot.number, plugin.name());
-                return;
+        self.services.set_upstreams(Arc::clone(&snapshot.upstream_names));
+        let taken = self.with_locals(|locals| {
+            for plugin in &snapshot.plugins {
+                if let Err(why) = plugin.prepare(locals) {
+                    log::error!("snapshot {} not taken: {}: {why}", snapshot.number, plugin.name());
+                    return None;
+                }
+            }
+            Some(Pinned::new(Arc::clone(&snapshot), &mut locals.random))
+        });
+        match taken {
+            Some(taken) => {
+                self.count_for(&taken.snapshot);
+                *self.pinned.borrow_mut() = taken;
+            }
+            None => {
+                let names = Arc::clone(&self.pinned().snapshot.upstream_names);
+                self.services.set_upstreams(names);
             }
         }
-        *self.pinned.borrow_mut() = Pinned::new(snapshot, &mut locals.random);
     }
 
-    fn maintain(&self, now: u64) {
+    fn maintain(self: &Rc<Self>, now: u64) {
         self.idle.borrow_mut().sweep(now);
         let pinned = self.pinned();
-        let mut locals = self.locals.borrow_mut();
-        for plugin in &pinned.snapshot.plugins {
-            plugin.maintain(&mut locals);
-        }
+        self.with_locals(|locals| {
+            pinned.snapshot.plugins.iter().for_each(|plugin| plugin.maintain(locals));
+        });
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct Setup {
     ringgate: Vec<String>,
     wasm: Vec<String>,
     more: Vec<String>,
+    metrics: bool,
     cache: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
@@ -55,6 +56,7 @@ impl Setup {
             ringgate: Vec::new(),
             wasm: Vec::new(),
             more: Vec::new(),
+            metrics: false,
             cache: None,
             environment: Vec::new(),
         }
@@ -95,6 +97,12 @@ impl Setup {
     /// Text at the end of `config.yaml`.
     pub(crate) fn more(mut self, text: &str) -> Self {
         self.more.push(text.to_owned());
+        self
+    }
+
+    /// Metrics on a port of their own; without this there are none, as all tests would meet on one.
+    pub(crate) fn metrics(mut self) -> Self {
+        self.metrics = true;
         self
     }
 
@@ -144,6 +152,12 @@ impl Setup {
         for entry in &self.wasm {
             let _ = writeln!(text, "    - {entry}");
         }
+        let server = if self.metrics {
+            "export_addr: {ip: 127.0.0.1, port: 0}"
+        } else {
+            "enable_export_server: false"
+        };
+        let _ = writeln!(text, "plugin_attr:\n  prometheus: {{{server}}}");
         for more in &self.more {
             let _ = writeln!(text, "{more}");
         }
@@ -216,9 +230,13 @@ fn any_core() -> usize {
     NEXT.fetch_add(1, Ordering::Relaxed) % cores
 }
 
-/// An example plugin by its place in `examples/plugins`. CI names a folder of modules that were
-/// built a moment ago by `RINGGATE_PLUGINS`; they stand for those of `dist`.
+/// An example plugin by its place in `examples/plugins`, or a plugin of the tests by its place in
+/// the repository (`t/plugins/...`). CI names a folder of modules that were built a moment ago by
+/// `RINGGATE_PLUGINS`; they stand for those of `dist`.
 pub(crate) fn module(file: &str) -> PathBuf {
+    if file.starts_with("t/") {
+        return Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    }
     let fresh = std::env::var_os("RINGGATE_PLUGINS").map(PathBuf::from);
     match (fresh, file.strip_prefix("dist/")) {
         (Some(fresh), Some(name)) => fresh.join(name),
@@ -255,6 +273,24 @@ impl Gateway {
     #[track_caller]
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.address)
+    }
+
+    /// Where its metrics are.
+    #[track_caller]
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        let address = self.process.wait_for_output(|line| {
+            let rest = line.strip_prefix("ringgate: metrics on http://")?;
+            rest.split('/').next()?.parse().ok()
+        });
+        address.expect("the metrics have an address")
+    }
+
+    /// The value of a sample, written as in the exposition: its name with its labels.
+    #[track_caller]
+    pub(crate) fn metric(&self, sample: &str) -> Option<f64> {
+        let text = super::get(self.metrics(), "/metrics").text();
+        let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.map(|value| value.parse().expect("a number"))
     }
 
     /// Asks for a path on a connection of its own.

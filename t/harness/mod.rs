@@ -10,6 +10,7 @@
 mod client;
 mod folder;
 mod gateway;
+mod grpc;
 mod message;
 mod nginx;
 mod process;
@@ -19,6 +20,7 @@ mod wire;
 pub(crate) use client::{Client, get};
 pub(crate) use folder::Folder;
 pub(crate) use gateway::{Driver, Gateway, Setup, drivers, module};
+pub(crate) use grpc::GrpcEcho;
 pub(crate) use message::Message;
 pub(crate) use nginx::Nginx;
 pub(crate) use process::{Ended, Process, ringgate};

@@ -1,4 +1,5 @@
-// The part of the Proxy-Wasm ABI 0.2.1 that the C plugins here use, bare: no SDK, no C++.
+// The part of the Proxy-Wasm ABI 0.2.1 that the C and C++ plugins here use, bare: no SDK. What makes it
+// comfortable in C++ is in proxy_wasm.hpp.
 #pragma once
 
 #include <stddef.h>
@@ -13,6 +14,7 @@ enum status {
     STATUS_NOT_FOUND = 1,
     STATUS_BAD_ARGUMENT = 2,
     STATUS_INVALID_MEMORY_ACCESS = 6,
+    STATUS_CAS_MISMATCH = 8,
 };
 
 enum log_level {
@@ -58,6 +60,25 @@ uint32_t proxy_get_header_map_pairs(uint32_t map, char **out, size_t *out_size);
 IMPORT(proxy_get_header_map_value)
 uint32_t proxy_get_header_map_value(
     uint32_t map, const char *name, size_t name_size, char **out, size_t *out_size);
+
+IMPORT(proxy_add_header_map_value)
+uint32_t proxy_add_header_map_value(
+    uint32_t map, const char *name, size_t name_size, const char *value, size_t value_size);
+
+IMPORT(proxy_replace_header_map_value)
+uint32_t proxy_replace_header_map_value(
+    uint32_t map, const char *name, size_t name_size, const char *value, size_t value_size);
+
+// Nanoseconds since 1970.
+IMPORT(proxy_get_current_time_nanoseconds) uint32_t proxy_get_current_time_nanoseconds(uint64_t *time);
+
+IMPORT(proxy_get_shared_data)
+uint32_t proxy_get_shared_data(
+    const char *key, size_t key_size, char **out, size_t *out_size, uint32_t *cas);
+
+IMPORT(proxy_set_shared_data)
+uint32_t proxy_set_shared_data(
+    const char *key, size_t key_size, const char *value, size_t value_size, uint32_t cas);
 
 IMPORT(proxy_get_property)
 uint32_t proxy_get_property(const char *path, size_t path_size, char **out, size_t *out_size);

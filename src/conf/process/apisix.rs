@@ -153,11 +153,11 @@ fn address(mut object: Object<'_>) -> Option<SocketAddr> {
 }
 
 /// 0 is a port that is free, chosen at start and printed.
-fn port(reader: &Reader<'_>) -> Option<u16> {
+pub(super) fn port(reader: &Reader<'_>) -> Option<u16> {
     reader.integer(0..=65_535).and_then(|port| port.try_into().ok())
 }
 
-fn ip(reader: &Reader<'_>) -> Option<IpAddr> {
+pub(super) fn ip(reader: &Reader<'_>) -> Option<IpAddr> {
     let text = reader.string(1..=usize::MAX)?;
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let ip = bare.parse().ok();

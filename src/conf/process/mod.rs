@@ -6,6 +6,7 @@
 mod apisix;
 mod deployment;
 mod nginx;
+mod plugin_attr;
 mod ringgate;
 mod runners;
 mod units;
@@ -56,6 +57,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         delete_uri_tail_slash: apisix.delete_uri_tail_slash,
         plugins: plugins(&mut object, duplicates),
         wasm_plugins: wasm::read(object.section("wasm"), duplicates),
+        metrics: plugin_attr::read(object.section("plugin_attr")),
         runners: runners::read(object.section("ext-plugin")),
         workers: ringgate.workers,
         driver: ringgate.driver,
@@ -63,8 +65,9 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         drain: ringgate.drain,
         log_level: ringgate.log_level,
         cache_dir: ringgate.cache_dir,
+        node: ringgate.node,
     };
-    let ignored = ["stream_plugins", "plugin_attr", "discovery", "graphql", "http", "xrpc"];
+    let ignored = ["stream_plugins", "discovery", "graphql", "http", "xrpc"];
     ignore(&mut object, &ignored);
     object.finish();
     config

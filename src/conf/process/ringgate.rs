@@ -1,7 +1,7 @@
 //! The section `ringgate`: what APISIX has no words for.
 
 use super::super::load::Duplicate;
-use super::super::settings::{Driver, Limits, WorkerConfig, Workers};
+use super::super::settings::{Driver, Identity, Limits, WorkerConfig, Workers};
 use super::{Once, units};
 use crate::limits;
 use crate::schema::{Fault, Object, Reader};
@@ -17,6 +17,9 @@ const RING_ENTRIES_MAX: i64 = 32_768;
 
 /// The largest head that may be allowed: heads are kept in one piece for every connection.
 const HEAD_BYTES_CEILING: i64 = 1024 * 1024;
+
+/// Names that lead to a text of `node.metadata`.
+const METADATA_DEPTH_MAX: usize = 8;
 
 /// Instances of one plugin on one worker.
 pub(super) const POOL_MAX: i64 = 1024;
@@ -40,6 +43,7 @@ pub(super) struct Ringgate {
     pub(super) drain: Duration,
     pub(super) log_level: LevelFilter,
     pub(super) cache_dir: Option<String>,
+    pub(super) node: Identity,
 }
 
 pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Ringgate {
@@ -52,11 +56,46 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> R
         drain: units::time(&mut timeouts, "drain", true).unwrap_or(Duration::from_secs(30)),
         log_level: log.one_of("level", &LEVELS).unwrap_or(LevelFilter::Warn),
         cache_dir: object.string("cache_dir", 1..=usize::MAX).map(str::to_owned),
+        node: node(object.section("node")),
     };
     timeouts.finish();
     log.finish();
     object.finish();
     ringgate
+}
+
+fn node(mut object: Object<'_>) -> Identity {
+    let mut text = |key| object.string(key, 1..=256).map(str::to_owned);
+    let mut node = Identity {
+        id: text("id"),
+        cluster: text("cluster").unwrap_or_default(),
+        region: text("region").unwrap_or_default(),
+        zone: text("zone").unwrap_or_default(),
+        sub_zone: text("sub_zone").unwrap_or_default(),
+        metadata: Vec::new(),
+    };
+    if let Some(metadata) = object.get("metadata").and_then(Reader::object) {
+        texts(&metadata, &mut Vec::new(), &mut node.metadata);
+    }
+    object.finish();
+    node
+}
+
+/// All texts of an object, those in objects below it too.
+fn texts(object: &Object<'_>, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, String)>) {
+    for (name, reader) in object.members() {
+        path.push(name.to_owned());
+        match reader.value() {
+            Value::Object(_) if path.len() < METADATA_DEPTH_MAX => {
+                if let Some(below) = reader.object() {
+                    texts(&below, path, found);
+                }
+            }
+            Value::String(text) => found.push((path.clone(), text.clone())),
+            _ => reader.expected("a string, or an object of strings"),
+        }
+        path.pop();
+    }
 }
 
 fn bounds(mut object: Object<'_>) -> Limits {

@@ -2,8 +2,8 @@
 
 use super::super::model::KeepalivePool;
 use super::super::settings::{
-    Callouts, Downstream, Driver, Isolation, Limits, OnError, Pause, Provider, Router,
-    RunnerConfig, WasmLimits, WorkerConfig, Workers,
+    Callouts, Downstream, Driver, Identity, Isolation, Limits, MetricsServer, OnError, Pause,
+    Provider, Router, RunnerConfig, WasmLimits, WorkerConfig, Workers,
 };
 use super::*;
 use crate::plugin::RequestPhase;
@@ -91,6 +91,12 @@ fn defaults_are_those_of_apisix() {
         delete_uri_tail_slash: false,
         plugins: None,
         wasm_plugins: Vec::new(),
+        metrics: MetricsServer {
+            listen: Some("127.0.0.1:9091".parse().expect("an address")),
+            is_named: false,
+            uri: "/apisix/prometheus/metrics".to_owned(),
+            prefix: "apisix_".to_owned(),
+        },
         runners: Vec::new(),
         workers: Workers::Auto,
         driver: Driver::Auto,
@@ -98,6 +104,7 @@ fn defaults_are_those_of_apisix() {
         drain: Duration::from_secs(30),
         log_level: log::LevelFilter::Warn,
         cache_dir: None,
+        node: Identity::default(),
     };
     for text in ["", "apisix:\n", "{}", "apisix: {node_listen: ~}\nwasm: {}\nplugin_attr: {}\n"] {
         assert_eq!(good(text), wanted);
@@ -116,6 +123,34 @@ fn listeners() {
         ("[\"${{NONE:=7}}\"]", &["0.0.0.0:7"]),
     ] {
         assert_eq!(listen(text), wanted);
+    }
+}
+
+#[test]
+fn where_metrics_are() {
+    let metrics = |text: &str| good(&format!("plugin_attr: {{prometheus: {text}}}")).metrics;
+    assert_eq!(metrics("{enable_export_server: false}").listen, None);
+    let named = metrics("{export_addr: {port: 0}, export_uri: /m, metric_prefix: \"\"}");
+    let wanted = MetricsServer {
+        listen: Some("127.0.0.1:0".parse().expect("an address")),
+        is_named: true,
+        uri: "/m".to_owned(),
+        prefix: String::new(),
+    };
+    assert_eq!(named, wanted);
+    let everywhere = metrics("{export_addr: {ip: \"::\", port: 80}}").listen;
+    assert_eq!(everywhere, Some("[::]:80".parse().expect("an address")));
+    for (text, wanted) in [
+        ("{export_uri: metrics}", "error: \"metrics\" is not a plain path"),
+        ("{export_uri: \"/{a}\"}", "error: \"/{a}\" is not a plain path"),
+        ("{metric_prefix: 1x}", "error: no metric's name can begin with \"1x\""),
+        ("{export_addr: {ip: nowhere}}", "error: \"nowhere\" is not an address"),
+        ("{refresh_interval: 5}", "warning: `plugin_attr.prometheus.refresh_interval` has no"),
+        ("{export_port: 5}", "error: unknown key `export_port`"),
+        ("{}, skywalking: {a: 1}", "warning: `plugin_attr.skywalking` has no effect"),
+    ] {
+        let said = said(&format!("plugin_attr: {{prometheus: {text}}}"));
+        assert!(said.len() == 1 && said[0].starts_with(wanted), "{text}: {said:?}");
     }
 }
 
@@ -157,6 +192,7 @@ ringgate:
   timeouts: {drain: 5s}
   log: {level: debug}
   cache_dir: cache
+  node: {id: n, cluster: c, region: r, zone: z, sub_zone: s, metadata: {A: x, L: {app: shop}}}
 "#,
     );
     assert_eq!((config.router, config.server_tokens), (Router::Uri, false));
@@ -189,6 +225,18 @@ ringgate:
     assert_eq!((config.driver, config.drain), (Driver::Epoll, Duration::from_secs(5)));
     assert_eq!(config.log_level, log::LevelFilter::Debug);
     assert_eq!(config.cache_dir.as_deref(), Some("cache"));
+    let text = |path: &[&str], text: &str| {
+        (path.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), text.to_owned())
+    };
+    let node = Identity {
+        id: Some("n".to_owned()),
+        cluster: "c".to_owned(),
+        region: "r".to_owned(),
+        zone: "z".to_owned(),
+        sub_zone: "s".to_owned(),
+        metadata: vec![text(&["A"], "x"), text(&["L", "app"], "shop")],
+    };
+    assert_eq!(config.node, node);
     assert_eq!(good("ringgate: {workers: 3}").workers, Workers::Count(3));
     assert_eq!(good("ringgate: {workers: auto}").workers, Workers::Auto);
 }
@@ -213,6 +261,7 @@ wasm:
       limits: {deadline_ms: 5, memory_mb: 1, body_mb: 0, callouts: 2}
       callouts: {direct: true, allow: [one]}
       pause: body
+      writable_properties: true
 "#,
     );
     let [a, b] = &config.wasm_plugins[..] else { panic!("two") };
@@ -222,7 +271,7 @@ wasm:
         deadline: Duration::from_secs(1),
         memory_bytes: 64 << 20,
         body_bytes: 4 << 20,
-        callouts: 16,
+        callouts: 1024,
     };
     assert_eq!((a.limits, a.pause, a.vm_config.as_str()), (limits, Pause::Hold, ""));
     assert_eq!(a.callouts, Callouts { direct: false, allow: None });
@@ -234,6 +283,7 @@ wasm:
     );
     assert_eq!((b.on_error, b.pause), (OnError::Open, Pause::Body));
     assert_eq!((b.limits.memory_bytes, b.limits.body_bytes, b.limits.callouts), (1 << 20, 0, 2));
+    assert_eq!((a.writable_properties, b.writable_properties), (false, true));
     let allow = Some(vec!["one".to_owned()]);
     assert_eq!(b.callouts, Callouts { direct: true, allow });
 }
@@ -253,6 +303,13 @@ c.yaml:5:13: error: expected an integer from 0 to 65535, found integer -1
 c.yaml:6:7: error: the address `0.0.0.0:9080` is there twice
     6 |     - 9080
       |       ^^^^ the first is on line 3",
+        ),
+        (
+            "ringgate:\n  node:\n    metadata: {a: {b: 1}}\n",
+            "\
+c.yaml:3:23: error: expected a string, or an object of strings, found integer 1
+    3 |     metadata: {a: {b: 1}}
+      |                       ^",
         ),
         (
             "deployment:\n  role: traditional\n  role_traditional:\n    config_provider: etcd\n",

@@ -64,6 +64,7 @@ fn plugin(
         limits: bounds(object.section("limits")),
         callouts: callouts(object.section("callouts")),
         pause: object.one_of("pause", &pause).unwrap_or_default(),
+        writable_properties: object.boolean("writable_properties").unwrap_or(false),
     };
     object.finish();
     Some(plugin)
@@ -89,7 +90,7 @@ fn bounds(mut object: Object<'_>) -> WasmLimits {
     let deadline = object.integer("deadline_ms", 1..=DEADLINE_MS_MAX).unwrap_or(1000);
     let memory = size(&mut object, "memory_mb", 1, MEMORY_MB_MAX).unwrap_or(64);
     let body = size(&mut object, "body_mb", 0, BODY_MB_MAX);
-    let callouts = size(&mut object, "callouts", 0, CALLOUTS_MAX).unwrap_or(16);
+    let callouts = size(&mut object, "callouts", 0, CALLOUTS_MAX).unwrap_or(1024);
     object.finish();
     WasmLimits {
         deadline: Duration::from_millis(deadline.unsigned_abs()),

@@ -3,6 +3,7 @@
 //! Stricter than APISIX where it would leave something out and go on: one bad item refuses the
 //! whole document, and so do repeated ids and keys nobody knows.
 
+mod consumer;
 mod item;
 mod plugins;
 mod route;
@@ -18,24 +19,17 @@ use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
 /// Collections APISIX has and ringgate does not.
-const UNSUPPORTED: [&str; 8] = [
-    "consumers",
-    "consumer_groups",
-    "plugin_metadata",
-    "plugins",
-    "protos",
-    "secrets",
-    "ssls",
-    "stream_routes",
-];
+const UNSUPPORTED: [&str; 7] =
+    ["consumer_groups", "plugin_metadata", "plugins", "protos", "secrets", "ssls", "stream_routes"];
 
 /// What APISIX's Admin API writes beside its collections in standalone mode (reference §2.3).
-const VERSIONS: [&str; 5] = [
+const VERSIONS: [&str; 6] = [
     "routes_conf_version",
     "services_conf_version",
     "upstreams_conf_version",
     "plugin_configs_conf_version",
     "global_rules_conf_version",
+    "consumers_conf_version",
 ];
 
 /// Reads a document of resources. `require_end` asks for APISIX's `#END` at its end, by which a
@@ -77,14 +71,20 @@ fn read(mut document: Document<'_>) -> Result<(Resources, Report), Report> {
     if !value.is_null()
         && let Some(object) = Reader::new(&value, Path::root(), &problems).object()
     {
-        resources = collections(object, &mut duplicates);
+        resources = collections(object, &mut duplicates, &problems);
     }
     check_references(&resources, &problems);
     document.conclude(resources, problems, duplicates)
 }
 
-fn collections(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Resources {
+fn collections(
+    mut object: Object<'_>,
+    duplicates: &mut Vec<Duplicate>,
+    problems: &Problems,
+) -> Resources {
+    let consumers = collection(&mut object, "consumers", duplicates, consumer::listed);
     let resources = Resources {
+        consumers: consumer::gather(consumers, problems),
         routes: collection(&mut object, "routes", duplicates, route::read),
         services: collection(&mut object, "services", duplicates, service),
         upstreams: collection(&mut object, "upstreams", duplicates, upstream::listed),

@@ -416,6 +416,47 @@ a.yaml:5:1: warning: `ssls` is not supported yet and has no effect
 }
 
 #[test]
+fn consumers_and_their_credentials() {
+    let resources = good(
+        "\
+consumers:
+  - id: jack/credentials/c1
+    name: second
+    plugins: {key-auth: {key: b}}
+  - username: jack
+    labels: {custom_id: '7'}
+    plugins: {key-auth: {key: a}, basic-auth: {username: j, password: p}}
+  - username: rose
+",
+    );
+    let [jack, rose] = &resources.consumers[..] else { panic!("two") };
+    assert_eq!((jack.username.as_str(), rose.username.as_str()), ("jack", "rose"));
+    assert_eq!(jack.labels, [("custom_id".to_owned(), "7".to_owned())]);
+    assert_eq!(jack.plugins.len(), 2);
+    assert_eq!((jack.credentials.len(), jack.credentials[0].id.as_str()), (1, "c1"));
+    assert_eq!(jack.credentials[0].plugins[0].conf, json!({"key": "b"}));
+    let text = "\
+consumers:
+  - plugins: {}
+  - username: a b
+  - {username: x, group_id: g}
+  - username: x
+  - {id: nobody/credentials/c, plugins: {a: {}, b: {}}}
+";
+    assert_eq!(
+        said(text),
+        [
+            "missing key `username` in consumers[0]",
+            "the username \"a b\" may only have letters, digits, `-`, `_`",
+            "consumer groups are not supported yet | put their plugins on routes or services",
+            "the id `x` is there twice in `consumers` | the first is on line 4",
+            "a credential has one plugin",
+            "no consumer has the username `nobody`",
+        ]
+    );
+}
+
+#[test]
 fn the_end_mark_is_asked_for() {
     for text in ["#END", "routes: []\n#END\n", "routes: []\n  #END  \n\n"] {
         assert!(parse(&Source::new("a.yaml", text), &env, true).is_ok(), "{text}");

@@ -26,6 +26,12 @@ pub(super) struct Outcome {
     pub(super) used: usize,
     pub(super) sends: usize,
     pub(super) ms: u64,
+    /// The route that was told of at the end.
+    pub(super) route: Option<String>,
+    /// `response.code_details` and `response.flags`.
+    pub(super) details: String,
+    pub(super) flags: u64,
+    pub(super) attempts: u32,
 }
 
 /// Runs a case with whole pieces, with pieces of one byte, and with random ones in random order.
@@ -50,8 +56,13 @@ pub(super) fn run(case: Case, choose: &mut dyn FnMut(usize) -> usize) -> Outcome
     let began = world.locals.now_ms;
     world.run(case.setup, choose);
     let to_head = world.head.method == crate::http::Method::Head;
+    let message = world.exchange.message();
     let (interim, response) = responses(&world.seen[gathered..], to_head);
     Outcome {
+        route: message.route.as_ref().map(|route| route.route_id.clone()),
+        details: String::from_utf8_lossy(&message.response.details).into_owned(),
+        flags: message.response.flags.bits(),
+        attempts: message.attempts.count,
         ending: world.ending.expect("it ended"),
         text: String::from_utf8_lossy(&world.seen).into_owned(),
         interim,

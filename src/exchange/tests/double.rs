@@ -1,7 +1,10 @@
 //! Plugins that follow a script, and snapshots made of them.
 
-use crate::plugin::{Action, Hold, Hooks, Plugin, RequestPhase, RouteFacts, Stream};
-use crate::route::Router;
+use crate::http::BodyLength;
+use crate::plugin::{
+    Action, Hold, Hooks, Plugin, Reply, RequestPhase, RouteFacts, Stream, StreamKey,
+};
+use crate::route::{RouteMatch, Router};
 use crate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
 use crate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
 use std::fmt;
@@ -19,9 +22,10 @@ pub(super) enum Phase {
     ResponseBody,
     ResponseTrailers,
     Due,
+    Reply,
 }
 
-pub(super) const PHASES: [Phase; 7] = [
+pub(super) const PHASES: [Phase; 8] = [
     Phase::RequestHeaders,
     Phase::RequestBody,
     Phase::RequestTrailers,
@@ -29,6 +33,7 @@ pub(super) const PHASES: [Phase; 7] = [
     Phase::ResponseBody,
     Phase::ResponseTrailers,
     Phase::Due,
+    Phase::Reply,
 ];
 
 /// What a plugin does to the message in one callback.
@@ -43,11 +48,36 @@ pub(super) enum Effect {
     RemoveRequest(&'static str),
     RemoveResponse(&'static str),
     Status(u16),
+    Method(&'static str),
+    /// A body where there was none.
+    Announce(u64),
+    /// A field for the response to come.
+    Promise(&'static str, &'static str),
     Respond(u16, Option<&'static str>),
     RespondField(&'static str, &'static str),
+    Details(&'static str),
     ResumeRequest,
     ResumeResponse,
+    /// Somebody will ask this of the exchange while it waits.
+    Later(Later),
+    /// Sets the path and has the route chosen again.
+    Reroute(&'static str),
 }
+
+/// What is asked of a waiting exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Later {
+    ResumeRequest,
+    ResumeResponse,
+    /// Edits the body that the plugin holds back, then resumes both directions.
+    EditHeld,
+    Respond(u16),
+    Close,
+    Reply,
+}
+
+/// What is still to be asked, of whom.
+pub(super) type Asks = Arc<Mutex<Vec<(StreamKey, Later)>>>;
 
 /// One callback's turn.
 #[derive(Clone, Debug)]
@@ -93,6 +123,7 @@ pub(super) struct Scripted {
     acts: [Vec<Act>; PHASES.len()],
     held_max: usize,
     calls: Calls,
+    asks: Asks,
 }
 
 impl fmt::Debug for Scripted {
@@ -109,10 +140,11 @@ impl Scripted {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            hooks: Hooks::LOG,
+            hooks: Hooks::LOG | Hooks::WAITS,
             acts: Default::default(),
             held_max: 1024,
             calls: Calls::default(),
+            asks: Asks::default(),
         }
     }
 
@@ -136,9 +168,12 @@ impl Scripted {
         self.note(format!("{} {phase:?} {text:?}{}", self.name, if end { " end" } else { "" }));
         let acts = &self.acts[phase as usize];
         // A plugin that sleeps for ever would never end; every other act may be repeated.
-        let last = acts.last().filter(|_| phase != Phase::Due);
+        let last = acts.last().filter(|_| !matches!(phase, Phase::Due | Phase::Reply));
         let Some(act) = acts.get(turn).or(last) else { return Action::Continue };
         for effect in &act.effects {
+            if let (Effect::Later(later), Some(key)) = (effect, stream.key) {
+                self.asks.lock().expect("no panic").push((key, *later));
+            }
             apply(effect, stream);
         }
         act.action
@@ -157,7 +192,7 @@ fn hook_of(phase: Phase) -> Hooks {
         Phase::ResponseHeaders => Hooks::RESPONSE_HEADERS,
         Phase::ResponseBody => Hooks::RESPONSE_BODY,
         Phase::ResponseTrailers => Hooks::RESPONSE_TRAILERS,
-        Phase::Due => Hooks::NONE,
+        Phase::Due | Phase::Reply => Hooks::NONE,
     }
 }
 
@@ -180,12 +215,24 @@ fn apply(effect: &Effect, stream: &mut Stream<'_>) {
             message.response.headers.remove(name.as_bytes());
         }
         Effect::Status(status) => message.response.status = *status,
+        Effect::Method(method) => message.request.method = method.as_bytes().to_vec(),
+        Effect::Announce(bytes) => message.response.body = BodyLength::Known(*bytes),
+        Effect::Promise(name, value) => {
+            message.response_fields.append(name.as_bytes(), value.as_bytes());
+        }
         Effect::Respond(status, body) => message.respond(*status, body.map(str::as_bytes)),
         Effect::RespondField(name, value) => {
             message.local.headers.append(name.as_bytes(), value.as_bytes());
         }
+        Effect::Details(text) => message.local.details = text.as_bytes().to_vec(),
         Effect::ResumeRequest => message.resume_request = true,
         Effect::ResumeResponse => message.resume_response = true,
+        Effect::Later(_) => {}
+        Effect::Reroute(path) => {
+            message.request.target = path.as_bytes().to_vec();
+            message.request.path = path.as_bytes().to_vec();
+            message.clear_route = true;
+        }
     }
 }
 
@@ -230,12 +277,17 @@ impl Plugin for Scripted {
         self.play(Phase::Due, false, stream)
     }
 
+    fn on_reply(&self, stream: &mut Stream<'_>, _: Reply) -> Action {
+        self.play(Phase::Reply, false, stream)
+    }
+
     fn on_log(&self, stream: &mut Stream<'_>) {
         self.note(format!("{} log {}", self.name, stream.message.response.status));
     }
 }
 
-/// Everything a snapshot with one route is made of.
+/// Everything a snapshot is made of: the route that requests take, and one of the path `/other`,
+/// with an upstream of its own at [`OTHER`], that they may be led to.
 pub(super) struct Setup {
     pub(super) plugins: Vec<Scripted>,
     /// Changes the steps after they were made: `_meta`.
@@ -274,22 +326,24 @@ fn step(plugin: Scripted) -> Step {
 }
 
 impl Setup {
-    /// The snapshot, and where calls are noted.
-    pub(super) fn pin(self) -> (Rc<Pinned>, Calls) {
-        let calls = Calls::default();
-        let with_calls = |plugin| Scripted { calls: Arc::clone(&calls), ..plugin };
+    /// The snapshot, where calls are noted, and where plugins leave what is to be asked.
+    pub(super) fn pin(self) -> (Rc<Pinned>, Calls, Asks) {
+        let (calls, asks) = (Calls::default(), Asks::default());
+        let with_calls =
+            |plugin| Scripted { calls: Arc::clone(&calls), asks: Arc::clone(&asks), ..plugin };
         let mut steps: Vec<Step> = self.plugins.into_iter().map(with_calls).map(step).collect();
         for (at, step) in steps.iter_mut().enumerate() {
             step.priority = -(at as i64);
         }
         (self.meta)(&mut steps);
-        let route = |chain, target| Route {
-            facts: RouteFacts { route_id: "r".to_owned(), ..RouteFacts::default() },
+        let named = |id: &str, chain, target, timeouts| Route {
+            facts: RouteFacts { route_id: id.to_owned(), ..RouteFacts::default() },
             chain,
             target,
             prepared: None,
-            timeouts: None,
+            timeouts,
         };
+        let route = |chain, target| named("r", chain, target, None);
         let peer = |at| Peer {
             address: Some(address(at)),
             host: format!("node{at}").into_bytes(),
@@ -306,19 +360,28 @@ impl Setup {
             retry_ms: self.retry_ms,
             labels: vec![],
         };
+        let other = Upstream { peers: vec![peer(OTHER)], ..upstream.clone() };
+        let hurried = Timeouts { connect_ms: 50, ..self.timeouts };
+        let only = |uri: &str| RouteMatch { uris: vec![uri.to_owned()], ..RouteMatch::default() };
         let snapshot = Snapshot {
             number: 1,
-            router: Router::build(vec![]),
-            routes: vec![route(Chain::new(steps), self.target)],
+            router: Router::build(vec![only("/first"), only("/other")]),
+            routes: vec![
+                route(Chain::new(steps), self.target),
+                named("other", Chain::default(), Target::Upstream(1), Some(hurried)),
+            ],
             unmatched: route(Chain::default(), Target::NoRoute),
-            upstreams: vec![upstream],
+            upstreams: vec![upstream, other],
             upstream_names: Arc::default(),
             plugins: vec![],
             rules: self.rules,
         };
-        (Pinned::new(Arc::new(snapshot), &mut fastrand::Rng::with_seed(1)), calls)
+        (Pinned::new(Arc::new(snapshot), &mut fastrand::Rng::with_seed(1)), calls, asks)
     }
 }
+
+/// The peer of the other route's upstream.
+pub(super) const OTHER: usize = 99;
 
 pub(super) fn address(peer: usize) -> SocketAddr {
     ([10, 0, 0, peer as u8 + 1], 80).into()

@@ -1,7 +1,7 @@
 //! Headers that plugins hold, and letting them go.
 
 use super::case::{Case, check, whole};
-use super::double::{Effect, Phase, Scripted, edit, go, pause, respond};
+use super::double::{Effect, Later, Phase, Scripted, close, edit, go, pause, respond};
 use crate::exchange::Ending;
 use crate::plugin::Hold;
 
@@ -151,4 +151,94 @@ fn a_plugin_without_body_callbacks_may_hold_headers_too() {
         .on(Phase::ResponseBody, &[go()]);
     let outcome = whole(Case::get().plugin(local));
     assert_eq!((outcome.status(), outcome.body().as_str(), outcome.ms), (403, "no", 0));
+}
+
+#[test]
+fn held_headers_go_on_when_somebody_asks() {
+    for (phase, resume) in [
+        (Phase::RequestHeaders, Later::ResumeRequest),
+        (Phase::ResponseHeaders, Later::ResumeResponse),
+    ] {
+        for later in [resume, Later::EditHeld, Later::Reply] {
+            let act = pause(Hold::All).and(Effect::Later(later));
+            let plugins = || {
+                let a = Scripted::new("a").on(phase, &[act.clone()]);
+                [a, Scripted::new("b").on(phase, &[go()])]
+            };
+            check(
+                || {
+                    let [a, b] = plugins();
+                    Case::post("abc").plugin(a).plugin(b).peer(OK)
+                },
+                |outcome| {
+                    assert_eq!((outcome.status(), outcome.ms), (200, 0), "{later:?}");
+                    assert_eq!(outcome.body(), "hello");
+                    assert_eq!(outcome.request(0).body, b"abc");
+                    let seen = outcome.calls_of(&format!("{phase:?}"));
+                    assert!(seen.last().is_some_and(|call| call.starts_with('b')), "{seen:?}");
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn a_held_body_can_be_edited_while_it_waits() {
+    for (phase, to_client) in [(Phase::RequestBody, false), (Phase::ResponseBody, true)] {
+        check(
+            || {
+                // Every piece is kept, and each asks to be edited and let go.
+                let act = pause(Hold::Body).and(Effect::Later(Later::EditHeld));
+                let plugin = Scripted::new("a").on(phase, &[act]);
+                Case::post("abc").plugin(plugin).peer(OK)
+            },
+            |outcome| {
+                assert_eq!((outcome.status(), outcome.ms), (200, 0));
+                let whole: Vec<u8> = if to_client {
+                    outcome.body().into_bytes()
+                } else {
+                    outcome.request(0).body.clone()
+                };
+                let expected: &[u8] = if to_client { b"HELLO" } else { b"ABC" };
+                assert!(whole.eq_ignore_ascii_case(expected), "{whole:?}");
+                assert!(whole.iter().any(u8::is_ascii_uppercase), "{whole:?}");
+            },
+        );
+    }
+}
+
+#[test]
+fn what_a_plugin_does_with_its_reply() {
+    for phase in [Phase::RequestHeaders, Phase::ResponseHeaders] {
+        let waits = pause(Hold::All).and(Effect::Later(Later::Reply));
+        for (reply, status, body) in [
+            (vec![go()], Some(200), "hello"),
+            (vec![edit(Effect::SetResponse("X-Reply", "1"))], Some(200), "hello"),
+            (vec![respond(403, Some("no"))], Some(403), "no"),
+            (vec![close()], None, ""),
+            (vec![pause(Hold::All).and(Effect::Later(Later::Reply)), go()], Some(200), "hello"),
+            (vec![pause(Hold::All)], Some(504), ""),
+        ] {
+            let plugin = Scripted::new("a").on(phase, &[waits.clone()]).on(Phase::Reply, &reply);
+            let outcome = whole(Case::get().plugin(plugin).peer(OK));
+            let found = outcome.response.as_ref().map(|response| response.status());
+            assert_eq!(found, status, "{phase:?} {reply:?}");
+            if status == Some(200) || status == Some(403) {
+                assert_eq!(outcome.body(), body, "{phase:?} {reply:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_waiting_exchange_can_be_answered_or_closed() {
+    for phase in [Phase::RequestHeaders, Phase::RequestBody, Phase::ResponseHeaders] {
+        for (later, status) in [(Later::Respond(403), Some(403)), (Later::Close, None)] {
+            let act = pause(Hold::All).and(Effect::Later(later));
+            let plugin = Scripted::new("a").on(phase, &[act]);
+            let outcome = whole(Case::post("abc").plugin(plugin).peer(OK));
+            let found = outcome.response.as_ref().map(|response| response.status());
+            assert_eq!((found, outcome.ms), (status, 0), "{phase:?} {later:?}");
+        }
+    }
 }

@@ -17,6 +17,8 @@ mod local;
 mod naive;
 mod plan;
 mod proxied;
+mod reasons;
+mod reroute;
 mod script;
 mod sim;
 mod world;

@@ -1,6 +1,6 @@
 //! What a seed makes of one exchange: the actors, and what the model knows of them.
 
-use super::double::{Act, Effect, PHASES, Phase, Scripted, Setup};
+use super::double::{Act, Effect, Later, PHASES, Phase, Scripted, Setup};
 use super::script::{Answers, ClientScript, Connects, PeerScript, Takes, Then};
 use crate::plugin::{Action, Hold};
 use crate::snapshot::Target;
@@ -166,8 +166,13 @@ fn plugin(random: &mut Rng, name: &str, meddling: bool, plan: &mut Plan) -> Scri
 }
 
 fn meddle(random: &mut Rng, act: &mut Act, body: bool) {
-    match random.u8(..12) {
+    match random.u8(..15) {
         0 => act.action = Action::Pause(Hold::All),
+        12 => {
+            act.action = Action::Pause([Hold::All, Hold::Body][random.usize(..2)]);
+            act.effects.push(Effect::Later(later(random)));
+        }
+        13 => act.effects.push(Effect::Later(later(random))),
         1..4 => act.action = Action::Pause(Hold::Body),
         4..7 if !body => act.action = Action::Pause(Hold::Sleep(random.u64(..5_000))),
         4..8 => act.effects.push(Effect::ResumeRequest),
@@ -180,6 +185,16 @@ fn meddle(random: &mut Rng, act: &mut Act, body: bool) {
         }
         10 => act.action = Action::Close,
         _ => act.effects.push(Effect::SetResponse("X-Set", "1")),
+    }
+}
+
+fn later(random: &mut Rng) -> Later {
+    match random.u8(..8) {
+        0 | 1 => Later::ResumeRequest,
+        2 | 3 => Later::ResumeResponse,
+        4 => Later::Respond([200, 403][random.usize(..2)]),
+        5 => Later::Close,
+        _ => Later::Reply,
     }
 }
 

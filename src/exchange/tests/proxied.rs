@@ -1,8 +1,10 @@
 //! Proxying without plugins in the way.
 
 use super::case::{Case, check, whole};
+use super::double::{Effect, Phase, Scripted, edit};
 use super::script::{Answers, Fate, Then};
 use crate::exchange::Ending;
+use crate::snapshot::Target;
 use crate::upstream::HostPolicy;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
@@ -295,4 +297,82 @@ fn pipelined_bytes_stay_and_output_is_gathered() {
     let outcome = whole(case);
     assert!(outcome.text.starts_with("earlierHTTP/1.1 404"), "{}", outcome.text);
     assert_eq!(outcome.sends, 0, "local responses are left to be gathered");
+}
+
+#[test]
+fn a_method_that_a_plugin_changed() {
+    let headers =
+        |method| Scripted::new("p").on(Phase::RequestHeaders, &[edit(Effect::Method(method))]);
+    // The upstream's answer to HEAD has a length and no body.
+    check(
+        || Case::get().plugin(headers("HEAD")).peer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+        |outcome| {
+            assert_eq!(outcome.request(0).start, "HEAD /a HTTP/1.1");
+            assert_eq!((outcome.status(), outcome.body().as_str()), (200, ""));
+            assert_eq!(outcome.ending, Ending::KeepAlive);
+            assert_eq!(outcome.links[0].fate, Fate::Released);
+        },
+    );
+    let head = "HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n";
+    check(
+        || Case::new(head).plugin(headers("GET")).peer(OK),
+        |outcome| {
+            assert_eq!(outcome.request(0).start, "GET /a HTTP/1.1");
+            assert!(outcome.text.ends_with("\r\n\r\n"), "a body after HEAD: {}", outcome.text);
+            assert_eq!(outcome.field("content-length"), Some("5"));
+            assert_eq!(outcome.links[0].fate, Fate::Released);
+        },
+    );
+    // What is no longer idempotent is not sent twice.
+    let closes = Case::get().plugin(headers("POST")).peer("").then(Then::Closes).peer(OK);
+    let outcome = whole(closes.with(|s| s.retries = 1));
+    assert_eq!((outcome.status(), outcome.links.len()), (502, 1));
+}
+
+#[test]
+fn a_body_that_a_plugin_makes() {
+    let make = || {
+        Scripted::new("p")
+            .on(Phase::ResponseHeaders, &[edit(Effect::Announce(4))])
+            .on(Phase::ResponseBody, &[edit(Effect::Body("made"))])
+    };
+    let empty = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    check(
+        || Case::get().plugin(make()).peer(empty),
+        |outcome| {
+            assert_eq!((outcome.status(), outcome.body().as_str()), (200, "made"));
+            assert_eq!(outcome.field("content-length"), Some("4"));
+            assert_eq!(outcome.ending, Ending::KeepAlive);
+        },
+    );
+    for (client, peer) in [
+        ("GET /a HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"),
+    ] {
+        check(
+            || Case::new(client).plugin(make()).peer(peer),
+            |outcome| {
+                assert!(outcome.text.ends_with("\r\n\r\n"), "a body: {}", outcome.text);
+                assert_eq!(outcome.ending, Ending::KeepAlive);
+            },
+        );
+    }
+}
+
+#[test]
+fn fields_that_were_promised() {
+    let promise = edit(Effect::Promise("X-Left", "1"));
+    let plugin = || Scripted::new("p").on(Phase::RequestHeaders, std::slice::from_ref(&promise));
+    check(
+        || {
+            Case::get()
+                .plugin(plugin())
+                .peer("HTTP/1.1 200 OK\r\nX-Left: 9\r\nContent-Length: 0\r\n\r\n")
+        },
+        |outcome| assert_eq!(outcome.field("x-left"), Some("1")),
+    );
+    check(
+        || Case::get().plugin(plugin()).with(|s| s.target = Target::Status(503)),
+        |outcome| assert_eq!((outcome.status(), outcome.field("x-left")), (503, Some("1"))),
+    );
 }

@@ -1,16 +1,17 @@
 //! A client, peers and a clock around one exchange, and the driver between them. Whoever runs it
 //! chooses what happens next among what can; every command is checked against the contract.
 
-use super::double::{Calls, Setup};
+use super::double::{Asks, Calls, Later, Setup};
 use super::script::{ClientScript, Connects, Fate, Link, PeerScript, Takes, Then};
 use crate::exchange::{Arrival, Command, Cx, Ending, Exchange};
 use crate::http::{HeadLimits, RequestHead};
-use crate::plugin::{Connection, Locals, Properties};
+use crate::plugin::{Ask, Connection, Locals, Message, Properties};
 use crate::snapshot::Pinned;
 use crate::time::HttpDate;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Waker;
 
 #[derive(Debug, Default)]
 struct Running {
@@ -30,6 +31,7 @@ enum Next {
     Connect,
     SendUp,
     ReadUp,
+    Asked,
     Clock,
 }
 
@@ -45,6 +47,7 @@ pub(super) struct World {
     running: Running,
     pub(super) ending: Option<Ending>,
     pub(super) calls: Calls,
+    asks: Asks,
     pub(super) trace: Option<Vec<String>>,
     pub(super) head: RequestHead,
     pub(super) sends: usize,
@@ -69,6 +72,7 @@ impl World {
             running: Running::default(),
             ending: None,
             calls: Calls::default(),
+            asks: Asks::default(),
             trace: None,
             head: RequestHead::default(),
             sends: 0,
@@ -79,15 +83,24 @@ impl World {
 
     /// Runs the request to its end. `choose(n)` gives a number below `n`.
     pub(super) fn run(&mut self, setup: Setup, choose: &mut dyn FnMut(usize) -> usize) {
-        let (pinned, calls) = setup.pin();
-        self.calls = calls;
+        let (pinned, calls, asks) = setup.pin();
+        (self.calls, self.asks) = (calls, asks);
         self.begin(&pinned);
         self.drain();
         while self.ending.is_none() {
             self.steps += 1;
             assert!(self.steps < 100_000, "it does not end");
+            self.cx(|exchange, cx| exchange.park(Waker::noop(), cx));
             let next = self.next(choose);
             self.note(|| format!("{next:?}"));
+            if next == Next::Asked {
+                self.ask(choose);
+            }
+            self.cx(|exchange, cx| exchange.unpark(cx));
+            if choose(64) == 32 {
+                // A timer looked at too early does no harm.
+                self.cx(|exchange, cx| exchange.on_due(cx));
+            }
             self.happen(next, choose);
             self.drain();
         }
@@ -183,10 +196,7 @@ impl World {
             }
             Command::CloseUpstream => self.close_upstream(),
             Command::ReleaseUpstream { address, .. } => self.release_upstream(address),
-            Command::Sleep(ms) => {
-                assert_eq!(self.running.sleep, None, "two sleeps");
-                self.running.sleep = Some(self.locals.now_ms + ms);
-            }
+            Command::Sleep(ms) => self.running.sleep = Some(self.locals.now_ms + ms),
             Command::Finish(ending) => self.finish(ending),
         }
     }
@@ -231,18 +241,22 @@ impl World {
 
     /// One of the things that can happen. Time passes only when nothing else can, or by chance.
     fn next(&mut self, choose: &mut dyn FnMut(usize) -> usize) -> Next {
+        const ALL: [Next; 6] = [
+            Next::ReadDown,
+            Next::SendDown,
+            Next::ReadUp,
+            Next::SendUp,
+            Next::Connect,
+            Next::Asked,
+        ];
         let mut can = Vec::new();
-        for next in [Next::ReadDown, Next::SendDown, Next::ReadUp, Next::SendUp, Next::Connect] {
+        for next in ALL {
             if self.can_end(next) {
                 can.push(next);
             }
         }
         if can.is_empty() {
             return Next::Clock;
-        }
-        if choose(64) == 32 {
-            // A timer looked at too early does no harm.
-            self.cx(|exchange, cx| exchange.on_due(cx));
         }
         can[choose(can.len())]
     }
@@ -274,6 +288,7 @@ impl World {
                         link.has() > 0 || link.answers() && link.script.then != Then::Waits
                     })
             }
+            Next::Asked => !self.asks.lock().expect("no panic").is_empty(),
             Next::Clock => true,
         }
     }
@@ -302,8 +317,30 @@ impl World {
             Next::Connect => self.end_connect(),
             Next::SendUp => self.take_up(),
             Next::ReadUp => self.end_read_up(choose),
+            Next::Asked => self.cx(|exchange, cx| {
+                assert!(exchange.is_asked(cx));
+                exchange.on_asked(cx);
+            }),
             Next::Clock => self.pass_time(),
         }
+    }
+
+    /// Somebody asks what a plugin wanted to be asked.
+    fn ask(&mut self, choose: &mut dyn FnMut(usize) -> usize) {
+        let mut asks = self.asks.lock().expect("no panic");
+        let at = choose(asks.len());
+        let (key, later) = asks.remove(at);
+        let waiting = &self.locals.services.waiting;
+        let mut visitor = Box::new(Message::default());
+        assert!(waiting.swap(key, &mut visitor), "its message can be reached");
+        let held = visitor.held_body.is_some_and(|held| held.step == key.step());
+        match later {
+            Later::EditHeld if held => visitor.body.make_ascii_uppercase(),
+            Later::Respond(status) => visitor.respond(status, Some(b"asked")),
+            _ => {}
+        }
+        assert!(waiting.swap(key, &mut visitor), "and given back");
+        asks_of(later).for_each(|ask| waiting.ask(key, ask));
     }
 
     fn give_down(&mut self, count: usize) {
@@ -390,6 +427,18 @@ impl World {
         }
         self.cx(|exchange, cx| exchange.on_due(cx));
     }
+}
+
+fn asks_of(later: Later) -> impl Iterator<Item = Ask> {
+    let asks = match later {
+        Later::ResumeRequest => vec![Ask::ResumeRequest],
+        Later::ResumeResponse => vec![Ask::ResumeResponse],
+        Later::EditHeld => vec![Ask::ResumeRequest, Ask::ResumeResponse],
+        Later::Respond(_) => vec![Ask::Respond],
+        Later::Close => vec![Ask::Close],
+        Later::Reply => vec![Ask::Reply(Box::new(()))],
+    };
+    asks.into_iter()
 }
 
 fn shown(command: &Command) -> String {

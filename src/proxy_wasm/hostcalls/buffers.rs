@@ -94,6 +94,8 @@ fn contents(guest: &Guest, number: u32) -> Result<&[u8], Status> {
         buffer::REQUEST_BODY | buffer::RESPONSE_BODY if is_body_now(guest, number) => {
             guest.stream_message().map(|message| &message.body[..]).ok_or(Status::NotFound)
         }
+        buffer::CALL_BODY => guest.reply.body.as_deref().ok_or(Status::NotFound),
+        buffer::GRPC_MESSAGE => guest.reply.grpc_message.as_deref().ok_or(Status::NotFound),
         buffer::VM_CONFIG => Ok(&guest.facts.settings.vm_config),
         buffer::PLUGIN_CONFIG if guest.frame.phase == Phase::Configure => {
             let context = guest.context();
@@ -118,7 +120,7 @@ fn body_mut(guest: &mut Guest, number: u32) -> Result<&mut Vec<u8>, Status> {
 /// A body is there while its callback runs, and in the trailers callback: what a plugin kept of a
 /// body with trailers is whole only then.
 fn is_body_now(guest: &Guest, number: u32) -> bool {
-    let phase = guest.frame.phase;
+    let phase = guest.phase();
     if number == buffer::REQUEST_BODY {
         matches!(phase, Phase::RequestBody | Phase::RequestTrailers)
     } else {

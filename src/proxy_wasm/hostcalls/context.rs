@@ -1,8 +1,8 @@
-//! Contexts, timers, foreign functions.
+//! Contexts, timers.
 
 use super::super::abi::Status;
 use super::super::guest::Ending;
-use super::{Host, Outcome, open};
+use super::{Host, Outcome};
 
 pub(super) fn proxy_set_effective_context(mut host: Host<'_>, context: u32) -> Outcome {
     let guest = host.data_mut();
@@ -10,6 +10,9 @@ pub(super) fn proxy_set_effective_context(mut host: Host<'_>, context: u32) -> O
         return Err(Status::BadArgument.into());
     }
     guest.frame.effective = context;
+    if guest.streams.contains_key(&context) {
+        guest.visit(context);
+    }
     Ok(())
 }
 
@@ -28,23 +31,7 @@ pub(super) fn proxy_set_tick_period_milliseconds(mut host: Host<'_>, period: u32
     let guest = host.data_mut();
     let Some(root) = guest.root() else { return Err(Status::BadArgument.into()) };
     root.tick_ms = period;
-    if period != 0 {
-        guest.complain_once("asked for ticks; they come in a later version");
-    }
+    let id = root.id;
+    guest.arm_tick(id);
     Ok(())
-}
-
-pub(super) fn proxy_call_foreign_function(
-    mut host: Host<'_>,
-    name: u32,
-    name_len: u32,
-    args: u32,
-    args_len: u32,
-    _ptr_at: u32,
-    _len_at: u32,
-) -> Outcome {
-    let (memory, _) = open(&mut host)?;
-    memory.check(name, name_len)?;
-    memory.check(args, args_len)?;
-    Err(Status::NotFound.into())
 }

@@ -3,7 +3,7 @@
 use super::super::abi::{Phase, Status};
 use super::super::guest::Guest;
 use super::super::header_map::Map;
-use super::super::pairs::Pairs;
+use super::super::pairs::{Pairs, encode};
 use super::{Host, Outcome, check_answer, give, open};
 use crate::plugin::Message;
 
@@ -24,8 +24,13 @@ pub(super) fn proxy_get_header_map_pairs(
     let mut out = std::mem::take(&mut guest.scratch);
     out.clear();
     // A map that is not there reads as empty.
-    if let Ok((map, message)) = readable(guest, map) {
-        map.encode(message, &mut out);
+    match guest.reply.map(map) {
+        Some(fields) => encode(|| fields.iter(), &mut out),
+        None => {
+            if let Ok((map, message)) = readable(guest, map) {
+                map.encode(message, &mut out);
+            }
+        }
     }
     guest.scratch = out;
     give(&mut host, ptr_at, len_at)
@@ -56,7 +61,10 @@ pub(super) fn proxy_get_header_map_value(
     check_answer(&memory, ptr_at, len_at)?;
     let mut out = std::mem::take(&mut guest.scratch);
     out.clear();
-    let found = readable(guest, map).map(|(map, message)| map.get(message, key, &mut out));
+    let found = match guest.reply.map(map) {
+        Some(fields) => Ok(fields.get(key).map(|value| out.extend_from_slice(value)).is_some()),
+        None => readable(guest, map).map(|(map, message)| map.get(message, key, &mut out)),
+    };
     guest.scratch = out;
     if !found? && !guest.facts.abi.missing_is_empty() {
         return Err(Status::NotFound.into());
@@ -107,21 +115,27 @@ pub(super) fn proxy_remove_header_map_value(
 pub(super) fn proxy_get_header_map_size(mut host: Host<'_>, map: u32, size_at: u32) -> Outcome {
     let (mut memory, guest) = open(&mut host)?;
     memory.check(size_at, 4)?;
-    let (map, message) = readable(guest, map)?;
-    memory.write_u32(size_at, map.byte_len(message))?;
+    let bytes = match guest.reply.map(map) {
+        Some(fields) => fields.iter().map(|(name, value)| (name.len() + value.len()) as u32).sum(),
+        None => {
+            let (map, message) = readable(guest, map)?;
+            map.byte_len(message)
+        }
+    };
+    memory.write_u32(size_at, bytes)?;
     Ok(())
 }
 
 /// A map that can be read now. When all is over, one that never was is only missing: plugins panic
 /// on anything else.
 fn readable(guest: &Guest, map: u32) -> Result<(Map, &Message), Status> {
-    let frame = guest.frame;
+    let (phase, end) = (guest.phase(), guest.is_at_end());
     let known = Map::from_number(map).ok_or(Status::BadArgument)?;
-    let absent = if frame.phase == Phase::Log { Status::NotFound } else { Status::BadArgument };
+    let absent = if phase == Phase::Log { Status::NotFound } else { Status::BadArgument };
     let message = guest.stream_message().ok_or(absent)?;
-    if known.is_there(message, frame.phase, frame.end_of_stream) {
+    if known.is_there(message, phase, end) {
         Ok((known, message))
-    } else if frame.phase == Phase::Log && guest.facts.abi.missing_is_empty() {
+    } else if phase == Phase::Log && guest.facts.abi.missing_is_empty() {
         Ok((Map::RequestTrailers, message))
     } else {
         Err(absent)
@@ -130,9 +144,9 @@ fn readable(guest: &Guest, map: u32) -> Result<(Map, &Message), Status> {
 
 /// A map that can be changed now.
 fn writable(guest: &mut Guest, map: u32) -> Result<(Map, &mut Message), Status> {
-    let frame = guest.frame;
+    let (phase, end) = (guest.phase(), guest.is_at_end());
     let known = Map::from_number(map).ok_or(Status::BadArgument)?;
     let message = guest.stream_message_mut().ok_or(Status::BadArgument)?;
-    let there = known.is_there(message, frame.phase, frame.end_of_stream);
-    if there && frame.phase != Phase::Log { Ok((known, message)) } else { Err(Status::BadArgument) }
+    let there = known.is_there(message, phase, end);
+    if there && phase != Phase::Log { Ok((known, message)) } else { Err(Status::BadArgument) }
 }

@@ -8,6 +8,7 @@
 mod buffers;
 mod callouts;
 mod context;
+mod foreign;
 mod headers;
 mod logging;
 mod metrics;
@@ -192,7 +193,8 @@ fn for_all(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     functions!(linker, context:
         proxy_set_effective_context(context)
         proxy_done()
-        proxy_set_tick_period_milliseconds(period)
+        proxy_set_tick_period_milliseconds(period));
+    functions!(linker, foreign:
         proxy_call_foreign_function(name, name_len, args, args_len, ptr_at, len_at));
     functions!(linker, sharing:
         proxy_get_shared_data(key, key_len, ptr_at, len_at, cas_at)

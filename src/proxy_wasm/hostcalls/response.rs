@@ -49,21 +49,13 @@ pub(super) fn proxy_close_stream(mut host: Host<'_>, stream: u32) -> Outcome {
     if stream > stream::LAST || guest.stream_message().is_none() {
         return Err(Status::BadArgument.into());
     }
-    guest.effects.close = true;
+    guest.effects_mut().close = true;
     Ok(())
 }
 
 pub(super) fn proxy_clear_route_cache(mut host: Host<'_>) -> Outcome {
-    clear_route_cache(host.data_mut());
+    host.data_mut().clear_route_cache();
     Ok(())
-}
-
-/// The route is chosen again when the guest has returned. Where there is no stream there is nothing
-/// to choose (as in Envoy, that is no error).
-pub(in super::super) fn clear_route_cache(guest: &mut Guest) {
-    if let Some(message) = guest.stream_message_mut() {
-        message.clear_route = true;
-    }
 }
 
 /// Prepares the local response. The first one counts; when all is over there is nobody to answer.
@@ -75,7 +67,7 @@ fn respond(
     headers: Pairs<'_>,
     grpc: u32,
 ) -> Result<(), Status> {
-    let (phase, already) = (guest.frame.phase, guest.effects.respond);
+    let (phase, already) = (guest.phase(), guest.effects_mut().respond);
     let message = guest.stream_message_mut().ok_or(Status::BadArgument)?;
     let fields = headers.iter().filter(|(name, _)| !name.starts_with(b":"));
     let good = (200..=999).contains(&status) && fields.clone().all(|(k, v)| is_field(k, v));
@@ -94,7 +86,7 @@ fn respond(
         let mut digits = itoa::Buffer::new();
         message.local.headers.append(b"grpc-status", digits.format(grpc).as_bytes());
     }
-    guest.effects.respond = true;
+    guest.effects_mut().respond = true;
     Ok(())
 }
 
@@ -103,7 +95,11 @@ fn resume(guest: &mut Guest, stream: u32) -> Result<(), Status> {
     if stream > stream::LAST {
         return Err(Status::BadArgument);
     }
-    let Some(message) = guest.stream_message_mut() else { return Ok(()) };
+    let context = guest.context();
+    let Some(message) = guest.stream_message_mut() else {
+        guest.resume_elsewhere(context, stream);
+        return Ok(());
+    };
     match stream {
         stream::REQUEST => message.resume_request = true,
         stream::RESPONSE => message.resume_response = true,

@@ -52,6 +52,7 @@ pub(super) fn proxy_register_shared_queue(
     memory.check(id_at, 4)?;
     let name = memory.slice(name, name_len)?;
     let id = guest.facts.namespace.register_queue(name).ok_or(Status::InternalFailure)?;
+    guest.listen_to(id);
     memory.write_u32(id_at, id)?;
     Ok(())
 }

@@ -74,7 +74,7 @@ impl<'g> View<'g> {
 
     fn attributes(self) -> Option<Attributes<'g>> {
         let message = self.guest.stream_message()?;
-        Some(Attributes { message, phase: self.guest.frame.phase, node: self.node })
+        Some(Attributes { message, phase: self.guest.phase(), node: self.node })
     }
 
     /// What is known without a stream. C++ plugins abort if `plugin_root_id` is not there while
@@ -111,7 +111,7 @@ pub(super) fn get(guest: &Guest, path: &[u8], out: &mut Vec<u8>) -> Result<Kind,
 pub(super) fn set(guest: &mut Guest, path: &[u8], value: &[u8]) -> Result<(), Status> {
     let path = without_last_nul(path);
     let traits = guest.declared(path);
-    let (writable, phase) = (guest.facts.settings.writable_properties, guest.frame.phase);
+    let (writable, phase) = (guest.facts.settings.writable_properties, guest.phase());
     let mut name = std::mem::take(&mut guest.scratch);
     name.clear();
     name.extend_from_slice(STATE_PREFIX);

@@ -9,6 +9,7 @@ pub use metrics::{Metric, MetricKind, MetricValue};
 pub(super) use queue::QueueError;
 
 use super::node::Node;
+use crate::plugin::{Mailbox, ReplyTo};
 use data::Data;
 pub(super) use data::SetError;
 use queue::Queues;
@@ -63,6 +64,11 @@ impl Namespace {
     pub(super) fn resolve_queue(&self, vm_id: &[u8], name: &[u8]) -> Option<u32> {
         let own = self.vm_id.as_bytes();
         self.queues.resolve(if vm_id.is_empty() { own } else { vm_id }, name)
+    }
+
+    /// From now on `to` is told of every item put in the queue.
+    pub(super) fn claim_queue(&self, id: u32, mailbox: Arc<dyn Mailbox>, to: ReplyTo) {
+        self.queues.claim(id, mailbox, to);
     }
 
     /// Puts an item in a queue.

@@ -1,6 +1,7 @@
 //! Shared queues.
 
 use super::lock;
+use crate::plugin::{Mailbox, ReplyTo};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
@@ -40,6 +41,8 @@ struct Table {
 struct Queue {
     items: VecDeque<Vec<u8>>,
     bytes: usize,
+    /// Who is told of items: the last to claim it.
+    owner: Option<(Arc<dyn Mailbox>, ReplyTo)>,
 }
 
 impl Queues {
@@ -73,7 +76,16 @@ impl Queues {
         }
         queue.bytes += cost;
         queue.items.push_back(item.to_vec());
+        if let Some((mailbox, to)) = &queue.owner {
+            mailbox.post(to.clone());
+        }
         Ok(())
+    }
+
+    pub(super) fn claim(&self, id: u32, mailbox: Arc<dyn Mailbox>, to: ReplyTo) {
+        if let Ok(queue) = self.find(id) {
+            lock(&queue).owner = Some((mailbox, to));
+        }
     }
 
     pub(super) fn dequeue(&self, id: u32) -> Result<Vec<u8>, QueueError> {

@@ -7,10 +7,10 @@ use crate::plugin::Action;
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const BAD_ARGUMENT: u32 = 2;
+const PARSE_FAILURE: u32 = 4;
 const BAD_MEMORY: u32 = 6;
 const EMPTY: u32 = 7;
 const CAS_MISMATCH: u32 = 8;
-const FAILED: u32 = 10;
 
 /// The callbacks of an exchange, for tables.
 const PHASES: [&str; 7] = [
@@ -357,7 +357,7 @@ fn streams_are_resumed_and_closed() {
 }
 
 #[test]
-fn contexts_timers_and_what_comes_later() {
+fn contexts_timers_and_calls_that_go_nowhere() {
     for (call, args, status) in [
         ("proxy_set_effective_context", &[0][..], OK),
         ("proxy_set_effective_context", &[2], OK),
@@ -365,14 +365,16 @@ fn contexts_timers_and_what_comes_later() {
         ("proxy_done", &[], NOT_FOUND),
         ("proxy_set_tick_period_milliseconds", &[100], OK),
         ("proxy_call_foreign_function", &[0, 4, 0, 0, OUT, OUT_LEN], NOT_FOUND),
-        ("proxy_http_call", &[0; 10], FAILED),
-        ("proxy_grpc_call", &[0; 12], FAILED),
-        ("proxy_grpc_call", &[0; 10], FAILED),
-        ("proxy_grpc_stream", &[0; 9], FAILED),
-        ("proxy_grpc_stream", &[0; 7], FAILED),
-        ("proxy_grpc_send", &[1, 0, 0, 1], NOT_FOUND),
-        ("proxy_grpc_cancel", &[1], NOT_FOUND),
-        ("proxy_grpc_close", &[1], NOT_FOUND),
+        ("proxy_http_call", &[0; 10], BAD_ARGUMENT),
+        ("proxy_grpc_call", &[0; 12], PARSE_FAILURE),
+        ("proxy_grpc_call", &[0; 10], PARSE_FAILURE),
+        ("proxy_grpc_stream", &[0; 9], PARSE_FAILURE),
+        ("proxy_grpc_stream", &[0; 7], PARSE_FAILURE),
+        ("proxy_grpc_send", &[5, 0, 0, 1], BAD_ARGUMENT),
+        ("proxy_grpc_send", &[6, 0, 0, 1], NOT_FOUND),
+        ("proxy_grpc_cancel", &[6], NOT_FOUND),
+        ("proxy_grpc_close", &[5], NOT_FOUND),
+        ("proxy_grpc_close", &[6], NOT_FOUND),
         ("proxy_get_status", &[24, OUT, OUT_LEN], OK),
         ("proxy_get_log_level", &[24], OK),
         ("proxy_get_current_time_nanoseconds", &[25], OK),

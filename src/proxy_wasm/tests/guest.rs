@@ -108,6 +108,31 @@ impl Guest {
         )
     }
 
+    /// Code that logs a line: the text, then all parameters of a callback as bytes from `0`.
+    pub(super) fn say_params(&mut self, text: &str, count: usize) -> String {
+        let blank = "?".repeat(count);
+        let (at, len) = self.bytes(format!("{text} {blank}").as_bytes());
+        let digit = |param: usize| {
+            let place = at + len - (count - param) as u32;
+            format!("(i32.store8 (i32.const {place}) (i32.add (i32.const 48) (local.get {param})))")
+        };
+        let digits: String = (0..count).map(digit).collect();
+        format!(
+            "{digits} (drop (call $env.proxy_log (i32.const 2) (i32.const {at}) (i32.const {len})))"
+        )
+    }
+
+    /// Code that logs what a call gave at `OUT` and `OUT_LEN`, after its status as a byte from `0`.
+    pub(super) fn say_answer(&mut self, call: &str) -> String {
+        let (at, len) = self.bytes(b"?");
+        format!(
+            "(i32.store8 (i32.const {at}) (i32.add (i32.const 48) {call}))
+             (drop (call $env.proxy_log (i32.const 2) (i32.const {at}) (i32.const {len})))
+             (drop (call $env.proxy_log (i32.const 2)
+                (i32.load (i32.const {OUT})) (i32.load (i32.const {OUT_LEN}))))"
+        )
+    }
+
     /// Adds an exported function. `ty` is like `(param i32) (result i32)`.
     pub(super) fn export(&mut self, name: &str, ty: &str, body: &str) -> &mut Self {
         let _ = writeln!(self.functions, "(func ${name} (export \"{name}\") {ty} {body})");
@@ -160,7 +185,13 @@ impl Guest {
 
 fn callback_type(name: &str) -> (usize, bool) {
     match name {
-        "proxy_on_context_create" => (2, false),
+        "proxy_on_tick" => (1, false),
+        "proxy_on_http_call_response" => (5, false),
+        "proxy_on_grpc_receive_initial_metadata"
+        | "proxy_on_grpc_receive"
+        | "proxy_on_grpc_receive_trailing_metadata"
+        | "proxy_on_grpc_close" => (3, false),
+        "proxy_on_context_create" | "proxy_on_queue_ready" => (2, false),
         "proxy_on_vm_start" | "proxy_on_configure" => (2, true),
         "proxy_on_request_trailers" | "proxy_on_response_trailers" => (2, true),
         "proxy_on_done" => (1, true),

@@ -211,7 +211,8 @@ fn return_values_hold() {
 #[test]
 fn missing_callbacks_go_on_and_are_not_asked_for() {
     let mut rig = Rig::new(&Guest::new().text());
-    assert_eq!(rig.plugin.hooks(), Hooks::REQUEST_HEADERS | Hooks::LOG);
+    let always = Hooks::REQUEST_HEADERS | Hooks::LOG | Hooks::WAITS;
+    assert_eq!(rig.plugin.hooks(), always);
     assert_eq!(rig.request_headers(), Action::Continue);
     assert_eq!(rig.response_body(b"x", true), Action::Continue);
     rig.log();

@@ -10,6 +10,7 @@ mod loading;
 mod modules;
 mod pools;
 mod properties;
+mod roots;
 
 use guest::Guest;
 use rig::{Rig, host, lines, settings};

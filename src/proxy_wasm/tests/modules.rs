@@ -25,11 +25,7 @@ fn try_rig(settings: PluginSettings, conf: &Value) -> Result<Rig, String> {
     let host = super::host();
     let plugins = host.load(vec![settings]).map_err(|errors| errors[0].to_string())?;
     let plugin = plugins.plugin("p", &json!({ "conf": conf })).map_err(|e| e.to_string())?;
-    let mut locals = crate::plugin::Locals::new(0);
-    plugin.prepare(&mut locals)?;
-    lines();
-    let message = super::rig::request();
-    Ok(Rig { host, plugins, plugin, locals, message, state: 0 })
+    Rig::of(host, plugins, plugin)
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! One worker, one plugin, one exchange a time; guests as text.
 
 use super::super::{Error, Host, Node, PluginSettings, Plugins, Source};
-use crate::plugin::{Action, Locals, Message, Plugin, PropertyTraits, ResponseSource, Stream};
+use crate::plugin::{
+    Action, Ask, Errand, Locals, Mailbox, Message, Plugin, PropertyTraits, ReplyTo, ResponseSource,
+    Services, Stream, StreamKey,
+};
 use crate::vm::{Engine, EngineSettings, Module};
 use serde_json::json;
 use std::cell::RefCell;
-use std::sync::{Arc, LazyLock, Once};
+use std::sync::{Arc, LazyLock, Mutex, Once};
+use std::task::Waker;
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let settings = EngineSettings { instances_max: 500, ..EngineSettings::default() };
@@ -62,6 +66,18 @@ pub(super) struct Rig {
     pub(super) locals: Locals,
     pub(super) message: Box<Message>,
     pub(super) state: u64,
+    pub(super) key: StreamKey,
+    pub(super) letters: Arc<Letters>,
+}
+
+/// Letters that were posted to the worker.
+#[derive(Debug, Default)]
+pub(super) struct Letters(pub(super) Mutex<Vec<ReplyTo>>);
+
+impl Mailbox for Letters {
+    fn post(&self, to: ReplyTo) {
+        self.0.lock().expect("one thread").push(to);
+    }
 }
 
 impl Rig {
@@ -87,15 +103,29 @@ impl Rig {
     fn on_host(host: Host, settings: PluginSettings) -> Result<Self, Vec<Error>> {
         let plugins = host.load(vec![settings])?;
         let plugin = plugins.plugin("p", &json!({"conf": "c"})).map_err(|error| vec![error])?;
-        let mut locals = Locals::new(0);
-        plugin.prepare(&mut locals).expect("prepared");
+        Ok(Self::of(host, plugins, plugin).expect("prepared"))
+    }
+
+    /// A rig for a plugin that was loaded and configured.
+    pub(super) fn of(
+        host: Host,
+        plugins: Plugins,
+        plugin: Arc<dyn Plugin>,
+    ) -> Result<Self, String> {
+        let letters = Arc::new(Letters::default());
+        let services = Services::new(Arc::clone(&letters) as Arc<dyn Mailbox>);
+        services.set_upstreams(Arc::new([(b"auth"[..].into(), 0)].into()));
+        let key = services.waiting.sit(services.waiting.new_seat());
+        let mut locals = Locals::with_services(0, services);
+        plugin.prepare(&mut locals)?;
         lines();
-        Ok(Self { host, plugins, plugin, locals, message: request(), state: 0 })
+        Ok(Self { host, plugins, plugin, locals, message: request(), state: 0, key, letters })
     }
 
     pub(super) fn stream(&mut self) -> (Arc<dyn Plugin>, Stream<'_>) {
         let (message, state) = (&mut self.message, &mut self.state);
-        (Arc::clone(&self.plugin), Stream { message, state, locals: &mut self.locals, key: None })
+        let (locals, key) = (&mut self.locals, Some(self.key));
+        (Arc::clone(&self.plugin), Stream { message, state, locals, key })
     }
 
     pub(super) fn request_headers(&mut self) -> Action {
@@ -164,6 +194,25 @@ impl Rig {
     /// The compiled module of the plugin's entry.
     pub(super) fn plugins_module(&self) -> Module {
         self.plugins.module("p").expect("there is one entry")
+    }
+
+    /// What the plugin asked of the worker since the last time.
+    pub(super) fn errands(&mut self) -> Vec<Errand> {
+        let mut errands = Vec::new();
+        self.locals.services.take_errands(&mut errands);
+        errands
+    }
+
+    /// The exchange waits: its message is where the guest can reach it.
+    pub(super) fn park(&mut self) {
+        self.locals.services.waiting.park(self.key, &mut self.message, Waker::noop());
+    }
+
+    /// It goes on; what was asked of it meanwhile.
+    pub(super) fn unpark(&mut self) -> Vec<Ask> {
+        let waiting = &self.locals.services.waiting;
+        waiting.unpark(self.key, &mut self.message);
+        std::iter::from_fn(|| waiting.take_ask(self.key)).map(|(_, ask)| ask).collect()
     }
 
     /// The next exchange begins.

@@ -1,4 +1,5 @@
-//! Sets headers on the request before it goes upstream, and on the response before it goes back.
+//! Removes, sets and adds headers of the request before it goes upstream, and of the response before it
+//! goes back.
 
 mod settings;
 
@@ -55,15 +56,29 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        for (name, value) in &self.settings.request {
+        let edits = &self.settings.request;
+        for name in &edits.remove {
+            self.set_http_request_header(name, None);
+        }
+        for (name, value) in &edits.set {
             self.set_http_request_header(name, Some(value));
+        }
+        for (name, value) in &edits.add {
+            self.add_http_request_header(name, value);
         }
         Action::Continue
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        for (name, value) in &self.settings.response {
+        let edits = &self.settings.response;
+        for name in &edits.remove {
+            self.set_http_response_header(name, None);
+        }
+        for (name, value) in &edits.set {
             self.set_http_response_header(name, Some(value));
+        }
+        for (name, value) in &edits.add {
+            self.add_http_response_header(name, value);
         }
         Action::Continue
     }

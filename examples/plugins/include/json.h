@@ -45,7 +45,8 @@ struct json {
 };
 
 static inline struct json json_over(char *document, size_t size) {
-    return (struct json){.start = document, .at = document, .end = document + size};
+    return (struct json){
+        .start = document, .at = document, .end = document + size, .failed = false, .first_member = false};
 }
 
 // Whether the document has turned out not to be JSON.

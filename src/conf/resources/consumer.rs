@@ -1,0 +1,87 @@
+//! `consumers`, and credentials among them (APISIX reference §2.2, §7).
+
+use super::super::model::{Consumer, Credential};
+use super::Identified;
+use super::{item, plugins};
+use crate::schema::{Fault, Object, Path, Problem, Problems};
+use std::collections::HashMap;
+
+/// An item of `consumers`: one with a slash in its id is a credential of the one before the slash.
+pub(super) enum Listed {
+    Consumer(Consumer),
+    Credential { consumer: String, id: String, credential: Credential },
+}
+
+impl Identified for Listed {
+    fn id(&self) -> &str {
+        match self {
+            Self::Consumer(consumer) => &consumer.username,
+            Self::Credential { id, .. } => id,
+        }
+    }
+}
+
+/// What stands between a consumer's name and its credential's id.
+const OF: &str = "/credentials/";
+
+pub(super) fn listed(mut object: Object<'_>, _: String) -> Listed {
+    item::times(&mut object);
+    let _ = object.string("desc", 0..=256);
+    let labels = item::labels(&mut object);
+    let at = object.at().clone();
+    let own = plugins::read(&mut object).unwrap_or_default();
+    let id = object.string("id", 1..=usize::MAX);
+    if let Some((consumer, credential)) = id.and_then(|id| id.split_once(OF)) {
+        let _ = object.string("name", 1..=256);
+        if own.len() > 1 {
+            object.error("a credential has one plugin");
+        }
+        let listed = Listed::Credential {
+            consumer: consumer.to_owned(),
+            id: format!("{consumer}{OF}{credential}"),
+            credential: Credential { at, id: credential.to_owned(), plugins: own },
+        };
+        object.finish();
+        return listed;
+    }
+    if let Some(reader) = object.get("group_id") {
+        let fault = Fault::new("consumer groups are not supported yet");
+        reader.error_on_key(fault.hint("put their plugins on routes or services"));
+    }
+    let username = object.need("username").and_then(|reader| {
+        let name = reader.string(1..=256)?;
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
+            reader.error(format!("the username {name:?} may only have letters, digits, `-`, `_`"));
+        }
+        Some(name.to_owned())
+    });
+    object.finish();
+    let username = username.unwrap_or_default();
+    Listed::Consumer(Consumer { at, username, labels, plugins: own, credentials: Vec::new() })
+}
+
+/// Gives consumers their credentials.
+pub(super) fn gather(listed: Vec<Listed>, problems: &Problems) -> Vec<Consumer> {
+    let (mut consumers, mut credentials) = (Vec::<Consumer>::new(), Vec::new());
+    for one in listed {
+        match one {
+            Listed::Consumer(consumer) => consumers.push(consumer),
+            Listed::Credential { consumer, credential, .. } => {
+                credentials.push((consumer, credential));
+            }
+        }
+    }
+    let named = |(at, consumer): (usize, &Consumer)| (consumer.username.clone(), at);
+    let places: HashMap<String, usize> = consumers.iter().enumerate().map(named).collect();
+    for (name, credential) in credentials {
+        match places.get(&name) {
+            Some(at) => consumers[*at].credentials.push(credential),
+            None => problems.error(orphan(&credential.at, &name)),
+        }
+    }
+    consumers
+}
+
+fn orphan(at: &Path, consumer: &str) -> Problem {
+    Problem::new(at.key("id"), format!("no consumer has the username `{consumer}`"))
+}

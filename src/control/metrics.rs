@@ -1,0 +1,266 @@
+//! Everything counted, under the names Prometheus finds it by: APISIX's where APISIX has the same
+//! thing (its plugin `prometheus`), ours for the rest, plugins' own as they named them.
+
+use crate::proxy_wasm::{Host, Metric, MetricValue};
+use crate::stats::{Counter, Counters, Exposition, Kind, legal_name};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+
+/// What became of loading configurations.
+#[derive(Debug, Default)]
+pub(super) struct Loads {
+    good: AtomicU64,
+    refused: AtomicU64,
+    last_good_s: AtomicU64,
+}
+
+/// What there is to see of a running gateway.
+pub(super) struct Observed {
+    /// Of APISIX's metrics.
+    pub(super) prefix: String,
+    pub(super) workers: Vec<Arc<Counters>>,
+    pub(super) host: Option<Arc<Host>>,
+    pub(super) loads: Arc<Loads>,
+}
+
+impl Loads {
+    /// A configuration was loaded and published.
+    pub(super) fn good(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.good.fetch_add(1, Ordering::Relaxed);
+        self.last_good_s.store(now, Ordering::Relaxed);
+    }
+
+    /// One was refused; what ran before goes on.
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Observed {
+    /// The exposition's text.
+    pub(super) fn text(&self) -> String {
+        let mut to = Exposition::default();
+        self.totals(&mut to);
+        self.routes(&mut to);
+        self.each_worker(&mut to);
+        self.configuration(&mut to);
+        if let Some(host) = &self.host {
+            guests(&mut to, host.metrics());
+        }
+        to.text()
+    }
+
+    fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
+        self.workers.iter().map(|worker| counter(worker).get()).sum()
+    }
+
+    fn totals(&self, to: &mut Exposition) {
+        let prefix = &self.prefix;
+        let name = format!("{prefix}http_requests_total");
+        to.family(&name, Kind::Gauge, "The total number of client requests");
+        to.sample(&name, &[], self.sum(|worker| &worker.requests));
+        let name = format!("{prefix}nginx_http_current_connections");
+        to.family(&name, Kind::Gauge, "Number of HTTP connections");
+        let (open, all) = (self.sum(|worker| &worker.open), self.sum(|worker| &worker.connections));
+        for (state, value) in [("active", open), ("accepted", all), ("handled", all)] {
+            to.sample(&name, &[("state", state)], value);
+        }
+        let name = format!("{prefix}node_info");
+        to.family(&name, Kind::Gauge, "Info of the gateway's node");
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        to.sample(&name, &[("hostname", hostname.trim())], 1);
+    }
+
+    /// The sums over all workers, route by route.
+    fn routes(&self, to: &mut Exposition) {
+        let (status, bandwidth, latency) = ["http_status", "bandwidth", "http_latency"]
+            .map(|name| format!("{}{name}", self.prefix))
+            .into();
+        to.family(&status, Kind::Counter, "HTTP status codes per route");
+        to.family(&bandwidth, Kind::Counter, "Total bandwidth in bytes consumed per route");
+        let help = "HTTP request latency in milliseconds per route";
+        to.family(&latency, Kind::Histogram, help);
+        let mut routes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (labels, counters) in self.workers.iter().flat_map(|worker| worker.routes.all()) {
+            routes.entry(labels).or_default().push(counters);
+        }
+        for (labels, workers) in &routes {
+            let own = [("route", &*labels.route), ("service", &*labels.service)];
+            let mut statuses: BTreeMap<String, u64> = BTreeMap::new();
+            for (code, count) in workers.iter().flat_map(|worker| worker.statuses()) {
+                let code = code.map_or_else(|| "other".to_owned(), |code| code.to_string());
+                *statuses.entry(code).or_default() += count;
+            }
+            for (code, count) in &statuses {
+                to.sample(&status, &[("code", code), own[0], own[1]], count);
+            }
+            let ingress: u64 = workers.iter().map(|worker| worker.ingress.get()).sum();
+            let egress: u64 = workers.iter().map(|worker| worker.egress.get()).sum();
+            for (kind, bytes) in [("ingress", ingress), ("egress", egress)] {
+                to.sample(&bandwidth, &[("type", kind), own[0], own[1]], bytes);
+            }
+            let mut buckets: Vec<(Option<u64>, u64)> = Vec::new();
+            for worker in workers {
+                for (at, (bound, count)) in worker.latency.cumulative().enumerate() {
+                    match buckets.get_mut(at) {
+                        Some(bucket) => bucket.1 += count,
+                        None => buckets.push((bound, count)),
+                    }
+                }
+            }
+            let sum: f64 = workers.iter().map(|worker| worker.latency.sum_ms()).sum();
+            let labels = [("type", "request"), own[0], own[1]];
+            to.histogram(&latency, &labels, buckets.into_iter(), sum);
+        }
+    }
+
+    fn each_worker(&self, to: &mut Exposition) {
+        type Field = fn(&Counters) -> &Counter;
+        let families: [(&str, Kind, &str, Field); 7] = [
+            ("connections_total", Kind::Counter, "Connections accepted", |w| &w.connections),
+            ("connections_open", Kind::Gauge, "Connections open now", |w| &w.open),
+            ("requests_total", Kind::Counter, "Requests answered", |w| &w.requests),
+            ("prepared_total", Kind::Counter, "Of these, by a prepared response", |w| &w.prepared),
+            ("refused_total", Kind::Counter, "Malformed requests", |w| &w.refused),
+            ("aborted_total", Kind::Counter, "Responses cut off", |w| &w.aborted),
+            ("snapshot", Kind::Gauge, "Number of the snapshot it serves", |w| &w.snapshot),
+        ];
+        let responses = "ringgate_worker_responses_total";
+        to.family(responses, Kind::Counter, "Responses by class of status");
+        for (index, worker) in self.workers.iter().enumerate() {
+            let index = index.to_string();
+            for (name, kind, help, field) in &families {
+                let name = format!("ringgate_worker_{name}");
+                to.family(&name, *kind, help);
+                to.sample(&name, &[("worker", &index)], field(worker).get());
+            }
+            for (class, count) in CLASSES.iter().zip(&worker.by_class) {
+                to.sample(responses, &[("worker", &index), ("class", class)], count.get());
+            }
+        }
+    }
+
+    fn configuration(&self, to: &mut Exposition) {
+        let name = "ringgate_build_info";
+        to.family(name, Kind::Gauge, "The version that runs");
+        to.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        let name = "ringgate_loads_total";
+        to.family(name, Kind::Counter, "Configurations loaded, and refused");
+        for (result, count) in [("good", &self.loads.good), ("refused", &self.loads.refused)] {
+            to.sample(name, &[("result", result)], count.load(Ordering::Relaxed));
+        }
+        let name = "ringgate_last_good_load_timestamp_seconds";
+        to.family(name, Kind::Gauge, "When the configuration that runs was loaded");
+        to.sample(name, &[], self.loads.last_good_s.load(Ordering::Relaxed));
+    }
+}
+
+/// Metrics that plugins defined. Names that become alike, once made legal, tell themselves apart by
+/// the label `name`; a kind that its family does not have, or a name of the gateway's own, gets a
+/// suffix.
+fn guests(to: &mut Exposition, metrics: Vec<Metric>) {
+    let mut seen: HashMap<(String, Kind), usize> = HashMap::new();
+    let kind = |metric: &Metric| match metric.value {
+        MetricValue::Counter(_) => Kind::Counter,
+        MetricValue::Gauge(_) => Kind::Gauge,
+        MetricValue::Histogram { .. } => Kind::Histogram,
+    };
+    for metric in &metrics {
+        *seen.entry((legal_name(&metric.name), kind(metric))).or_default() += 1;
+    }
+    let mut families: HashSet<String> = HashSet::new();
+    for metric in metrics {
+        let (mut name, kind) = (legal_name(&metric.name), kind(&metric));
+        let is_alone = seen.get(&(name.clone(), kind)) == Some(&1);
+        let is_taken = to.kind_of(&name).is_some_and(|other| other != kind);
+        if is_taken || to.kind_of(&name).is_some() && !families.contains(&name) {
+            name = format!("{name}_{}", kind.as_str());
+        }
+        to.family(&name, kind, "Defined by a plugin");
+        families.insert(name.clone());
+        let label = [("name", metric.name.as_str())];
+        let labels = if is_alone { &[][..] } else { &label[..] };
+        match &metric.value {
+            MetricValue::Counter(value) | MetricValue::Gauge(value) => {
+                to.sample(&name, labels, value);
+            }
+            MetricValue::Histogram { buckets, sum } => {
+                to.histogram(&name, labels, cumulative(buckets), sum);
+            }
+        }
+    }
+}
+
+/// Bucket `i` holds values of `i` binary digits: up to `2^i - 1`. Bounds above the largest value
+/// say nothing.
+fn cumulative(buckets: &[u64]) -> impl Iterator<Item = (Option<u64>, u64)> {
+    let used = buckets.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1).min(64);
+    let bounds = (0..used).map(|digits| Some((1_u64 << digits) - 1));
+    let total: u64 = buckets.iter().sum();
+    let sums = buckets.iter().scan(0, |sum, count| {
+        *sum += count;
+        Some(*sum)
+    });
+    bounds.zip(sums).chain([(None, total)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(metrics: Vec<(&str, MetricValue)>) -> Vec<String> {
+        let mut to = Exposition::default();
+        to.family("ringgate_loads_total", Kind::Counter, "ours");
+        let metric = |(name, value): (&str, _)| Metric { name: name.to_owned(), value };
+        guests(&mut to, metrics.into_iter().map(metric).collect());
+        let text = to.text();
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn plugins_metrics_have_legal_names_of_their_own() {
+        let shown = shown(vec![
+            ("hits", MetricValue::Counter(1)),
+            ("a.b", MetricValue::Gauge(2)),
+            ("a;b", MetricValue::Gauge(3)),
+            ("hits", MetricValue::Gauge(4)),
+            ("ringgate_loads_total", MetricValue::Counter(5)),
+        ]);
+        assert_eq!(
+            shown,
+            [
+                "a_b{name=\"a.b\"} 2",
+                "a_b{name=\"a;b\"} 3",
+                "hits 1",
+                "hits_gauge 4",
+                "ringgate_loads_total_counter 5",
+            ]
+        );
+    }
+
+    #[test]
+    fn histograms_are_cumulative() {
+        let mut buckets = vec![0; 65];
+        (buckets[0], buckets[2]) = (1, 3);
+        let shown = shown(vec![("h", MetricValue::Histogram { buckets, sum: 8 })]);
+        assert_eq!(
+            shown,
+            [
+                "h_bucket{le=\"0\"} 1",
+                "h_bucket{le=\"1\"} 1",
+                "h_bucket{le=\"3\"} 4",
+                "h_bucket{le=\"+Inf\"} 4",
+                "h_sum 8",
+                "h_count 4",
+            ]
+        );
+        let mut large = vec![0; 65];
+        large[64] = 2;
+        assert_eq!(cumulative(&large).last(), Some((None, 2)));
+    }
+}

@@ -1,0 +1,179 @@
+//! Callbacks on root contexts: ticks, queues, replies of callouts.
+//!
+//! ```text
+//! worker ─ Root for Entry ─► the pool's instance of that number ─► its root context's callback
+//!                                     │ fault: the instance is dropped, its streams are told
+//! ```
+
+use super::abi::Phase;
+use super::calls::{Call, CallKind};
+use super::guest::Frame;
+use super::host::Entry;
+use super::instance::{Instance, call};
+use super::pool;
+use super::reply::Reply;
+use crate::plugin::{GrpcEvent, HttpReply, Locals, Root};
+use crate::vm::Fault;
+
+/// The maps of gRPC metadata.
+const INITIAL_METADATA: u32 = 4;
+const TRAILING_METADATA: u32 = 5;
+
+/// An instance's number above, what is meant in it below.
+pub(super) fn root_id(number: u32, what: u32) -> u64 {
+    u64::from(number) << 32 | u64::from(what)
+}
+
+fn parts(id: u64) -> (u32, u32) {
+    ((id >> 32) as u32, id as u32)
+}
+
+impl Root for Entry {
+    fn on_http_reply(&self, id: u64, reply: &mut HttpReply, locals: &mut Locals) {
+        let (number, token) = parts(id);
+        self.run(number, "proxy_on_http_call_response", locals, |instance| {
+            instance.on_http_reply(token, reply)
+        });
+    }
+
+    fn on_grpc(&self, id: u64, event: GrpcEvent, locals: &mut Locals) {
+        let (number, token) = parts(id);
+        self.run(number, "a gRPC callback", locals, |instance| instance.on_grpc(token, event));
+    }
+
+    fn on_timer(&self, id: u64, locals: &mut Locals) {
+        let (number, timer) = parts(id);
+        self.run(number, "proxy_on_tick", locals, |instance| instance.on_timer(timer));
+    }
+
+    /// An item is in a queue: the conf's index above, the queue's id below. Whichever instance is
+    /// active hears of it.
+    fn on_post(&self, id: u64, locals: &mut Locals) {
+        let (conf_index, queue) = parts(id);
+        let active = pool::find(locals, self).and_then(|pool| pool.active_number());
+        let Some(number) = active else { return };
+        self.run(number, "proxy_on_queue_ready", locals, |instance| {
+            instance.on_queue_ready(conf_index as usize, queue)
+        });
+    }
+}
+
+impl Entry {
+    fn run(
+        &self,
+        number: u32,
+        callback: &str,
+        locals: &mut Locals,
+        f: impl FnOnce(&mut Instance) -> Result<(), Fault>,
+    ) {
+        let Some(pool) = pool::find(locals, self) else { return };
+        let Some(instance) = pool.instance(number) else { return };
+        if let Err(fault) = f(instance) {
+            let name = &self.facts.name;
+            let what = self.facts.what_happened(&fault);
+            log::error!(target: "wasm", "[{name}] {callback} {what}: {fault}");
+            pool.drop_instance(number);
+        }
+    }
+}
+
+impl Instance {
+    fn on_http_reply(&mut self, token: u32, reply: &mut HttpReply) -> Result<(), Fault> {
+        let Some(Call { root, .. }) = self.store.data_mut().calls.end(token) else { return Ok(()) };
+        let reply = Reply::of_http(reply);
+        let body_len = reply.body.as_ref().map_or(0, |body| body.len() as u32);
+        let params = (root, token, reply.map_len(6), body_len, reply.map_len(7));
+        self.show(root, reply, |this, frame| {
+            let callback = &this.callbacks.http_call_response;
+            call(&mut this.store, callback, frame, this.deadline, params).map(|_| ())
+        })
+    }
+
+    fn on_grpc(&mut self, token: u32, event: GrpcEvent) -> Result<(), Fault> {
+        let Some(Call { root, kind, .. }) = self.store.data().calls.find(token) else {
+            return Ok(());
+        };
+        match event {
+            GrpcEvent::InitialMetadata(fields) => {
+                let reply = Reply::of_metadata(INITIAL_METADATA, fields);
+                let params = (root, token, reply.map_len(INITIAL_METADATA));
+                self.show(root, reply, |this, frame| {
+                    let callback = &this.callbacks.grpc_initial_metadata;
+                    call(&mut this.store, callback, frame, this.deadline, params).map(|_| ())
+                })
+            }
+            GrpcEvent::Message(message) => {
+                if kind == CallKind::GrpcCall {
+                    // A unary call that went well has no other end than its message.
+                    self.store.data_mut().calls.end(token);
+                }
+                let params = (root, token, message.len() as u32);
+                self.show(root, Reply::of_message(message), |this, frame| {
+                    let callback = &this.callbacks.grpc_receive;
+                    call(&mut this.store, callback, frame, this.deadline, params).map(|_| ())
+                })
+            }
+            GrpcEvent::TrailingMetadata(fields) => {
+                let reply = Reply::of_metadata(TRAILING_METADATA, fields);
+                let params = (root, token, reply.map_len(TRAILING_METADATA));
+                self.show(root, reply, |this, frame| {
+                    let callback = &this.callbacks.grpc_trailing_metadata;
+                    call(&mut this.store, callback, frame, this.deadline, params).map(|_| ())
+                })
+            }
+            GrpcEvent::Closed { status, message } => {
+                self.store.data_mut().calls.end(token);
+                let params = (root, token, status);
+                self.show(root, Reply::of_status(status, message), |this, frame| {
+                    let callback = &this.callbacks.grpc_close;
+                    call(&mut this.store, callback, frame, this.deadline, params).map(|_| ())
+                })
+            }
+        }
+    }
+
+    /// A tick, if the timer is still the one that its root waits for. The next one is set when the
+    /// callback has returned, so that ticks never pile up.
+    fn on_timer(&mut self, timer: u32) -> Result<(), Fault> {
+        let guest = self.store.data();
+        let Some(root) = guest.roots.iter().find(|root| root.timer == timer) else { return Ok(()) };
+        let id = root.id;
+        self.show(id, Reply::default(), |this, frame| {
+            call(&mut this.store, &this.callbacks.tick, frame, this.deadline, id).map(|_| ())
+        })?;
+        let guest = self.store.data_mut();
+        let waits = guest.roots.iter().any(|root| root.id == id && root.timer == timer);
+        if waits {
+            guest.arm_tick(id);
+        }
+        Ok(())
+    }
+
+    fn on_queue_ready(&mut self, conf_index: usize, queue: u32) -> Result<(), Fault> {
+        let roots = &self.store.data().roots;
+        let Some(root) = roots.iter().find(|root| root.conf_index == conf_index) else {
+            return Ok(());
+        };
+        let root = root.id;
+        self.show(root, Reply::default(), |this, frame| {
+            let callback = &this.callbacks.queue_ready;
+            call(&mut this.store, callback, frame, this.deadline, (root, queue)).map(|_| ())
+        })
+    }
+
+    /// Runs a callback on a root context that lives, with a reply to look at.
+    fn show(
+        &mut self,
+        root: u32,
+        reply: Reply,
+        callback: impl FnOnce(&mut Self, Frame) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        if !self.store.data().roots.iter().any(|known| known.id == root) {
+            return Ok(());
+        }
+        self.store.data_mut().reply = reply;
+        let done = callback(self, Frame::root(Phase::Root, root));
+        self.store.data_mut().reply = Reply::default();
+        done
+    }
+}

@@ -1,0 +1,151 @@
+//! Plugins' own HTTP requests, over the worker's own connections.
+//!
+//! ```text
+//! pick a peer ─► idle connection, or a new one ─► send ─► read to the end ─► keep or close
+//!      ▲              │ failed, nothing sent                │ stale, safe to send again
+//!      └──────────────┴─────────────────────────────────────┘
+//! ```
+
+use super::Worker;
+use crate::exchange::{CalloutReader, write_call};
+use crate::http::Method;
+use crate::limits;
+use crate::net::{self, Socket};
+use crate::plugin::{CallFailure, CallTarget, HttpCall, HttpReply};
+use crate::upstream::{KeepAlive, Timeouts};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// Makes the call and tells its plugin how it ended.
+pub(super) async fn run(worker: Rc<Worker>, call: Box<HttpCall>) {
+    let outcome = match worker.bound_ms(&call) {
+        Some(ms) => net::within_ms(ms, worker.call(&call)).await,
+        None => Some(Err(CallFailure::NoPeer)),
+    };
+    let outcome = outcome.unwrap_or(Err(CallFailure::Timeout));
+    let mut reply = outcome.unwrap_or_else(|failure| {
+        log::info!("callout to {}: {}", shown(&call.upstream), failure.as_str());
+        HttpReply::failed(failure)
+    });
+    worker.tell(&call.to, |root, id, locals| root.on_http_reply(id, &mut reply, locals));
+}
+
+fn shown(target: &CallTarget) -> std::borrow::Cow<'_, str> {
+    let (CallTarget::Upstream(name) | CallTarget::Direct(name)) = target;
+    String::from_utf8_lossy(name)
+}
+
+/// One try at a peer.
+struct Try {
+    address: SocketAddr,
+    keep_alive: KeepAlive,
+}
+
+impl Worker {
+    /// How long all of a call may take: what the plugin said, else the sum of the upstream's own
+    /// timeouts. `None`: the upstream is gone with its snapshot.
+    fn bound_ms(&self, call: &HttpCall) -> Option<u64> {
+        let timeouts = match &call.upstream {
+            CallTarget::Upstream(name) => {
+                let pinned = self.pinned();
+                let number = *pinned.snapshot.upstream_names.get(name)?;
+                pinned.snapshot.upstreams[number].timeouts
+            }
+            CallTarget::Direct(_) => Timeouts::default(),
+        };
+        let Timeouts { connect_ms, send_ms, read_ms } = timeouts;
+        let sum = connect_ms.saturating_add(send_ms).saturating_add(read_ms);
+        Some(if call.timeout_ms == 0 { sum } else { call.timeout_ms })
+    }
+
+    async fn call(self: &Rc<Self>, call: &HttpCall) -> Result<HttpReply, CallFailure> {
+        match &call.upstream {
+            CallTarget::Direct(target) => {
+                let address = self.lookups.find(target, &self.postbox).await;
+                let address = address.ok_or(CallFailure::NoPeer)?;
+                self.try_peer(call, Try { address, keep_alive: KeepAlive::default() }).await
+            }
+            CallTarget::Upstream(name) => self.call_upstream(call, name).await,
+        }
+    }
+
+    /// Peers are tried in turn as long as none of them can have seen the request.
+    async fn call_upstream(
+        self: &Rc<Self>,
+        call: &HttpCall,
+        name: &[u8],
+    ) -> Result<HttpReply, CallFailure> {
+        let pinned = self.pinned();
+        let number = *pinned.snapshot.upstream_names.get(name).ok_or(CallFailure::NoPeer)?;
+        let upstream = &pinned.snapshot.upstreams[number];
+        let mut tried = Vec::new();
+        let mut failure = CallFailure::NoPeer;
+        while tried.len() <= upstream.retries as usize {
+            let Some((peer_number, peer)) = pinned.pick(number, &tried) else { break };
+            tried.push(peer_number);
+            let Some(address) = peer.address else { continue };
+            match self.try_peer(call, Try { address, keep_alive: upstream.keep_alive }).await {
+                Err(CallFailure::Connect) => failure = CallFailure::Connect,
+                outcome => return outcome,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn try_peer(self: &Rc<Self>, call: &HttpCall, at: Try) -> Result<HttpReply, CallFailure> {
+        let now = self.clock.now_ms();
+        let idle = self.idle.borrow_mut().take(at.address, now, Socket::is_fresh);
+        if let Some(idle) = idle {
+            let outcome = self.talk(call, &at, idle.connection, idle.requests + 1).await;
+            let idempotent = Method::from_bytes(&call.method).is_idempotent();
+            match outcome {
+                // Closed before a byte came: it had gone stale between the look and the use.
+                Err((CallFailure::Closed, 0)) if idempotent => {}
+                outcome => return outcome.map_err(|(failure, _)| failure),
+            }
+        }
+        let socket = net::connect(at.address).await.map_err(|_| CallFailure::Connect)?;
+        self.talk(call, &at, socket, 1).await.map_err(|(failure, _)| failure)
+    }
+
+    /// Sends the request and reads the reply; a failure tells how many bytes had come.
+    async fn talk(
+        self: &Rc<Self>,
+        call: &HttpCall,
+        at: &Try,
+        socket: Socket,
+        requests: u64,
+    ) -> Result<HttpReply, (CallFailure, usize)> {
+        let mut bytes = self.take_buffer(limits::READ_BUFFER_BYTES);
+        write_call(&mut bytes, call);
+        let (sent, mut input) = net::send(socket.clone(), bytes).await;
+        input.clear();
+        // A peer that takes no more may have answered already, so what it sent is read either way.
+        let sent = sent.is_ok();
+        let mut reader = CalloutReader::new(call);
+        let mut received = 0;
+        loop {
+            input.reserve(limits::READ_BUFFER_BYTES);
+            let (result, buffer) = net::read(socket.clone(), input).await;
+            input = buffer;
+            let ended = match result {
+                Ok(0) if reader.on_end() => true,
+                Ok(0) | Err(_) => return Err((CallFailure::Closed, received)),
+                Ok(bytes) => {
+                    received += bytes;
+                    reader.read(&mut input).map_err(|failure| (failure, received))?
+                }
+            };
+            if ended {
+                let (reply, keeps) = reader.into_reply();
+                // Bytes behind a response belong to nobody.
+                if keeps && sent && input.is_empty() && result.is_ok_and(|bytes| bytes > 0) {
+                    let now = self.clock.now_ms();
+                    self.idle.borrow_mut().put(at.address, socket, requests, at.keep_alive, now);
+                }
+                self.give_back_buffer(input);
+                return Ok(reply);
+            }
+        }
+    }
+}

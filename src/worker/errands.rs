@@ -1,0 +1,59 @@
+//! What plugins asked for, carried out between their callbacks.
+//!
+//! ```text
+//! callback ─ leaves errands ─► run_errands ─ a task each ─► Root::on_… ─ may leave more
+//! ```
+
+use super::{Worker, callout};
+use crate::net;
+use crate::plugin::{Errand, Locals, ReplyTo, Root};
+use std::rc::Rc;
+
+impl Worker {
+    /// Lends the worker's own state to a call into plugins, then sees to what they asked for.
+    pub(super) fn with_locals<T>(self: &Rc<Self>, f: impl FnOnce(&mut Locals) -> T) -> T {
+        let done = {
+            let mut locals = self.locals.borrow_mut();
+            locals.now_ms = self.clock.now_ms();
+            f(&mut locals)
+        };
+        if !self.services.is_quiet() {
+            self.run_errands();
+        }
+        done
+    }
+
+    /// Calls whoever is to get something, if that is still there.
+    pub(super) fn tell(self: &Rc<Self>, to: &ReplyTo, f: impl FnOnce(&dyn Root, u64, &mut Locals)) {
+        let Some(root) = to.root.upgrade() else { return };
+        self.with_locals(|locals| f(&*root, to.id, locals));
+    }
+
+    #[cold]
+    pub(super) fn run_errands(self: &Rc<Self>) {
+        let mut errands = std::mem::take(&mut *self.errands.borrow_mut());
+        self.services.take_errands(&mut errands);
+        for errand in errands.drain(..) {
+            self.run_errand(errand);
+        }
+        *self.errands.borrow_mut() = errands;
+    }
+
+    fn run_errand(self: &Rc<Self>, errand: Errand) {
+        match errand {
+            Errand::HttpCall(call) => net::spawn(callout::run(Rc::clone(self), call)),
+            Errand::Timer { to, after_ms } => net::spawn(wait(Rc::clone(self), to, after_ms)),
+            Errand::GrpcOpen(open) => super::grpc::open(self, open),
+            Errand::GrpcSend { call, message, end } => super::grpc::send(self, call, message, end),
+            Errand::GrpcCancel { call } => super::grpc::cancel(self, call),
+            Errand::RunnerSend(_) | Errand::RunnerRelease(_) => {
+                log::error!("external runners can't be reached yet");
+            }
+        }
+    }
+}
+
+async fn wait(worker: Rc<Worker>, to: ReplyTo, after_ms: u64) {
+    net::sleep_ms(after_ms.max(1)).await;
+    worker.tell(&to, |root, id, locals| root.on_timer(id, locals));
+}

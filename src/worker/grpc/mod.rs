@@ -1,0 +1,121 @@
+//! Plugins' gRPC calls and streams, over HTTP/2 connections that all of a worker's calls share.
+//!
+//! ```text
+//! GrpcOpen ─► connection to the peer (one per address) ─► stream ─┬─ outgoing: GrpcSend's messages
+//!                                                                 └─ incoming ─► Root::on_grpc …
+//! ```
+
+mod call;
+
+use super::Worker;
+use crate::net::{self, Http2Sender};
+use crate::plugin::GrpcOpen;
+use rustc_hash::FxHashMap;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// A worker's connections and running calls.
+#[derive(Debug, Default)]
+pub(super) struct Grpc {
+    connections: RefCell<FxHashMap<SocketAddr, Http2Sender>>,
+    calls: RefCell<FxHashMap<u64, Rc<Outgoing>>>,
+}
+
+/// What a plugin still wants of a running call.
+#[derive(Debug, Default)]
+struct Outgoing {
+    wishes: RefCell<Wishes>,
+}
+
+#[derive(Debug, Default)]
+struct Wishes {
+    messages: VecDeque<Vec<u8>>,
+    ended: bool,
+    cancelled: bool,
+    sender: Option<Waker>,
+    receiver: Option<Waker>,
+}
+
+/// The next thing to send.
+enum Wish {
+    Message(Vec<u8>),
+    End,
+}
+
+/// Begins a call or stream.
+pub(super) fn open(worker: &Rc<Worker>, open: Box<GrpcOpen>) {
+    let outgoing = Rc::new(Outgoing::default());
+    worker.grpc.calls.borrow_mut().insert(open.call, Rc::clone(&outgoing));
+    net::spawn(call::run(Rc::clone(worker), open, outgoing));
+}
+
+/// Sends on a stream; void if it is over.
+pub(super) fn send(worker: &Worker, call: u64, message: Option<Vec<u8>>, end: bool) {
+    let outgoing = worker.grpc.calls.borrow().get(&call).cloned();
+    if let Some(outgoing) = outgoing {
+        let mut wishes = outgoing.wishes.borrow_mut();
+        wishes.messages.extend(message);
+        wishes.ended |= end;
+        wishes.sender.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Ends a call at once.
+pub(super) fn cancel(worker: &Worker, call: u64) {
+    if let Some(outgoing) = worker.grpc.calls.borrow_mut().remove(&call) {
+        let mut wishes = outgoing.wishes.borrow_mut();
+        wishes.cancelled = true;
+        wishes.sender.take().into_iter().for_each(Waker::wake);
+        wishes.receiver.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Outgoing {
+    /// The next thing to send; `None` once the call is cancelled.
+    fn poll_wish(&self, cx: &mut Context<'_>) -> Poll<Option<Wish>> {
+        let mut wishes = self.wishes.borrow_mut();
+        if wishes.cancelled {
+            return Poll::Ready(None);
+        }
+        if let Some(message) = wishes.messages.pop_front() {
+            return Poll::Ready(Some(Wish::Message(message)));
+        }
+        if wishes.ended {
+            return Poll::Ready(Some(Wish::End));
+        }
+        wishes.sender = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether the call was cancelled; remembers whom to wake when it is.
+    fn is_cancelled(&self, cx: &Context<'_>) -> bool {
+        let mut wishes = self.wishes.borrow_mut();
+        wishes.receiver = Some(cx.waker().clone());
+        wishes.cancelled
+    }
+}
+
+impl Worker {
+    /// A connection to that address that takes another stream.
+    async fn http2(self: &Rc<Self>, address: SocketAddr) -> std::io::Result<Http2Sender> {
+        let known = self.grpc.connections.borrow().get(&address).cloned();
+        if let Some(known) = known
+            && let Ok(ready) = known.ready().await
+        {
+            return Ok(ready);
+        }
+        let (sender, driver) = net::connect_http2(address).await?;
+        self.grpc.connections.borrow_mut().insert(address, sender.clone());
+        let worker = Rc::clone(self);
+        net::spawn(async move {
+            if let Err(error) = driver.await {
+                log::info!("gRPC connection to {address}: {error}");
+            }
+            worker.grpc.connections.borrow_mut().remove(&address);
+        });
+        sender.ready().await.map_err(std::io::Error::other)
+    }
+}
