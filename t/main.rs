@@ -28,3 +28,6 @@ mod g20_metrics;
 mod h00_examples;
 mod h10_example_plugins;
 mod harness;
+mod i00_runners;
+mod i10_runner_faults;
+mod i20_real_runners;
