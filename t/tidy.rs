@@ -22,7 +22,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("flate2", &["builtin", "proxy_wasm"]),
     ("flatbuffers", &["runner"]),
     ("h2", &["net", "worker"]),
-    ("http", &["worker"]),
+    ("http_types", &["worker"]),
     ("httparse", &["http"]),
     ("io_uring", &["net"]),
     ("mimalloc", &["main"]),

@@ -102,7 +102,7 @@ impl ProxyRewrite {
             Target::Uri { path, query } => {
                 path.render(&*message, made);
                 if self.raw {
-                    uri::escape_controls(made, scratch);
+                    uri::escape_target(made, scratch);
                 } else {
                     uri::escape_path(made, scratch);
                 }
@@ -110,7 +110,7 @@ impl ProxyRewrite {
                     made.clear();
                     query.render(&*message, made);
                     scratch.push(b'?');
-                    uri::escape_controls(made, scratch);
+                    uri::escape_target(made, scratch);
                 }
                 query.is_some()
             }
@@ -142,13 +142,13 @@ impl ProxyRewrite {
     /// own, which came as `%3F`. Tells whether there is a query.
     fn escape_made(&self, made: &[u8], is_own: bool, out: &mut Vec<u8>) -> bool {
         if self.raw {
-            uri::escape_controls(made, out);
+            uri::escape_target(made, out);
             return false;
         }
         let mark = memchr::memchr(b'?', made).filter(|_| !is_own);
         uri::escape_path(&made[..mark.unwrap_or(made.len())], out);
         if let Some(at) = mark {
-            uri::escape_controls(&made[at..], out);
+            uri::escape_target(&made[at..], out);
         }
         mark.is_some()
     }

@@ -36,6 +36,8 @@ fn targets() {
             "/u?to=x%20y%0D%0AHost:&to=x%20y%0D%0AHost:",
         ),
         (uri("/100%"), "/a", "/100%25"),
+        (uri("/u?to=$arg_to&own=1"), "/a?to=x%23", "/u?to=x%23&own=1&to=x%23"),
+        (regex(&["^/a/(.*)", "/x?id=$1&own=1"]), "/a/7%23", "/x?id=7%23&own=1"),
         (regex(&["^/iresty/(.*)/(.*)/(.*)", "/$1-$2-$3"]), "/iresty/a/b/c?x=1", "/a-b-c?x=1"),
         (regex(&["^/iresty/(.*)", "/$1"]), "/other%20?x", "/other%20?x"),
         (regex(&["^/a/(.*)", "/x?id=$1"]), "/a/7", "/x?id=7"),

@@ -177,8 +177,10 @@ pub struct WasmPlugin {
     pub vm_config: String,
     /// How many requests share an instance.
     pub isolation: Isolation,
-    /// Instances made ahead on each worker, 1 to 1024, default 2.
+    /// Instances made ahead on each worker, 1 to 1024, default 2, or 16 if requests have their own.
     pub pool: usize,
+    /// What becomes of a request that finds none of them left.
+    pub dry: Dry,
     /// What a request gets that the plugin failed on.
     pub on_error: OnError,
     /// What an instance may use.
@@ -218,6 +220,18 @@ pub enum Isolation {
     Request,
 }
 
+/// What becomes of a request that finds no instance made ahead, with `isolation: request`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dry {
+    /// One is made for it.
+    #[default]
+    Make,
+    /// It waits for one that is made between requests.
+    Wait,
+    /// It gets what `on_error` says.
+    Refuse,
+}
+
 /// What a request gets that a plugin failed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
@@ -237,6 +251,14 @@ pub struct WasmLimits {
     pub memory_bytes: usize,
     /// `body_mb`: body held back per direction. Default 4 MiB.
     pub body_bytes: usize,
+    /// `table_elements`: elements in a table of an instance. Default 100,000.
+    pub table_elements: usize,
+    /// `instances`: at work on one worker, with `isolation: request`. Default 256.
+    pub instances: usize,
+    /// `wait_ms`: how long a request waits for an instance. Default 1000.
+    pub wait: Duration,
+    /// `shared_data_mb`: keys and values in the plugin's namespace. Default 256 MiB.
+    pub shared_data_bytes: usize,
     /// `callouts`: open at a time in one request. Default 16.
     pub callouts: usize,
 }

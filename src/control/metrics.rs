@@ -1,8 +1,8 @@
 //! Everything counted, under the names Prometheus finds it by: APISIX's where APISIX has the same
 //! thing (its plugin `prometheus`), ours for the rest, plugins' own as they named them.
 
-use crate::proxy_wasm::{Host, Metric, MetricValue};
-use crate::stats::{Counter, Counters, Exposition, Kind, legal_name};
+use crate::proxy_wasm::{Host, Metric, MetricValue, PluginCount};
+use crate::stats::{Counter, Counters, Exposition, Kind, PluginCounters, legal_name};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +50,7 @@ impl Observed {
         self.each_worker(&mut to);
         self.configuration(&mut to);
         if let Some(host) = &self.host {
+            plugins(&mut to, &host.counters());
             guests(&mut to, host.metrics());
         }
         to.text()
@@ -157,6 +158,51 @@ impl Observed {
         let name = "ringgate_last_good_load_timestamp_seconds";
         to.family(name, Kind::Gauge, "When the configuration that runs was loaded");
         to.sample(name, &[], self.loads.last_good_s.load(Ordering::Relaxed));
+    }
+}
+
+/// What plugins did, each on each worker.
+fn plugins(to: &mut Exposition, counts: &[PluginCount]) {
+    type Field = fn(&PluginCounters) -> &Counter;
+    let families: [(&str, Kind, &str, Field); 10] = [
+        ("calls_total", Kind::Counter, "Calls of the plugin's functions", |c| &c.calls),
+        ("instances_started_total", Kind::Counter, "Instances made", |c| &c.started),
+        ("dry_total", Kind::Counter, "Requests that found no instance made ahead", |c| &c.dry),
+        ("dry_refused_total", Kind::Counter, "Of these, without one in time", |c| &c.dry_refused),
+        ("backed_off_total", Kind::Counter, "Requests kept from a failing plugin", |c| {
+            &c.backed_off
+        }),
+        ("shared_data_full_total", Kind::Counter, "Values refused for want of room", |c| {
+            &c.shared_data_full
+        }),
+        ("waiting", Kind::Gauge, "Requests that wait for an instance", |c| &c.waiting),
+        ("memory_high_bytes", Kind::Gauge, "The most memory an instance had", |c| {
+            &c.memory_bytes_high
+        }),
+        ("instances_spare", Kind::Gauge, "Instances made ahead", |c| &c.spares),
+        ("instances_at_work", Kind::Gauge, "Instances that serve requests", |c| &c.at_work),
+    ];
+    let (failures, seconds) = ("ringgate_wasm_failures_total", "ringgate_wasm_seconds_total");
+    to.family(failures, Kind::Counter, "Calls that failed, by kind");
+    to.family(seconds, Kind::Counter, "Time in the plugin, estimated from one call in 61");
+    for count in counts {
+        let (worker, counters) = (count.worker.to_string(), &count.counters);
+        let labels = [("plugin", count.plugin.as_str()), ("worker", worker.as_str())];
+        for (name, kind, help, field) in &families {
+            let name = format!("ringgate_wasm_{name}");
+            to.family(&name, *kind, help);
+            to.sample(&name, &labels, field(counters).get());
+        }
+        to.sample(seconds, &labels, counters.time_ns() as f64 / 1e9);
+        for (kind, counter) in [
+            ("trap", &counters.traps),
+            ("deadline", &counters.timeouts),
+            ("memory", &counters.memory),
+            ("exit", &counters.exits),
+            ("other", &counters.others),
+        ] {
+            to.sample(failures, &[labels[0], labels[1], ("kind", kind)], counter.get());
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Between the configuration and the Proxy-Wasm host.
 
-use crate::conf::{self, Config, Isolation, OnError, Pause, Report, Source, WasmPlugin, Workers};
+use crate::conf::{
+    self, Config, Dry, Isolation, OnError, Pause, Report, Source, WasmPlugin, Workers,
+};
 use crate::plugin::Hold;
 use crate::proxy_wasm::{self, Host, PluginSettings};
 use crate::schema::{Fault, Problem};
@@ -108,6 +110,15 @@ fn settings(plugin: &WasmPlugin, folder: &Path, pools: &[Option<usize>]) -> Plug
             OnError::Open => proxy_wasm::OnError::Open,
         },
         deadline_ms: u64::try_from(plugin.limits.deadline.as_millis()).unwrap_or(u64::MAX),
+        dry: match plugin.dry {
+            Dry::Make => proxy_wasm::Dry::Make,
+            Dry::Wait => proxy_wasm::Dry::Wait,
+            Dry::Refuse => proxy_wasm::Dry::Refuse,
+        },
+        wait_ms: u64::try_from(plugin.limits.wait.as_millis()).unwrap_or(u64::MAX),
+        instances_max: plugin.limits.instances,
+        table_elements_max: plugin.limits.table_elements,
+        shared_data_bytes_max: plugin.limits.shared_data_bytes,
         memory_bytes_max: plugin.limits.memory_bytes,
         body_bytes_max: plugin.limits.body_bytes,
         callouts_max: plugin.limits.callouts,

@@ -56,7 +56,7 @@ impl GrpcMessages {
     ///
     /// # Errors
     /// It is compressed, which was not asked for, or too large: a gRPC status.
-    pub fn next(&mut self) -> Result<Option<Vec<u8>>, u32> {
+    pub fn take(&mut self) -> Result<Option<Vec<u8>>, u32> {
         let Some((prefix, rest)) = self.bytes.split_first_chunk::<PREFIX_BYTES>() else {
             return Ok(None);
         };
@@ -134,7 +134,7 @@ mod tests {
             let mut got = Vec::new();
             for piece in bytes.chunks(size) {
                 messages.push(piece);
-                while let Some(message) = messages.next().expect("good") {
+                while let Some(message) = messages.take().expect("good") {
                     got.push(String::from_utf8(message).expect("text"));
                 }
             }
@@ -152,11 +152,11 @@ mod tests {
         ] {
             let mut messages = GrpcMessages::new(5);
             messages.push(bytes);
-            assert_eq!(messages.next(), Err(status));
+            assert_eq!(messages.take(), Err(status));
         }
         let mut messages = GrpcMessages::new(5);
         messages.push(&[0, 0, 0, 0, 2, b'x']);
-        assert_eq!(messages.next(), Ok(None));
+        assert_eq!(messages.take(), Ok(None));
         assert!(messages.is_cut());
     }
 

@@ -90,6 +90,13 @@ impl<V: Variables + ?Sized> Variables for WithGroups<'_, V> {
             Err(_) => self.variables.variable(name),
         }
     }
+
+    fn append_variable(&self, name: &str, out: &mut Vec<u8>) -> bool {
+        let Ok(number) = name.parse() else { return self.variables.append_variable(name, out) };
+        let group = self.groups.and_then(|groups| groups.get(number));
+        out.extend_from_slice(group.unwrap_or_default());
+        group.is_some()
+    }
 }
 
 /// What a match is replaced with: text with `$0`, `$1`, `${1}`; `$$` is a dollar.
@@ -216,5 +223,8 @@ mod tests {
         let text = |name: &str| with.variable(name).map(|v| String::from_utf8_lossy(&v).into());
         assert_eq!(text("1"), Some("a".to_owned()));
         assert_eq!((text("2"), text("9"), text("name")), (None, None, Some("jack".to_owned())));
+        let mut out = Vec::new();
+        let found = ["1", "2", "9", "name", "x"].map(|name| with.append_variable(name, &mut out));
+        assert_eq!((found, &out[..]), ([true, false, false, true, false], &b"ajack"[..]));
     }
 }

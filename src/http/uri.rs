@@ -184,8 +184,13 @@ pub fn escape_path(path: &[u8], out: &mut Vec<u8>) {
     escape(path, |byte| byte <= b' ' || byte >= 0x7f || b"\"#%<>?\\^`{|}".contains(&byte), out);
 }
 
-/// Appends a query for a request line or a URI for a header: only what would end either is
-/// percent-encoded, for the rest is taken to be encoded already.
+/// Appends a target or a query for a request line: only what would end it is percent-encoded, `#`
+/// too, for the rest is taken to be encoded already.
+pub fn escape_target(text: &[u8], out: &mut Vec<u8>) {
+    escape(text, |byte| byte <= b' ' || byte >= 0x7f || byte == b'#', out);
+}
+
+/// Appends a URI for a header field: only what would end it is percent-encoded.
 pub fn escape_controls(text: &[u8], out: &mut Vec<u8>) {
     escape(text, |byte| byte <= b' ' || byte >= 0x7f, out);
 }
@@ -372,6 +377,9 @@ mod tests {
         let mut out = Vec::new();
         escape_controls("a=1 b%20\r\n?#é".as_bytes(), &mut out);
         assert_eq!(out, b"a=1%20b%20%0D%0A?#%C3%A9");
+        out.clear();
+        escape_target(b"/a?b#c d%20", &mut out);
+        assert_eq!(out, b"/a?b%23c%20d%20");
     }
 
     #[test]

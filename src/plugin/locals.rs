@@ -6,6 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// When chores are done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// A response is on its way, the next request not read yet. Only when [`Locals::wants_chores`].
+    BetweenRequests,
+    /// Some ticks have passed.
+    Tick,
+}
+
+/// What is called for a chore. It does little at a time.
+pub type DoChore = fn(&mut Locals, Chore);
+
 /// Names one plugin's place in every worker's [`Locals`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SlotId(usize);
@@ -50,6 +62,9 @@ pub struct Locals {
     pub scratch: Vec<u8>,
     /// What the worker does for plugins between their callbacks.
     pub services: Rc<Services>,
+    /// Somebody has something to do that need not be done in a request.
+    pub wants_chores: bool,
+    chores: Vec<DoChore>,
     slots: Vec<Option<Box<dyn Any>>>,
 }
 
@@ -70,6 +85,8 @@ impl Locals {
             random: fastrand::Rng::new(),
             scratch: Vec::new(),
             services,
+            wants_chores: false,
+            chores: Vec::new(),
             slots: Vec::new(),
         }
     }
@@ -78,6 +95,21 @@ impl Locals {
     /// (APISIX fault-injection reference, `sample`).
     pub fn sample(&mut self, percentage: Option<u8>) -> bool {
         percentage.is_none_or(|p| self.random.u8(1..=100) <= p)
+    }
+
+    /// Has a function called for chores, from now on.
+    pub fn add_chore(&mut self, chore: DoChore) {
+        self.chores.push(chore);
+    }
+
+    /// Does what has to be done now.
+    pub fn do_chores(&mut self, chore: Chore) {
+        if chore == Chore::BetweenRequests && !std::mem::take(&mut self.wants_chores) {
+            return;
+        }
+        for at in 0..self.chores.len() {
+            self.chores[at](self, chore);
+        }
     }
 
     /// Puts a plugin's state for this worker in its slot; the previous one is dropped.
@@ -121,6 +153,26 @@ mod tests {
         assert!(locals.get_mut::<u32>(b).is_none());
         locals.restore(b, taken);
         assert_eq!(locals.get_mut::<u32>(b), Some(&mut 8));
+    }
+
+    #[test]
+    fn chores_are_done_when_they_are_wanted() {
+        static DONE: SlotIds = SlotIds::new();
+        let id = DONE.next();
+        let mut locals = Locals::new(0);
+        locals.insert(id, Vec::<Chore>::new());
+        locals.add_chore(|locals, chore| {
+            if let Some(done) = locals.get_mut::<Vec<Chore>>(SlotId(0)) {
+                done.push(chore);
+            }
+        });
+        locals.do_chores(Chore::BetweenRequests);
+        locals.wants_chores = true;
+        locals.do_chores(Chore::Tick);
+        locals.do_chores(Chore::BetweenRequests);
+        locals.do_chores(Chore::BetweenRequests);
+        let done = locals.get_mut::<Vec<Chore>>(id).expect("the list");
+        assert_eq!(*done, [Chore::Tick, Chore::BetweenRequests]);
     }
 
     #[test]

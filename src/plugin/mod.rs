@@ -26,7 +26,7 @@ mod waiting;
 pub use callout::{CallFailure, CallTarget, HttpCall, HttpReply};
 pub use grpc::{GrpcEvent, GrpcOpen};
 pub use loader::{Consumer, Loaded, Loader, refuse_credential};
-pub use locals::{Locals, SlotId, SlotIds};
+pub use locals::{Chore, DoChore, Locals, SlotId, SlotIds};
 pub use message::{
     Connection, HeldBody, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
 };

@@ -2,6 +2,7 @@
 
 use super::abi::{Abi, Phase};
 use super::calls::{CallKind, Calls};
+use super::counters::AllCounters;
 use super::foreign::Expressions;
 use super::node::Node;
 use super::reply::Reply;
@@ -12,6 +13,7 @@ use super::visit::Visit;
 use crate::plugin::{
     Errand, Message, PropertyTraits, ReplyTo, Root as RootTrait, Services, StreamKey,
 };
+use crate::stats::PluginCounters;
 use crate::vm::{Fault, FaultKind, Limiter};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
@@ -32,6 +34,7 @@ pub(super) struct Facts {
     pub(super) settings: PluginSettings,
     pub(super) namespace: Arc<Namespace>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) counters: Arc<AllCounters>,
     pub(super) node: Arc<Node>,
 }
 
@@ -44,6 +47,7 @@ impl Facts {
             abi,
             namespace: shared.namespace(&settings.vm_id),
             metrics: Arc::clone(&shared.metrics),
+            counters: Arc::clone(&shared.counters),
             node: Arc::clone(&shared.node),
             settings,
         }
@@ -169,6 +173,8 @@ pub(super) struct Guest {
     listens: Vec<(usize, u32)>,
     /// Metrics this instance has used, by id.
     pub(super) metrics: FxHashMap<u32, Handle>,
+    /// Counts what happens in a pool's instance.
+    pub(super) counters: Option<Arc<PluginCounters>>,
     pub(super) expressions: Expressions,
     next_context: u32,
     /// Ids have started again, so some may still be in use.
@@ -185,7 +191,8 @@ impl Guest {
         me: Weak<dyn RootTrait>,
         services: Option<Rc<Services>>,
     ) -> Self {
-        let limiter = Limiter::new(facts.settings.memory_bytes_max);
+        let settings = &facts.settings;
+        let limiter = Limiter::new(settings.memory_bytes_max, settings.table_elements_max);
         Self {
             facts,
             memory: None,
@@ -208,6 +215,7 @@ impl Guest {
             last_timer: 0,
             listens: Vec::new(),
             metrics: FxHashMap::default(),
+            counters: None,
             expressions: Expressions::default(),
             next_context: 1,
             wrapped: false,

@@ -1,5 +1,6 @@
 //! The control side: entries are loaded, confs are tried, plugins come out.
 
+use super::counters::PluginCount;
 use super::error::{Error, Reason};
 use super::guest::{Facts, Guest};
 use super::hostcalls;
@@ -106,6 +107,12 @@ impl Host {
     #[must_use]
     pub fn metrics(&self) -> Vec<Metric> {
         self.shared.metrics.all()
+    }
+
+    /// What plugins did on each worker, for the exposition.
+    #[must_use]
+    pub fn counters(&self) -> Vec<PluginCount> {
+        self.shared.counters.all()
     }
 
     fn entry(&self, settings: PluginSettings) -> Result<Arc<Entry>, Reason> {

@@ -5,12 +5,17 @@ use super::host::{Conf, Entry};
 use super::instance::Instance;
 use super::pool::{self, Place};
 use super::settings::OnError;
-use crate::plugin::{Action, Hooks, Locals, Message, Plugin, Reply, Stream};
+use super::upkeep::Gate;
+use crate::http::BodyLength;
+use crate::plugin::{Action, Hold, Hooks, Locals, Message, Plugin, Reply, Stream};
 use crate::vm::Fault;
 use std::sync::Arc;
 
 /// The answer to a request whose plugin failed.
 const FAILED_STATUS: u16 = 503;
+
+/// How often a request that waits for an instance looks whether there is one.
+const WAIT_STEP_MS: u64 = 1;
 
 /// Envoy's word for it.
 const FAILED_DETAILS: &[u8] = b"wasm_fail_stream";
@@ -35,7 +40,7 @@ impl HttpPlugin {
     /// Runs the callback of a phase for a stream that this plugin has seen before.
     fn run(&self, stream: &mut Stream<'_>, phase: Phase, end_of_stream: bool) -> Action {
         let place = Place::from_word(*stream.state);
-        if place == Place::NEW || place == Place::GONE {
+        if !place.is_inside() {
             return Action::Continue;
         }
         let found = pool::find(stream.locals, &self.entry).and_then(|pool| pool.of(place));
@@ -74,6 +79,51 @@ impl HttpPlugin {
         done.map_err(|fault| (Place::new(number, 0), fault))
     }
 
+    /// Brings a request to an instance, or lets it wait for one.
+    fn enter(&self, stream: &mut Stream<'_>, end_of_stream: bool) -> Action {
+        let phase = Phase::RequestHeaders;
+        match self.gate(stream) {
+            Gate::Open => {}
+            Gate::Wait => return Action::Pause(Hold::Sleep(WAIT_STEP_MS)),
+            Gate::Shut => return self.fail(stream, phase),
+        }
+        let begun = self.begin(stream, |instance, id| instance.on(phase, id, end_of_stream));
+        begun.unwrap_or_else(|(at, fault)| self.fault(stream, at, phase, &fault))
+    }
+
+    /// Whether a stream may come in; keeps how long it waits.
+    fn gate(&self, stream: &mut Stream<'_>) -> Gate {
+        let (now_ms, place) = (stream.locals.now_ms, Place::from_word(*stream.state));
+        let Some(pool) = pool::find(stream.locals, &self.entry) else { return Gate::Open };
+        let mut gate = pool.gate(&self.entry, now_ms, !place.waits());
+        if gate == Gate::Open && !place.waits() {
+            return gate;
+        }
+        let counters = &pool.upkeep.counters;
+        if gate == Gate::Wait && place.waits() && place.has_waited(now_ms) {
+            counters.dry_refused.up();
+            gate = Gate::Shut;
+        }
+        if gate == Gate::Wait && !place.waits() {
+            counters.waiting.up();
+            let wait_ms = self.entry.facts.settings.wait_ms;
+            *stream.state = Place::waiting(now_ms + wait_ms).word();
+        }
+        if gate != Gate::Wait && place.waits() {
+            counters.waiting.down();
+            *stream.state = Place::NEW.word();
+        }
+        stream.locals.wants_chores = true;
+        gate
+    }
+
+    /// Whether a request that is over already could still be shown to an instance.
+    fn has_room(&self, stream: &mut Stream<'_>) -> bool {
+        let now_ms = stream.locals.now_ms;
+        let pool = pool::find(stream.locals, &self.entry);
+        pool.is_none_or(|pool| pool.gate(&self.entry, now_ms, true) == Gate::Open)
+    }
+
     /// Ends a stream where it is; its instance too, if that was its alone.
     fn end(&self, stream: &mut Stream<'_>, place: Place) -> Result<(), (Place, Fault)> {
         let Some(pool) = pool::find(stream.locals, &self.entry) else { return Ok(()) };
@@ -82,6 +132,10 @@ impl HttpPlugin {
         let closed = instance.close_stream(place.context());
         instance.swap(stream.message);
         pool.release(place);
+        if closed.is_ok() {
+            pool.count_success();
+        }
+        stream.locals.wants_chores = true;
         closed.map_err(|fault| (place, fault))
     }
 
@@ -89,7 +143,10 @@ impl HttpPlugin {
     #[cold]
     fn fault(&self, stream: &mut Stream<'_>, at: Place, phase: Phase, fault: &Fault) -> Action {
         self.log_fault(stream.message, phase, fault);
+        let now_ms = stream.locals.now_ms;
+        stream.locals.wants_chores = true;
         if let Some(pool) = pool::find(stream.locals, &self.entry) {
+            pool.count_failure(&self.entry, now_ms, fault.kind);
             pool.drop_instance(at.number());
         }
         self.fail(stream, phase)
@@ -155,9 +212,16 @@ impl Plugin for HttpPlugin {
     }
 
     fn on_request_headers(&self, stream: &mut Stream<'_>, end_of_stream: bool) -> Action {
-        let phase = Phase::RequestHeaders;
-        let begun = self.begin(stream, |instance, id| instance.on(phase, id, end_of_stream));
-        begun.unwrap_or_else(|(at, fault)| self.fault(stream, at, phase, &fault))
+        self.enter(stream, end_of_stream)
+    }
+
+    /// It waited for an instance a moment longer.
+    fn on_due(&self, stream: &mut Stream<'_>) -> Action {
+        if !Place::from_word(*stream.state).waits() {
+            return Action::Continue;
+        }
+        let end_of_stream = stream.message.request.body == BodyLength::None;
+        self.enter(stream, end_of_stream)
     }
 
     fn on_request_body(&self, stream: &mut Stream<'_>, end_of_stream: bool) -> Action {
@@ -182,8 +246,7 @@ impl Plugin for HttpPlugin {
 
     /// The instance was dropped while the stream waited.
     fn on_reply(&self, stream: &mut Stream<'_>, _: Reply) -> Action {
-        let place = Place::from_word(*stream.state);
-        if place == Place::NEW || place == Place::GONE {
+        if !Place::from_word(*stream.state).is_inside() {
             return Action::Continue;
         }
         self.fail(stream, Phase::RequestHeaders)
@@ -195,7 +258,14 @@ impl Plugin for HttpPlugin {
         let place = Place::from_word(*stream.state);
         let ended = match place {
             Place::GONE => return,
-            Place::NEW if !self.entry.logs => return,
+            place if place.waits() => {
+                // Its client has gone.
+                if let Some(pool) = pool::find(stream.locals, &self.entry) {
+                    pool.upkeep.counters.waiting.down();
+                }
+                return;
+            }
+            Place::NEW if !self.entry.logs || !self.has_room(stream) => return,
             Place::NEW => self.begin(stream, |instance, id| instance.close_stream(id)),
             place => self.end(stream, place),
         };

@@ -5,10 +5,12 @@ use super::error::Reason;
 use super::guest::{Effects, Ending, Frame, Guest, Root, StreamContext};
 use super::host::{Conf, Entry};
 use crate::plugin::{Action, Hold, Message, Services, StreamKey};
+use crate::stats::PluginCounters;
 use crate::vm::{Fault, FaultKind, deadline_ticks};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
 
 /// What starting and configuring may take. Go programs need a tenth of a second to start here.
@@ -142,6 +144,17 @@ impl Instance {
             self.root_ids.resize(conf_index + 1, 0);
         }
         self.root_ids[conf_index] = id;
+    }
+
+    /// Counts its calls there from now on.
+    pub(super) fn count_in(&mut self, counters: &Arc<PluginCounters>) {
+        counters.started.up();
+        self.store.data_mut().counters = Some(Arc::clone(counters));
+    }
+
+    /// The most linear memory it ever had.
+    pub(super) fn memory_bytes_high(&self) -> u64 {
+        self.store.data().limiter.memory_bytes_high() as u64
     }
 
     /// Swaps the stream's message with the one in the store: before a callback and after.
@@ -352,8 +365,13 @@ fn run<P: WasmParams, R: WasmResults>(
     let guest = store.data_mut();
     guest.frame = frame;
     guest.limiter.take_refused();
+    let is_timed = guest.counters.as_ref().is_some_and(|counters| counters.begin_call());
+    let start = is_timed.then(Instant::now);
     store.set_epoch_deadline(deadline);
     let returned = function.call(&mut *store, params);
+    if let (Some(start), Some(counters)) = (start, &store.data().counters) {
+        counters.end_timed(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
     if store.data().visit.is_some() {
         store.data_mut().end_visit();
     }

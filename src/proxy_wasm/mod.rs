@@ -25,6 +25,7 @@
 mod abi;
 mod bench;
 mod calls;
+mod counters;
 mod error;
 mod foreign;
 #[doc(hidden)]
@@ -48,14 +49,15 @@ mod settings;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod visit;
 
 pub use bench::{Bench, BenchInstance, Measured, Outcome};
+pub use counters::PluginCount;
 pub use error::{Error, Reason};
 pub use host::{Host, Plugins};
 pub use inspect::{Inspection, inspect};
 pub use node::Node;
-pub use pool::sweep;
 pub use sdk::guess_sdk;
-pub use settings::{Isolation, OnError, PluginSettings, Source};
+pub use settings::{Dry, Isolation, OnError, PluginSettings, Source};
 pub use shared::{Metric, MetricKind, MetricValue};

@@ -14,6 +14,7 @@ use super::error::Reason;
 use super::host::{Conf, Entry};
 use super::instance::Instance;
 use super::settings::Isolation;
+use super::upkeep::{self, Upkeep};
 use crate::plugin::{Locals, Services, SlotId, SlotIds};
 use crate::vm::Fault;
 use rustc_hash::FxHashMap;
@@ -51,6 +52,7 @@ pub(super) struct Pool {
     last_number: u32,
     retry_at_ms: u64,
     retry_ms: u64,
+    pub(super) upkeep: Upkeep,
 }
 
 /// What a waiting stream is told when its instance is dropped.
@@ -71,6 +73,26 @@ impl Place {
     pub(super) const NEW: Self = Self(0);
     /// The stream is over for this plugin.
     pub(super) const GONE: Self = Self(u64::MAX);
+
+    /// A stream that waits for an instance until then. No instance has the number 0.
+    pub(super) fn waiting(until_ms: u64) -> Self {
+        Self::new(0, (until_ms as u32).max(1))
+    }
+
+    /// Whether it waits for an instance.
+    pub(super) fn waits(self) -> bool {
+        self.number() == 0 && self.context() != 0
+    }
+
+    /// Whether it has waited long enough. Milliseconds that wrap are still in order.
+    pub(super) fn has_waited(self, now_ms: u64) -> bool {
+        (now_ms as u32).wrapping_sub(self.context()).cast_signed() >= 0
+    }
+
+    /// Whether the stream is in an instance.
+    pub(super) fn is_inside(self) -> bool {
+        self.number() != 0 && self != Self::GONE
+    }
 
     pub(super) fn from_word(word: u64) -> Self {
         Self(word)
@@ -108,20 +130,31 @@ pub(super) fn find<'l>(locals: &'l mut Locals, entry: &Entry) -> Option<&'l mut 
 #[cold]
 pub(super) fn make(locals: &mut Locals, entry: &Arc<Entry>) {
     let size = entry.facts.settings.pool_of(locals.worker);
+    let counters = entry.facts.counters.of(&entry.facts.name, locals.worker);
     let services = Rc::clone(&locals.services);
     if locals.get_mut::<Pools>(entry.slot).is_none() {
         locals.insert(entry.slot, Pools::default());
+        locals.add_chore(upkeep::chore);
     }
     let Some(pools) = locals.get_mut::<Pools>(entry.slot) else { return };
     if pools.0.len() <= entry.index {
         pools.0.resize_with(entry.index + 1, || None);
     }
     pools.0[entry.index] = Some(Box::new(Pool::new(entry, services, size)));
+    if let Some(pool) = &mut pools.0[entry.index] {
+        pool.upkeep.counters = counters;
+    }
 }
 
-/// Drops the instances of entries that no snapshot has any more. To be called on a worker after it
-/// has let go of a snapshot.
-pub fn sweep(locals: &mut Locals) {
+/// Calls something for every pool of a worker.
+pub(super) fn for_each(locals: &mut Locals, call: impl FnMut(&mut Pool)) {
+    let Some(pools) = locals.get_mut::<Pools>(*SLOT) else { return };
+    pools.0.iter_mut().flatten().map(|pool| &mut **pool).for_each(call);
+}
+
+/// Drops the instances of entries that no snapshot has any more. A stream keeps its snapshot, so
+/// the pools of streams in flight stay until these have ended.
+pub(super) fn sweep(locals: &mut Locals) {
     let Some(pools) = locals.get_mut::<Pools>(*SLOT) else { return };
     for pool in &mut pools.0 {
         if let Some(mut pool) = pool.take_if(|pool| pool.entry.strong_count() == 0) {
@@ -144,6 +177,7 @@ impl Pool {
             last_number: 0,
             retry_at_ms: 0,
             retry_ms: RETRY_MS_FIRST,
+            upkeep: Upkeep::default(),
         }
     }
 
@@ -173,13 +207,47 @@ impl Pool {
     pub(super) fn maintain(&mut self, entry: &Arc<Entry>, now_ms: u64) {
         self.retire_unused();
         self.activate(entry);
-        if self.stock(entry) >= self.size || now_ms < self.retry_at_ms {
-            return;
+        if self.wants_spare(entry, now_ms) {
+            self.make_spare(entry, now_ms);
         }
+        self.show(entry);
+    }
+
+    /// Whether an instance is to be made ahead.
+    pub(super) fn wants_spare(&self, entry: &Entry, now_ms: u64) -> bool {
+        let settings = &entry.facts.settings;
+        let has_room = settings.isolation == Isolation::Shared
+            || self.at_work() + self.spares.len() < settings.instances_max.max(self.size);
+        has_room && self.stock(entry) < self.size && now_ms >= self.retry_at_ms
+    }
+
+    /// Makes an instance ahead.
+    pub(super) fn make_spare(&mut self, entry: &Arc<Entry>, now_ms: u64) {
         match self.make_or_wait(entry, now_ms) {
             Ok(instance) => self.spares.push(instance),
             Err(reason) => log::error!(target: "wasm", "[{}] no spare: {reason}", entry.facts.name),
         }
+    }
+
+    pub(super) fn has_spares(&self) -> bool {
+        !self.spares.is_empty()
+    }
+
+    /// Instances that serve requests now.
+    pub(super) fn at_work(&self) -> usize {
+        self.busy.len() + usize::from(self.active.is_some())
+    }
+
+    /// The entry, unless no snapshot has it any more.
+    pub(super) fn entry(&self) -> Option<Arc<Entry>> {
+        self.entry.upgrade()
+    }
+
+    /// The most linear memory an instance at work ever had.
+    pub(super) fn memory_bytes_high(&self) -> u64 {
+        let active = self.active.iter().map(|active| &active.instance);
+        let instances = active.chain(self.busy.values());
+        instances.map(Instance::memory_bytes_high).max().unwrap_or_default()
     }
 
     /// Finds an instance for a new stream: its number, and the root context of the conf in it.
@@ -258,7 +326,9 @@ impl Pool {
 
     /// A stream is over: an instance that was its alone is dropped.
     pub(super) fn release(&mut self, place: Place) {
-        self.busy.remove(&place.number());
+        if let Some(instance) = self.busy.remove(&place.number()) {
+            self.retire(instance);
+        }
     }
 
     pub(super) fn instance(&mut self, number: u32) -> Option<&mut Instance> {
@@ -270,7 +340,7 @@ impl Pool {
     }
 
     /// Instances there are to serve new requests.
-    fn stock(&self, entry: &Entry) -> usize {
+    pub(super) fn stock(&self, entry: &Entry) -> usize {
         match entry.facts.settings.isolation {
             Isolation::Shared => self.spares.len() + usize::from(self.active.is_some()),
             Isolation::Request => self.spares.len(),
@@ -301,6 +371,7 @@ impl Pool {
     /// A started instance with a root context for each conf, unless there are very many.
     fn make(&self, entry: &Arc<Entry>) -> Result<Instance, Reason> {
         let mut instance = Instance::start(entry, Some(&self.services)).map_err(Reason::Start)?;
+        instance.count_in(&self.upkeep.counters);
         if self.confs.len() <= EAGER_CONFS_MAX {
             for conf in self.confs.iter().filter_map(|(_, conf)| conf.upgrade()) {
                 instance.add_root(&conf)?;

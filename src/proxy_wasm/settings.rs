@@ -34,6 +34,18 @@ pub enum Isolation {
     Request,
 }
 
+/// What becomes of a request that finds no instance made ahead, with [`Isolation::Request`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dry {
+    /// One is made for it at once, unless there are as many as may be; then it waits.
+    #[default]
+    Make,
+    /// It waits until one is made between requests.
+    Wait,
+    /// It is treated by `on_error` at once.
+    Refuse,
+}
+
 /// One entry of `wasm.plugins`, all defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginSettings {
@@ -63,6 +75,16 @@ pub struct PluginSettings {
     pub deadline_ms: u64,
     /// Linear memory of one instance.
     pub memory_bytes_max: usize,
+    /// Elements in a table of one instance.
+    pub table_elements_max: usize,
+    /// Instances at work on one worker, with [`Isolation::Request`].
+    pub instances_max: usize,
+    /// What becomes of a request that finds no instance made ahead.
+    pub dry: Dry,
+    /// How long a request waits for an instance.
+    pub wait_ms: u64,
+    /// Keys and values in this plugin's namespace of shared data.
+    pub shared_data_bytes_max: usize,
     /// A body in a body callback, in bytes: what the guest's edits may make of it.
     pub body_bytes_max: usize,
     /// Callouts an instance may have running.
@@ -95,6 +117,11 @@ impl PluginSettings {
             on_error: OnError::Closed,
             deadline_ms: 1_000,
             memory_bytes_max: 64 << 20,
+            table_elements_max: 100_000,
+            instances_max: 256,
+            dry: Dry::Make,
+            wait_ms: 1_000,
+            shared_data_bytes_max: 256 << 20,
             body_bytes_max: HELD_BODY_BYTES_MAX,
             callouts_max: 1_024,
             callouts_direct: false,

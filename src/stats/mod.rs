@@ -11,10 +11,12 @@
 
 mod exposition;
 mod latency;
+mod plugin;
 mod routes;
 
 pub use exposition::{Exposition, Kind, legal_name};
 pub use latency::{LATENCY_MS, Latency};
+pub use plugin::PluginCounters;
 pub use routes::{RouteCounters, RouteLabels, Routes};
 
 use std::sync::atomic::{AtomicU64, Ordering};

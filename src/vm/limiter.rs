@@ -2,9 +2,6 @@
 
 use wasmtime::ResourceLimiter;
 
-/// Table elements one instance may have: Go modules come near 10,000, nothing real above this.
-const TABLE_ELEMENTS_MAX: usize = 100_000;
-
 /// Bounds of one store, asked by wasmtime before anything grows.
 ///
 /// A growth too far is refused, not trapped: guests may handle a failed `memory.grow`. Most abort;
@@ -12,15 +9,16 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 #[derive(Debug)]
 pub struct Limiter {
     memory_bytes_max: usize,
+    table_elements_max: usize,
     memory_bytes_high: usize,
     refused: bool,
 }
 
 impl Limiter {
-    /// A limiter for at most so many bytes of linear memory.
+    /// A limiter for at most so many bytes of linear memory, and so many elements in a table.
     #[must_use]
-    pub const fn new(memory_bytes_max: usize) -> Self {
-        Self { memory_bytes_max, memory_bytes_high: 0, refused: false }
+    pub const fn new(memory_bytes_max: usize, table_elements_max: usize) -> Self {
+        Self { memory_bytes_max, table_elements_max, memory_bytes_high: 0, refused: false }
     }
 
     /// Whether a growth was refused since the last time this was asked.
@@ -57,7 +55,7 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = desired <= TABLE_ELEMENTS_MAX;
+        let allowed = desired <= self.table_elements_max;
         self.refused |= !allowed;
         Ok(allowed)
     }
@@ -69,12 +67,12 @@ mod tests {
 
     #[test]
     fn refuses_above_its_bounds_and_remembers() {
-        let mut limiter = Limiter::new(128 << 10);
+        let mut limiter = Limiter::new(128 << 10, 1_000);
         assert!(limiter.memory_growing(0, 128 << 10, None).expect("no error"));
         assert!(!limiter.take_refused());
         assert!(!limiter.memory_growing(0, (128 << 10) + 1, None).expect("no error"));
         assert!(limiter.take_refused() && !limiter.take_refused());
-        assert!(!limiter.table_growing(0, TABLE_ELEMENTS_MAX + 1, None).expect("no error"));
+        assert!(!limiter.table_growing(0, 1_001, None).expect("no error"));
         assert_eq!(limiter.memory_bytes_high(), 128 << 10);
     }
 }

@@ -12,7 +12,7 @@ use super::{Ring, Worker};
 use crate::http::{RequestError, RequestHead};
 use crate::limits;
 use crate::net::{self, Socket};
-use crate::plugin::{Connection, Properties};
+use crate::plugin::{Chore, Connection, Properties};
 use crate::time::DeadlineId;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -120,6 +120,7 @@ impl Downstream {
             if served != Served::Incomplete {
                 break;
             }
+            worker.do_chores(Chore::BetweenRequests);
             match self.read_more(worker).await {
                 Arrived::Bytes => {}
                 Arrived::End => return,

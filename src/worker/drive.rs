@@ -107,11 +107,10 @@ impl Downstream {
         loop {
             while let Some(command) = worker.with_cx(|cx| exchange.poll(cx)) {
                 match command {
+                    Command::ReadDownstream if self.at < self.input.len() => {
+                        self.give_input(worker, exchange);
+                    }
                     Command::ReadDownstream => {
-                        if self.at < self.input.len() {
-                            self.give_input(worker, exchange);
-                            continue;
-                        }
                         let buffer = self.body_buffer();
                         operations.read_down.set(Some(net::read(self.socket.clone(), buffer)));
                     }

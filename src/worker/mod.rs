@@ -33,7 +33,7 @@ pub use start::{Settings, Started, start};
 
 use crate::exchange::Exchange;
 use crate::net::Socket;
-use crate::plugin::{Errand, Locals, Services};
+use crate::plugin::{Chore, Errand, Locals, Services};
 use crate::snapshot::{Pinned, Rules};
 use crate::stats::Counters;
 use crate::time::{DeadlineId, Deadlines, HttpDate};
@@ -148,6 +148,11 @@ impl Worker {
             buffer.clear();
             self.buffers.borrow_mut().push(buffer);
         }
+    }
+
+    /// What plugins' hosts have to do, while no request waits for it.
+    fn do_chores(self: &Rc<Self>, chore: Chore) {
+        self.with_locals(|locals| locals.do_chores(chore));
     }
 
     fn pinned(&self) -> Rc<Pinned> {

@@ -4,6 +4,7 @@ use super::clock::epoch_ns;
 use super::{Ring, Stop, Worker};
 use crate::limits::TICK_MS;
 use crate::net::{self, Listener};
+use crate::plugin::Chore;
 use crate::snapshot::Pinned;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -92,6 +93,7 @@ impl Worker {
         let pinned = self.pinned();
         self.with_locals(|locals| {
             pinned.snapshot.plugins.iter().for_each(|plugin| plugin.maintain(locals));
+            locals.do_chores(Chore::Tick);
         });
     }
 }

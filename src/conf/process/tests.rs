@@ -2,7 +2,7 @@
 
 use super::super::model::KeepalivePool;
 use super::super::settings::{
-    Callouts, Downstream, Driver, Identity, Isolation, Limits, MetricsServer, OnError, Pause,
+    Callouts, Downstream, Driver, Dry, Identity, Isolation, Limits, MetricsServer, OnError, Pause,
     Provider, Router, RunnerConfig, WasmLimits, WorkerConfig, Workers,
 };
 use super::*;
@@ -257,8 +257,10 @@ wasm:
       vm_config: {k: 1}
       isolation: request
       pool: 1024
+      dry: wait
       on_error: open
-      limits: {deadline_ms: 5, memory_mb: 1, body_mb: 0, callouts: 2}
+      limits: {deadline_ms: 5, memory_mb: 1, body_mb: 0, callouts: 2, table_elements: 3, instances: 4,
+        wait_ms: 0, shared_data_mb: 6}
       callouts: {direct: true, allow: [one]}
       pause: body
       writable_properties: true
@@ -271,6 +273,10 @@ wasm:
         deadline: Duration::from_secs(1),
         memory_bytes: 64 << 20,
         body_bytes: 4 << 20,
+        table_elements: 100_000,
+        instances: 256,
+        wait: Duration::from_secs(1),
+        shared_data_bytes: 256 << 20,
         callouts: 1024,
     };
     assert_eq!((a.limits, a.pause, a.vm_config.as_str()), (limits, Pause::Hold, ""));
@@ -283,6 +289,11 @@ wasm:
     );
     assert_eq!((b.on_error, b.pause), (OnError::Open, Pause::Body));
     assert_eq!((b.limits.memory_bytes, b.limits.body_bytes, b.limits.callouts), (1 << 20, 0, 2));
+    assert_eq!((b.limits.table_elements, b.limits.instances), (3, 4));
+    assert_eq!((b.limits.wait, b.limits.shared_data_bytes), (Duration::ZERO, 6 << 20));
+    assert_eq!((a.dry, b.dry), (Dry::Make, Dry::Wait));
+    let isolated = "wasm: {plugins: [{name: a, priority: 1, file: a, isolation: request}]}";
+    assert_eq!(good(isolated).wasm_plugins[0].pool, 16);
     assert_eq!((a.writable_properties, b.writable_properties), (false, true));
     let allow = Some(vec!["one".to_owned()]);
     assert_eq!(b.callouts, Callouts { direct: true, allow });

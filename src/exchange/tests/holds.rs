@@ -162,7 +162,7 @@ fn held_headers_go_on_when_somebody_asks() {
         for later in [resume, Later::EditHeld, Later::Reply] {
             let act = pause(Hold::All).and(Effect::Later(later));
             let plugins = || {
-                let a = Scripted::new("a").on(phase, &[act.clone()]);
+                let a = Scripted::new("a").on(phase, std::slice::from_ref(&act));
                 [a, Scripted::new("b").on(phase, &[go()])]
             };
             check(
@@ -194,11 +194,8 @@ fn a_held_body_can_be_edited_while_it_waits() {
             },
             |outcome| {
                 assert_eq!((outcome.status(), outcome.ms), (200, 0));
-                let whole: Vec<u8> = if to_client {
-                    outcome.body().into_bytes()
-                } else {
-                    outcome.request(0).body.clone()
-                };
+                let whole: Vec<u8> =
+                    if to_client { outcome.body().into_bytes() } else { outcome.request(0).body };
                 let expected: &[u8] = if to_client { b"HELLO" } else { b"ABC" };
                 assert!(whole.eq_ignore_ascii_case(expected), "{whole:?}");
                 assert!(whole.iter().any(u8::is_ascii_uppercase), "{whole:?}");
@@ -219,7 +216,8 @@ fn what_a_plugin_does_with_its_reply() {
             (vec![pause(Hold::All).and(Effect::Later(Later::Reply)), go()], Some(200), "hello"),
             (vec![pause(Hold::All)], Some(504), ""),
         ] {
-            let plugin = Scripted::new("a").on(phase, &[waits.clone()]).on(Phase::Reply, &reply);
+            let plugin =
+                Scripted::new("a").on(phase, std::slice::from_ref(&waits)).on(Phase::Reply, &reply);
             let outcome = whole(Case::get().plugin(plugin).peer(OK));
             let found = outcome.response.as_ref().map(|response| response.status());
             assert_eq!(found, status, "{phase:?} {reply:?}");

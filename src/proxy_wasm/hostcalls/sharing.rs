@@ -32,11 +32,15 @@ pub(super) fn proxy_set_shared_data(
 ) -> Outcome {
     let (memory, guest) = open(&mut host)?;
     let (key, value) = (memory.slice(key, key_len)?, memory.slice(value, value_len)?);
-    let set = guest.facts.namespace.data.set(key, value, cas);
+    let max = guest.facts.settings.shared_data_bytes_max;
+    let set = guest.facts.namespace.data.set(key, value, cas, max);
     set.map_err(|error| match error {
         SetError::CasMismatch => Status::CasMismatch.into(),
         SetError::Full => {
-            guest.complain_once("shared data is full");
+            guest.complain_once("shared data is full: `limits.shared_data_mb`");
+            if let Some(counters) = &guest.counters {
+                counters.shared_data_full.up();
+            }
             Status::InternalFailure.into()
         }
     })

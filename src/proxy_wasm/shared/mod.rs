@@ -8,6 +8,7 @@ pub(super) use metrics::{Handle, Metrics};
 pub use metrics::{Metric, MetricKind, MetricValue};
 pub(super) use queue::QueueError;
 
+use super::counters::AllCounters;
 use super::node::Node;
 use crate::plugin::{Mailbox, ReplyTo};
 use data::Data;
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
+    pub(super) counters: Arc<AllCounters>,
     /// What guests are told of this process.
     pub(super) node: Arc<Node>,
     queues: Arc<Queues>,
@@ -89,7 +91,7 @@ impl Drop for Namespace {
 }
 
 /// Nothing here is left half done when a thread panics, so a poisoned lock is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

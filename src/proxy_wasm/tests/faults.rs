@@ -1,6 +1,6 @@
 //! Guests that fail: whose stream pays, and what is said about it.
 
-use super::super::OnError;
+use super::super::{OnError, PluginSettings};
 use super::{Guest, Rig, lines, settings};
 use crate::plugin::{Action, RouteFacts};
 use std::rc::Rc;
@@ -136,6 +136,61 @@ fn kinds_of_failure_have_names() {
         assert_eq!(rig.request_headers(), Action::Respond, "{how}");
         let line = lines().remove(0);
         assert!(line.contains(&format!("proxy_on_request_headers {name} (route")), "{line}");
+    }
+}
+
+/// One more request; whether the guest was called.
+fn is_called(rig: &mut Rig) -> bool {
+    let counters = std::sync::Arc::clone(&rig.host.counters()[0].counters);
+    let before = counters.calls.get();
+    rig.next();
+    rig.request_headers();
+    rig.log();
+    counters.calls.get() > before
+}
+
+#[test]
+fn a_plugin_that_keeps_failing_is_left_alone() {
+    let name = b"good";
+    let mut guest = Guest::new();
+    let (key, len) = guest.bytes(name);
+    let good = guest
+        .call("env.proxy_get_header_map_value", &[0, key, len, 16, 20].map(super::guest::Arg::W));
+    guest.on("request_headers", "(if (call $good) (then unreachable))", 0);
+    let allocate = "(func (export \"malloc\") (param i32) (result i32) (i32.const 4096))";
+    let text = guest.text_with(&format!("{allocate} (func $good (result i32) {good})"));
+    for (on_error, action) in
+        [(OnError::Closed, Action::Respond), (OnError::Open, Action::Continue)]
+    {
+        let mut rig = Rig::with(PluginSettings { on_error, ..settings(&text) });
+        for _ in 0..9 {
+            assert!(is_called(&mut rig));
+        }
+        rig.next();
+        rig.message.request.headers.append(name, b"1");
+        assert_eq!(rig.request_headers(), Action::Continue);
+        rig.log();
+        (0..10).for_each(|_| assert!(is_called(&mut rig), "a good request is a new beginning"));
+        assert!(lines().iter().any(|line| line.contains("failed 10 times in a row: left alone")));
+        for ms in [100, 200, 400, 800] {
+            rig.next();
+            assert_eq!(rig.request_headers(), action);
+            rig.log();
+            assert!(!is_called(&mut rig), "it is left alone {ms} ms");
+            assert_eq!(lines().len(), usize::from(ms > 100) * 2, "and that is not said each time");
+            rig.locals.now_ms += ms;
+            assert!(is_called(&mut rig), "then it is tried again");
+        }
+        lines();
+        rig.locals.now_ms += 10_000;
+        rig.next();
+        rig.message.request.headers.append(name, b"1");
+        assert_eq!(rig.request_headers(), Action::Continue);
+        rig.log();
+        (0..9).for_each(|_| assert!(is_called(&mut rig)));
+        let counters = &rig.host.counters()[0].counters;
+        assert_eq!((counters.traps.get(), counters.backed_off.get()), (9 + 14 + 9, 8));
+        lines();
     }
 }
 

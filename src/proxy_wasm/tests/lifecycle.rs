@@ -1,5 +1,6 @@
 //! The order of callbacks and what their return values do.
 
+use super::super::pool;
 use super::{Guest, Rig, lines, settings};
 use crate::plugin::{Action, Hold, Hooks, Locals};
 use serde_json::json;
@@ -297,10 +298,10 @@ fn a_root_context_may_take_its_time() {
 fn pools_of_entries_that_are_gone_are_swept() {
     let Rig { host: _host, plugins, plugin, mut locals, .. } = Rig::new(&tracer().text());
     lines();
-    super::super::sweep(&mut locals);
+    pool::sweep(&mut locals);
     assert_eq!(said(), [""; 0], "it is in use");
     drop((plugins, plugin));
-    super::super::sweep(&mut locals);
+    pool::sweep(&mut locals);
     assert_eq!(said(), ["done 1", "delete 1", "done 1", "delete 1"]);
 }
 

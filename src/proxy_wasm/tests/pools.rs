@@ -1,9 +1,9 @@
 //! Spares, refills, streams of dead instances, instances per request, and the steady state.
 
-use super::super::{Isolation, OnError, PluginSettings, pool};
+use super::super::{Dry, Isolation, OnError, PluginSettings, pool};
 use super::guest::Arg;
 use super::{Guest, Rig, lines, settings};
-use crate::plugin::{Action, Locals};
+use crate::plugin::{Action, Chore, Hold, Locals};
 
 /// Says when it starts, counts requests in its memory, and traps if one has the header `trap`.
 fn counting() -> Guest {
@@ -105,6 +105,98 @@ fn an_instance_per_request() {
     rig.switch(other);
     assert_eq!(rig.request_body(b"x", true), Action::Continue, "another's trap is another's");
     rig.log();
+}
+
+/// Requests that run at the same time, each with an instance of its own.
+fn isolated(dry: Dry, pool: usize, instances_max: usize) -> Rig {
+    let text = counting().text();
+    let isolation = Isolation::Request;
+    Rig::with(PluginSettings { isolation, dry, pool, instances_max, ..settings(&text) })
+}
+
+/// Begins a request beside those that run; it is the rig's stream then.
+fn begin(rig: &mut Rig) -> (Action, (Box<crate::plugin::Message>, u64)) {
+    let other = rig.switch((super::rig::request(), 0));
+    (rig.request_headers(), other)
+}
+
+fn refill(rig: &mut Rig) {
+    rig.locals.wants_chores = true;
+    rig.locals.do_chores(Chore::BetweenRequests);
+}
+
+#[test]
+fn instances_are_made_between_requests() {
+    let mut rig = isolated(Dry::Make, 3, 100);
+    for _ in 0..20 {
+        assert_eq!(count(&mut rig), 1);
+        assert_eq!(starts(), 0, "never in a request while there is one");
+        refill(&mut rig);
+        assert_eq!(starts(), 1);
+    }
+    (0..3).for_each(|_| assert_eq!(count(&mut rig), 1));
+    assert_eq!(starts(), 0);
+    assert_eq!(count(&mut rig), 1);
+    assert_eq!(starts(), 1, "the pool was dry");
+    let counted = rig.host.counters();
+    assert_eq!(counted[0].counters.dry.get(), 1);
+    assert_eq!(counted[0].counters.started.get(), 3 + 20 + 1);
+}
+
+#[test]
+fn a_dry_pool_refuses_if_it_is_to() {
+    let mut rig = isolated(Dry::Refuse, 1, 100);
+    rig.request_headers();
+    let (action, _) = begin(&mut rig);
+    assert_eq!((action, rig.message.local.status), (Action::Respond, 503));
+    rig.log();
+    refill(&mut rig);
+    assert_eq!(count(&mut rig), 1);
+    let counters = &rig.host.counters()[0].counters;
+    assert_eq!((counters.dry.get(), counters.dry_refused.get()), (1, 1));
+}
+
+#[test]
+fn a_request_waits_for_an_instance() {
+    for (dry, instances_max) in [(Dry::Wait, 100), (Dry::Make, 1)] {
+        let mut rig = isolated(dry, 1, instances_max);
+        rig.request_headers();
+        let (action, first) = begin(&mut rig);
+        assert_eq!(action, Action::Pause(Hold::Sleep(1)), "{dry:?}");
+        let counters = std::sync::Arc::clone(&rig.host.counters()[0].counters);
+        assert_eq!((counters.dry.get(), counters.waiting.get()), (1, 1));
+        assert_eq!(rig.due(), Action::Pause(Hold::Sleep(1)));
+        let waiting = rig.switch(first);
+        rig.log();
+        refill(&mut rig);
+        rig.switch(waiting);
+        assert_eq!(rig.due(), Action::Continue, "{dry:?}: there is one now");
+        assert_eq!((rig.reported().0, counters.waiting.get()), (1, 0));
+        rig.log();
+        assert_eq!((counters.dry.get(), counters.dry_refused.get()), (1, 0));
+    }
+}
+
+#[test]
+fn it_does_not_wait_for_ever() {
+    let mut rig = isolated(Dry::Wait, 1, 1);
+    rig.locals.now_ms = u64::from(u32::MAX) - 500;
+    rig.request_headers();
+    let (_, first) = begin(&mut rig);
+    rig.locals.now_ms += 999;
+    assert_eq!(rig.due(), Action::Pause(Hold::Sleep(1)));
+    rig.locals.now_ms += 1;
+    assert_eq!((rig.due(), rig.message.local.status), (Action::Respond, 503));
+    assert_eq!(rig.due(), Action::Continue, "it does not wait any more");
+    rig.log();
+    // One whose client leaves does not wait either.
+    let (action, _) = begin(&mut rig);
+    assert_eq!(action, Action::Pause(Hold::Sleep(1)));
+    rig.log();
+    rig.switch(first);
+    rig.log();
+    let counters = &rig.host.counters()[0].counters;
+    assert_eq!((counters.waiting.get(), counters.dry_refused.get()), (0, 1));
 }
 
 #[test]

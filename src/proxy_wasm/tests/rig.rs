@@ -163,6 +163,11 @@ impl Rig {
         plugin.on_response_trailers(&mut stream)
     }
 
+    pub(super) fn due(&mut self) -> Action {
+        let (plugin, mut stream) = self.stream();
+        plugin.on_due(&mut stream)
+    }
+
     pub(super) fn log(&mut self) {
         let (plugin, mut stream) = self.stream();
         plugin.on_log(&mut stream);

@@ -67,9 +67,8 @@ async fn talk(
     open: &GrpcOpen,
     outgoing: &Rc<Outgoing>,
 ) -> Result<End, Cancelled> {
-    let address = match peer(worker, &open.upstream).await {
-        Some(address) => address,
-        None => return Ok(End::new(status::UNAVAILABLE, "no healthy upstream")),
+    let Some(address) = peer(worker, &open.upstream).await else {
+        return Ok(End::new(status::UNAVAILABLE, "no healthy upstream"));
     };
     let sender = match worker.http2(address).await {
         Ok(sender) => sender,
@@ -103,14 +102,14 @@ fn begin(
     address: SocketAddr,
     mut sender: Http2Sender,
 ) -> Result<(ResponseFuture, SendStream<Bytes>), End> {
-    let bad = |error: http::Error| End::new(status::INTERNAL, error);
+    let bad = |error: http_types::Error| End::new(status::INTERNAL, error);
     let [service, method] = [&open.service, &open.method].map(|name| String::from_utf8_lossy(name));
     let authority = match &open.upstream {
         CallTarget::Direct(target) => String::from_utf8_lossy(target).into_owned(),
         CallTarget::Upstream(_) => address.to_string(),
     };
-    let mut request = http::Request::post(format!("http://{authority}/{service}/{method}"))
-        .version(http::Version::HTTP_2)
+    let mut request = http_types::Request::post(format!("http://{authority}/{service}/{method}"))
+        .version(http_types::Version::HTTP_2)
         .header("te", "trailers")
         .header("content-type", "application/grpc");
     if open.timeout_ms > 0 {
@@ -170,7 +169,7 @@ async fn receive(
     if let Some(end) = end_of(&head.headers) {
         return Ok(end);
     }
-    if head.status != http::StatusCode::OK {
+    if head.status != http_types::StatusCode::OK {
         let code = grpc::grpc_status_of_http(head.status.as_u16());
         return Ok(End::new(code, format!("HTTP status {}", head.status.as_u16())));
     }
@@ -203,7 +202,7 @@ async fn next_message(
     messages: &mut GrpcMessages,
 ) -> Result<Option<Vec<u8>>, End> {
     loop {
-        if let Some(message) = messages.next().map_err(|code| End::new(code, "a bad message"))? {
+        if let Some(message) = messages.take().map_err(|code| End::new(code, "a bad message"))? {
             return Ok(Some(message));
         }
         match body.data().await {
@@ -220,13 +219,13 @@ async fn next_message(
 }
 
 /// The status in a head without a body, or in trailers.
-fn end_of(fields: &http::HeaderMap) -> Option<End> {
+fn end_of(fields: &http_types::HeaderMap) -> Option<End> {
     let code = grpc::grpc_status(fields.get("grpc-status")?.as_bytes());
     let words = fields.get("grpc-message").map(|value| grpc::grpc_message(value.as_bytes()));
     Some(End::new(code, words.unwrap_or_default()))
 }
 
-fn fields(map: &http::HeaderMap) -> Headers {
+fn fields(map: &http_types::HeaderMap) -> Headers {
     let mut headers = Headers::new();
     for (name, value) in map {
         headers.append(name.as_str().as_bytes(), value.as_bytes());
