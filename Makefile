@@ -4,7 +4,7 @@ SHELL := bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak fuzz demo bench flamegraph plugins fmt lint docs release tools
+.PHONY: help run test soak fuzz demo bench flamegraph plugins schema fmt lint docs release tools
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ flamegraph: release ## draw where the time goes, per path, into flamegraphs/
 
 plugins: ## build the example plugins from source into examples/plugins/dist/
 	examples/plugins/build.sh
+
+schema: tools ## make the runners' tables in Rust of src/runner/ext_plugin.fbs
+	src/runner/generate.sh
 
 fmt: ## format the code
 	$(CARGO) fmt

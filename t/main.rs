@@ -35,4 +35,7 @@ mod h00_examples;
 mod h10_example_plugins;
 mod h20_example_callouts;
 mod harness;
+mod i00_runners;
+mod i10_runner_faults;
+mod i20_real_runners;
 mod z00_soak;

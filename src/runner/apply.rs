@@ -34,12 +34,12 @@ pub(super) fn stop(message: &mut Message, stop: &Stop<'_>) {
 
 /// Sets each field once and adds what is repeated.
 fn set_first_add_rest(headers: &mut Headers, entries: Entries<'_>, without: &[&[u8]]) {
-    for (at, (name, value)) in entries.iter().enumerate() {
+    let valued = || entries.iter().filter_map(|(name, value)| Some((name, value?)));
+    for (at, (name, value)) in valued().enumerate() {
         if is_one_of(name, without) {
             continue;
         }
-        let seen = entries.iter().take(at).any(|(earlier, _)| earlier.eq_ignore_ascii_case(name));
-        let value = value.unwrap_or_default();
+        let seen = valued().take(at).any(|(earlier, _)| earlier.eq_ignore_ascii_case(name));
         if seen { headers.append(name, value) } else { headers.set(name, value) }
     }
 }
@@ -168,27 +168,24 @@ pub(super) fn later_headers(message: &mut Message, later: &Headers) {
     }
 }
 
-/// Status and fields of a response, changed; its body is left to the caller, who says with
-/// [`body_length`] how long it became. Without new fields the upstream's stay, the content
-/// type among them.
+/// Status and fields of a response, changed; its body is left to the caller. What the runner does
+/// not name stays, the content type among it: the Go and the Java runner send what is to change,
+/// which APISIX takes for all there is to be.
 pub(super) fn response(message: &mut Message, new: &NewResponse<'_>) {
     let response = &mut message.response;
     if let Some(status) = new.status {
         response.status = status;
     }
-    if !new.headers.is_empty() {
-        let length = response.headers.get(b"content-length").map(<[u8]>::to_vec);
-        response.headers.clear();
-        for (name, value) in new.headers.iter().filter(|(name, _)| !is_one_of(name, &FRAMING)) {
-            response.headers.append(name, value.unwrap_or_default());
-        }
-        if let Some(length) = length {
-            response.headers.set(b"Content-Length", &length);
-        }
-    } else if new.body.is_some() {
+    if new.body.is_some() {
         // How the old body was packed says nothing about the new one.
         response.headers.remove(b"content-encoding");
     }
+    for (name, _) in new.headers.iter().filter(|(_, value)| value.is_none()) {
+        if !is_one_of(name, &FRAMING) {
+            response.headers.remove(name);
+        }
+    }
+    set_first_add_rest(&mut response.headers, new.headers, &FRAMING);
 }
 
 /// The fields that tell a body's length, for a body that was replaced.

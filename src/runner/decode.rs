@@ -84,7 +84,7 @@ pub struct Rewrite<'a> {
 pub struct NewResponse<'a> {
     /// 200 to 999, if it changes.
     pub status: Option<u16>,
-    /// If there are any: all of its fields.
+    /// Fields to set; those without a value to take away.
     pub headers: Entries<'a>,
     /// The new body, if it is not empty.
     pub body: Option<&'a [u8]>,

@@ -34,8 +34,9 @@ pub struct Chain {
 
 impl Chain {
     /// Puts steps in order. Request callbacks run by phase, in each phase global rules before the
-    /// route's plugins, and by falling priority. Response callbacks have one phase only, and those
-    /// that code the body run last.
+    /// route's plugins, and by falling priority. Response callbacks have one phase only; those of
+    /// APISIX's `before_proxy` see the response before its header filters do, so they run first, and
+    /// those that code the body last.
     #[must_use]
     pub fn new(steps: Vec<Step>) -> Self {
         let mut request: Vec<u16> = (0..steps.len() as u16).collect();
@@ -44,7 +45,8 @@ impl Chain {
         request.sort_by_key(|at| (step(at).phase, !step(at).global, -step(at).priority));
         response.sort_by_key(|at| {
             let step = step(at);
-            (step.plugin.is_last_in_response(), !step.global, -step.priority)
+            let early = step.phase == RequestPhase::BeforeProxy;
+            (step.plugin.is_last_in_response(), !early, !step.global, -step.priority)
         });
         let hooks = steps.iter().fold(Hooks::NONE, |all, step| all | step.hooks);
         Self { steps, request, response, hooks }

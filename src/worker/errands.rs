@@ -46,9 +46,8 @@ impl Worker {
             Errand::GrpcOpen(open) => super::grpc::open(self, open),
             Errand::GrpcSend { call, message, end } => super::grpc::send(self, call, message, end),
             Errand::GrpcCancel { call } => super::grpc::cancel(self, call),
-            Errand::RunnerSend(_) | Errand::RunnerRelease(_) => {
-                log::error!("external runners can't be reached yet");
-            }
+            Errand::RunnerSend(talk) => self.send_to_runner(talk),
+            Errand::RunnerRelease(link) => self.release_runner(link),
         }
     }
 }

@@ -21,6 +21,7 @@ mod errands;
 mod grpc;
 mod letters;
 mod lookup;
+mod runner;
 mod serve;
 mod shared;
 mod slots;
@@ -71,6 +72,7 @@ struct Worker {
     errands: RefCell<Vec<Errand>>,
     postbox: Postbox,
     lookups: Lookups,
+    runners: runner::Pools,
     grpc: Grpc,
 }
 

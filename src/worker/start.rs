@@ -144,6 +144,7 @@ fn build(
         errands: RefCell::default(),
         postbox,
         lookups: super::Lookups::default(),
+        runners: super::runner::Pools::default(),
         grpc: super::Grpc::default(),
     };
     worker.count_for(&worker.pinned().snapshot);

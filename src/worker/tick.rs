@@ -23,6 +23,7 @@ impl Worker {
             let now = self.clock.update();
             self.date.borrow_mut().update(epoch_ns() / 1_000_000_000);
             self.deadlines.borrow_mut().sweep(now, |alarm| alarm.ring(Ring::Due));
+            self.tick_runners(now);
             self.adopt_snapshot();
             if count.is_multiple_of(MAINTAIN_EVERY) {
                 self.maintain(now);

@@ -14,6 +14,7 @@ mod grpc;
 mod message;
 mod nginx;
 mod process;
+pub(crate) mod runner;
 mod upstream;
 mod wire;
 
