@@ -35,8 +35,8 @@ pub struct Chain {
 impl Chain {
     /// Puts steps in order. Request callbacks run by phase, in each phase global rules before the
     /// route's plugins, and by falling priority. Response callbacks have one phase only; those of
-    /// APISIX's `before_proxy` see the response before its header filters do, so they run first, and
-    /// those that code the body last.
+    /// APISIX's `before_proxy` see the response before its header filters do, so they run first,
+    /// and those that code the body last.
     #[must_use]
     pub fn new(steps: Vec<Step>) -> Self {
         let mut request: Vec<u16> = (0..steps.len() as u16).collect();

@@ -3,7 +3,8 @@
 use super::guest::{Arg, OUT, OUT_LEN};
 use super::{Guest, Rig, lines, settings};
 use crate::plugin::{
-    Action, Ask, CallFailure, CallTarget, Errand, GrpcEvent, Hold, HttpCall, HttpReply, ReplyTo,
+    Action, Ask, CallFailure, CallTarget, Chore, Errand, GrpcEvent, Hold, HttpCall, HttpReply,
+    ReplyTo,
 };
 use crate::proxy_wasm::{Isolation, OnError, PluginSettings};
 
@@ -573,6 +574,6 @@ fn calls_of_a_dropped_instance_are_cancelled() {
     assert!(matches!(rig.errands()[..], [Errand::GrpcOpen(_)]));
     rig.log();
     // Instances are dropped between requests.
-    rig.plugin.maintain(&mut rig.locals);
+    rig.locals.do_chores(Chore::BetweenRequests);
     assert!(matches!(rig.errands()[..], [Errand::GrpcCancel { .. }]));
 }
