@@ -105,6 +105,10 @@ def wasm_label(language: str) -> str:
     return f"ringgate wasm ({language})"
 
 
+WASM = Target(wasm_label("rust"), "ringgate", wasm_path("rust"))
+WASM_EACH = Target("ringgate wasm (rust, an instance each)", "ringgate", wasm_path("each"))
+
+
 # --- scenarios under wrk ------------------------------------------------------------------------
 
 
@@ -119,8 +123,12 @@ def direct(settings: Settings) -> Section:
 def wasm(settings: Settings) -> Section:
     """ringgate only: fault-injection in wasm (each language that is built) against the native one"""
     load = Load(settings.connections, settings.seconds)
-    targets = [NATIVE, *wasm_targets()]
+    targets = [NATIVE, *wasm_targets(), WASM_EACH]
     section, rows = compare("The same in wasm", targets, NATIVE.label, load, settings)
+    each = report.more_cpu_us(rows.get(WASM_EACH.label, []), rows.get(NATIVE.label))
+    if each is not None:
+        text = "an instance for each request (rust): CPU µs/request above native ≤ 10"
+        section.verdicts.append(Verdict(text, f"{each:.1f}", each <= 10, False))
     rust, native = rows.get(wasm_label("rust")), rows.get(NATIVE.label)
     if (kept := report.more_requests(rust or [], native)) is not None:
         section.verdicts.append(at_least("wasm (rust): req/s against native", kept, 0.90, [rust, native]))
@@ -140,9 +148,10 @@ def proxied(settings: Settings) -> Section:
 def pipelined(settings: Settings) -> Section:
     """the direct answer, sixteen requests a write"""
     load = Load(settings.connections, settings.seconds, pipelined=True)
-    section, rows = compare("Pipelined x16", [NGINX, HAPROXY, NATIVE], NGINX.label, load, settings)
+    section, rows = compare("Pipelined x16", [NGINX, HAPROXY, NATIVE, WASM], NGINX.label, load, settings)
     section.notes.append("wrk's Lua script is slow: where `core used` is low it is the limit; compare CPU.")
     add_cpu_verdict(section, rows, NATIVE, NGINX, 10)
+    add_cpu_verdict(section, rows, WASM, NATIVE, 0.60)
     return section
 
 

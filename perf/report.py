@@ -100,6 +100,11 @@ def less_cpu(runs: Sequence[Run], base: Sequence[Run] | None) -> float | None:
     return paired(runs, base, lambda own, other: other.cpu_us / own.cpu_us)
 
 
+def more_cpu_us(runs: Sequence[Run], base: Sequence[Run] | None) -> float | None:
+    """CPU µs a request costs above the baseline."""
+    return paired(runs, base, lambda own, other: own.cpu_us - other.cpu_us)
+
+
 def paired(
     runs: Sequence[Run], base: Sequence[Run] | None, ratio: Callable[[Run, Run], float]
 ) -> float | None:

@@ -400,6 +400,8 @@ def ringgate_config(port: int, options: Options) -> dict[str, object]:
         {"name": name, "priority": 7000 - place, "file": str(file)}
         for place, (name, file) in enumerate(extra_plugins(options))
     ]
+    if (rust := wasm_plugins().get("rust")) is not None:
+        plugins.append({"name": "fault_each", "priority": 6000, "file": str(rust), "isolation": "request", "pool": 64})
     gateway: dict[str, object] = {"workers": [{"core": options.server_core}]}
     if options.driver:
         gateway["driver"] = options.driver
@@ -434,6 +436,8 @@ def ringgate_routes(upstream_port: int, options: Options) -> dict[str, object]:
     for language in wasm_plugins():
         plugins = {f"fault_{language}": {"conf": abort}}
         routes.append({"id": f"wasm-{language}", "uri": wasm_path(language), "plugins": plugins})
+    if "rust" in wasm_plugins():
+        routes.append({"id": "wasm-each", "uri": wasm_path("each"), "plugins": {"fault_each": {"conf": abort}}})
     extra = [name for name, _ in extra_plugins(options)]
     for each in range(options.routes):
         plugins = {extra[each % len(extra)]: {"conf": abort}} if extra else {"fault-injection": {"abort": abort}}
