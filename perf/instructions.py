@@ -96,6 +96,7 @@ def measure_server(
         wrapper=(*CALLGRIND, f"--callgrind-out-file={DUMPS}/{name}"),
         driver="epoll",
         single_process=True,
+        instance_each=False,
         ready_deadline_s=READY_DEADLINE_S,
     )
     with fleet([name], options) as running:

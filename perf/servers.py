@@ -57,6 +57,8 @@ class Options:
     driver: str | None = None
     # One process instead of master and worker, so that the wrapper sees the process that works.
     single_process: bool = False
+    # A plugin entry with an instance for each request. Its 64 instances are more than valgrind's memory calls take.
+    instance_each: bool = True
     # Extra routes and plugin entries of the gateway, for the start-up scenario.
     routes: int = 0
     plugin_entries: int = 0
@@ -400,7 +402,7 @@ def ringgate_config(port: int, options: Options) -> dict[str, object]:
         {"name": name, "priority": 7000 - place, "file": str(file)}
         for place, (name, file) in enumerate(extra_plugins(options))
     ]
-    if (rust := wasm_plugins().get("rust")) is not None:
+    if options.instance_each and (rust := wasm_plugins().get("rust")) is not None:
         plugins.append({"name": "fault_each", "priority": 6000, "file": str(rust), "isolation": "request", "pool": 64})
     gateway: dict[str, object] = {"workers": [{"core": options.server_core}]}
     if options.driver:
@@ -436,7 +438,7 @@ def ringgate_routes(upstream_port: int, options: Options) -> dict[str, object]:
     for language in wasm_plugins():
         plugins = {f"fault_{language}": {"conf": abort}}
         routes.append({"id": f"wasm-{language}", "uri": wasm_path(language), "plugins": plugins})
-    if "rust" in wasm_plugins():
+    if options.instance_each and "rust" in wasm_plugins():
         routes.append({"id": "wasm-each", "uri": wasm_path("each"), "plugins": {"fault_each": {"conf": abort}}})
     extra = [name for name, _ in extra_plugins(options)]
     for each in range(options.routes):
