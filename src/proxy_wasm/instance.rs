@@ -18,17 +18,20 @@ const START_MS: u64 = 10_000;
 
 /// An instance that was started. After a fault it must not be called again.
 pub(super) struct Instance {
-    pub(super) store: Store<Guest>,
-    pub(super) callbacks: Callbacks,
-    pub(super) deadline: u64,
+    store: Store<Guest>,
+    /// Where exports are found that are called without a request: rarely, so each time anew. An
+    /// instance for each request should not pay for them.
+    exports: wasmtime::Instance,
+    callbacks: Callbacks,
+    deadline: u64,
     /// Root contexts by conf index; 0 where there is none.
     root_ids: Vec<u32>,
 }
 
 type Call<P, R> = Option<TypedFunc<P, R>>;
 
-/// The exports we call, looked up once. A missing one is not called.
-pub(super) struct Callbacks {
+/// The exports that requests call, looked up once. A missing one is not called.
+struct Callbacks {
     context_create: Call<(u32, u32), ()>,
     vm_start: Call<(u32, u32), u32>,
     configure: Call<(u32, u32), u32>,
@@ -38,13 +41,6 @@ pub(super) struct Callbacks {
     response_headers: Headers,
     response_body: Call<(u32, u32, u32), u32>,
     response_trailers: Call<(u32, u32), u32>,
-    pub(super) tick: Call<u32, ()>,
-    pub(super) queue_ready: Call<(u32, u32), ()>,
-    pub(super) http_call_response: Call<(u32, u32, u32, u32, u32), ()>,
-    pub(super) grpc_initial_metadata: Call<(u32, u32, u32), ()>,
-    pub(super) grpc_receive: Call<(u32, u32, u32), ()>,
-    pub(super) grpc_trailing_metadata: Call<(u32, u32, u32), ()>,
-    pub(super) grpc_close: Call<(u32, u32, u32), ()>,
     done: Call<u32, u32>,
     log: Call<u32, ()>,
     delete: Call<u32, ()>,
@@ -80,7 +76,7 @@ impl Instance {
         (guest.memory, guest.allocate) = (guest_memory, allocate);
         initialize(&mut store, instance)?;
         let deadline = deadline_ticks(entry.facts.settings.deadline_ms);
-        Ok(Self { store, callbacks, deadline, root_ids: Vec::new() })
+        Ok(Self { store, exports: instance, callbacks, deadline, root_ids: Vec::new() })
     }
 
     /// Creates, starts and configures the root context of a conf. Its id.
@@ -251,6 +247,23 @@ impl Instance {
         Ok(true)
     }
 
+    /// What a callback on a root context may look at and change.
+    pub(super) fn guest(&mut self) -> &mut Guest {
+        self.store.data_mut()
+    }
+
+    /// Calls an export on a root context, the first of these that there is.
+    pub(super) fn call_root<P: WasmParams>(
+        &mut self,
+        names: &[&str],
+        frame: Frame,
+        params: P,
+    ) -> Result<(), Fault> {
+        let (store, exports) = (&mut self.store, self.exports);
+        let callback: Call<P, ()> = names.iter().find_map(|name| typed(store, exports, name));
+        call(store, &callback, frame, self.deadline, params).map(|_| ())
+    }
+
     /// The streams that wait or run in this instance.
     pub(super) fn stream_keys(&self) -> Vec<StreamKey> {
         self.store.data().streams.values().filter_map(|stream| stream.key).collect()
@@ -342,7 +355,7 @@ fn body(
 }
 
 /// Calls an export if the guest has it.
-pub(super) fn call<P: WasmParams, R: WasmResults>(
+fn call<P: WasmParams, R: WasmResults>(
     store: &mut Store<Guest>,
     function: &Call<P, R>,
     frame: Frame,
@@ -416,16 +429,6 @@ impl Callbacks {
             response_headers: Headers::find(store, instance, "proxy_on_response_headers"),
             response_body: typed(store, instance, "proxy_on_response_body"),
             response_trailers: typed(store, instance, "proxy_on_response_trailers"),
-            tick: typed(store, instance, "proxy_on_tick"),
-            queue_ready: typed(store, instance, "proxy_on_queue_ready"),
-            http_call_response: typed(store, instance, "proxy_on_http_call_response"),
-            grpc_initial_metadata: typed(store, instance, "proxy_on_grpc_receive_initial_metadata"),
-            grpc_receive: typed(store, instance, "proxy_on_grpc_receive"),
-            // CSDK's header and ASDK name it otherwise (ABI reference §3).
-            grpc_trailing_metadata: ["receive_trailing_metadata", "trailing_metadata"]
-                .into_iter()
-                .find_map(|name| typed(store, instance, &format!("proxy_on_grpc_{name}"))),
-            grpc_close: typed(store, instance, "proxy_on_grpc_close"),
             done: typed(store, instance, "proxy_on_done"),
             log: typed(store, instance, "proxy_on_log"),
             delete: typed(store, instance, "proxy_on_delete"),

@@ -9,7 +9,7 @@ use super::abi::Phase;
 use super::calls::{Call, CallKind};
 use super::guest::Frame;
 use super::host::Entry;
-use super::instance::{Instance, call};
+use super::instance::Instance;
 use super::pool;
 use super::reply::Reply;
 use crate::plugin::{GrpcEvent, HttpReply, Locals, Root};
@@ -18,6 +18,10 @@ use crate::vm::Fault;
 /// The maps of gRPC metadata.
 const INITIAL_METADATA: u32 = 4;
 const TRAILING_METADATA: u32 = 5;
+
+/// The C++ SDK's header and the AssemblyScript SDK name it otherwise (ABI reference §3).
+const TRAILERS: &[&str] =
+    &["proxy_on_grpc_receive_trailing_metadata", "proxy_on_grpc_trailing_metadata"];
 
 /// An instance's number above, what is meant in it below.
 pub(super) fn root_id(number: u32, what: u32) -> u64 {
@@ -81,18 +85,17 @@ impl Entry {
 
 impl Instance {
     fn on_http_reply(&mut self, token: u32, reply: &mut HttpReply) -> Result<(), Fault> {
-        let Some(Call { root, .. }) = self.store.data_mut().calls.end(token) else { return Ok(()) };
+        let Some(Call { root, .. }) = self.guest().calls.end(token) else { return Ok(()) };
         let reply = Reply::of_http(reply);
         let body_len = reply.body.as_ref().map_or(0, |body| body.len() as u32);
         let params = (root, token, reply.map_len(6), body_len, reply.map_len(7));
         self.show(root, reply, |this, frame| {
-            let callback = &this.callbacks.http_call_response;
-            call(&mut this.store, callback, frame, this.deadline, params).map(|_| ())
+            this.call_root(&["proxy_on_http_call_response"], frame, params)
         })
     }
 
     fn on_grpc(&mut self, token: u32, event: GrpcEvent) -> Result<(), Fault> {
-        let Some(Call { root, kind, .. }) = self.store.data().calls.find(token) else {
+        let Some(Call { root, kind, .. }) = self.guest().calls.find(token) else {
             return Ok(());
         };
         match event {
@@ -100,35 +103,29 @@ impl Instance {
                 let reply = Reply::of_metadata(INITIAL_METADATA, fields);
                 let params = (root, token, reply.map_len(INITIAL_METADATA));
                 self.show(root, reply, |this, frame| {
-                    let callback = &this.callbacks.grpc_initial_metadata;
-                    call(&mut this.store, callback, frame, this.deadline, params).map(|_| ())
+                    this.call_root(&["proxy_on_grpc_receive_initial_metadata"], frame, params)
                 })
             }
             GrpcEvent::Message(message) => {
                 if kind == CallKind::GrpcCall {
                     // A unary call that went well has no other end than its message.
-                    self.store.data_mut().calls.end(token);
+                    self.guest().calls.end(token);
                 }
                 let params = (root, token, message.len() as u32);
                 self.show(root, Reply::of_message(message), |this, frame| {
-                    let callback = &this.callbacks.grpc_receive;
-                    call(&mut this.store, callback, frame, this.deadline, params).map(|_| ())
+                    this.call_root(&["proxy_on_grpc_receive"], frame, params)
                 })
             }
             GrpcEvent::TrailingMetadata(fields) => {
                 let reply = Reply::of_metadata(TRAILING_METADATA, fields);
                 let params = (root, token, reply.map_len(TRAILING_METADATA));
-                self.show(root, reply, |this, frame| {
-                    let callback = &this.callbacks.grpc_trailing_metadata;
-                    call(&mut this.store, callback, frame, this.deadline, params).map(|_| ())
-                })
+                self.show(root, reply, |this, frame| this.call_root(TRAILERS, frame, params))
             }
             GrpcEvent::Closed { status, message } => {
-                self.store.data_mut().calls.end(token);
+                self.guest().calls.end(token);
                 let params = (root, token, status);
                 self.show(root, Reply::of_status(status, message), |this, frame| {
-                    let callback = &this.callbacks.grpc_close;
-                    call(&mut this.store, callback, frame, this.deadline, params).map(|_| ())
+                    this.call_root(&["proxy_on_grpc_close"], frame, params)
                 })
             }
         }
@@ -137,13 +134,13 @@ impl Instance {
     /// A tick, if the timer is still the one that its root waits for. The next one is set when the
     /// callback has returned, so that ticks never pile up.
     fn on_timer(&mut self, timer: u32) -> Result<(), Fault> {
-        let guest = self.store.data();
+        let guest = self.guest();
         let Some(root) = guest.roots.iter().find(|root| root.timer == timer) else { return Ok(()) };
         let id = root.id;
         self.show(id, Reply::default(), |this, frame| {
-            call(&mut this.store, &this.callbacks.tick, frame, this.deadline, id).map(|_| ())
+            this.call_root(&["proxy_on_tick"], frame, id)
         })?;
-        let guest = self.store.data_mut();
+        let guest = self.guest();
         let waits = guest.roots.iter().any(|root| root.id == id && root.timer == timer);
         if waits {
             guest.arm_tick(id);
@@ -152,14 +149,13 @@ impl Instance {
     }
 
     fn on_queue_ready(&mut self, conf_index: usize, queue: u32) -> Result<(), Fault> {
-        let roots = &self.store.data().roots;
+        let roots = &self.guest().roots;
         let Some(root) = roots.iter().find(|root| root.conf_index == conf_index) else {
             return Ok(());
         };
         let root = root.id;
         self.show(root, Reply::default(), |this, frame| {
-            let callback = &this.callbacks.queue_ready;
-            call(&mut this.store, callback, frame, this.deadline, (root, queue)).map(|_| ())
+            this.call_root(&["proxy_on_queue_ready"], frame, (root, queue))
         })
     }
 
@@ -170,12 +166,12 @@ impl Instance {
         reply: Reply,
         callback: impl FnOnce(&mut Self, Frame) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        if !self.store.data().roots.iter().any(|known| known.id == root) {
+        if !self.guest().roots.iter().any(|known| known.id == root) {
             return Ok(());
         }
-        self.store.data_mut().reply = reply;
+        self.guest().reply = reply;
         let done = callback(self, Frame::root(Phase::Root, root));
-        self.store.data_mut().reply = Reply::default();
+        self.guest().reply = Reply::default();
         done
     }
 }
