@@ -1,6 +1,7 @@
 //! Everything counted, under the names Prometheus finds it by: APISIX's where APISIX has the same
 //! thing (its plugin `prometheus`), ours for the rest, plugins' own as they named them.
 
+use crate::plugin::{RunnerFigures, RunnerPlace};
 use crate::proxy_wasm::{Host, Metric, MetricValue, PluginCount};
 use crate::stats::{Counter, Counters, Exposition, Kind, PluginCounters, legal_name};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -25,6 +26,7 @@ pub(super) struct Observed {
     pub(super) workers: Vec<Arc<Counters>>,
     pub(super) host: Option<Arc<Host>>,
     pub(super) loads: Arc<Loads>,
+    pub(super) runners: Vec<Arc<RunnerPlace>>,
 }
 
 impl Loads {
@@ -49,6 +51,7 @@ impl Observed {
         self.routes(&mut to);
         self.each_worker(&mut to);
         self.configuration(&mut to);
+        runners(&mut to, &self.runners);
         if let Some(host) = &self.host {
             plugins(&mut to, &host.counters());
             guests(&mut to, host.metrics());
@@ -158,6 +161,26 @@ impl Observed {
         let name = "ringgate_last_good_load_timestamp_seconds";
         to.family(name, Kind::Gauge, "When the configuration that runs was loaded");
         to.sample(name, &[], self.loads.last_good_s.load(Ordering::Relaxed));
+    }
+}
+
+/// What external plugin runners did; the one without a name has an empty label.
+fn runners(to: &mut Exposition, places: &[Arc<RunnerPlace>]) {
+    type Field = fn(&RunnerFigures) -> u64;
+    let families: [(&str, Kind, &str, Field); 6] = [
+        ("running", Kind::Gauge, "Whether the process that we started runs", |f| f.running.into()),
+        ("restarts_total", Kind::Counter, "Times it was started again", |f| f.restarts),
+        ("calls_total", Kind::Counter, "Calls begun", |f| f.calls),
+        ("failures_total", Kind::Counter, "Of these, without a decision", |f| f.failures),
+        ("connections", Kind::Gauge, "Connections open now", |f| f.connections),
+        ("waiting", Kind::Gauge, "Calls that wait for a connection", |f| f.waiting),
+    ];
+    for (name, kind, help, field) in families {
+        let name = format!("ringgate_runner_{name}");
+        to.family(&name, kind, help);
+        for place in places {
+            to.sample(&name, &[("runner", &place.name)], field(&place.life.figures()));
+        }
     }
 }
 

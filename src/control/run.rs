@@ -136,7 +136,8 @@ fn serve_metrics(
 ) -> Result<(), String> {
     let metrics = &loading.config.metrics;
     let (prefix, host) = (metrics.prefix.clone(), loading.host.clone());
-    let observed = Observed { prefix, workers, host, loads: Arc::clone(loads) };
+    let runners = loading.runners.all().to_vec();
+    let observed = Observed { prefix, workers, host, loads: Arc::clone(loads), runners };
     let (address, uri) = (server.address, metrics.uri.clone());
     let page = Page {
         paths: vec![uri.clone(), "/metrics".to_owned()],
