@@ -78,8 +78,7 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
         Err(failure) => return Ok(refuse(&failure)),
     };
     // Before any thread: signals that come early are kept for the loop below.
-    let signals =
-        Signals::new().map_err(|error| format!("signals can't be handled: {error}"))?;
+    let signals = Signals::new().map_err(|error| format!("signals can't be handled: {error}"))?;
     let (reports, taken) = mpsc::unbounded_channel();
     // A report that nobody reads any more is one at the end of the process.
     let report = Box::new(move |taken| drop(reports.send(taken)));

@@ -78,7 +78,10 @@ impl Listener for Bounded {
             let seat = Arc::clone(&self.seats).acquire_owned().await;
             match (self.listener.accept().await, seat) {
                 (Ok((stream, peer)), Ok(seat)) => {
-                    return (Patient { stream, idle: Box::pin(sleep(PATIENCE)), _seat: seat }, peer);
+                    return (
+                        Patient { stream, idle: Box::pin(sleep(PATIENCE)), _seat: seat },
+                        peer,
+                    );
                 }
                 (Err(error), _) => {
                     log::warn!("accept on a listener for operators: {error}");
@@ -147,17 +150,11 @@ impl AsyncWrite for Patient {
         self.bounded(context, poll)
     }
 
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

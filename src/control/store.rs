@@ -45,6 +45,7 @@ struct Desk {
 
 /// What serves, and what became of tries to change it.
 #[derive(Clone, Debug)]
+#[expect(dead_code, reason = "the status page reads the rest")]
 pub(super) struct Status {
     /// The number of the snapshot that serves.
     pub(super) serving: u64,
@@ -60,6 +61,7 @@ pub(super) struct Status {
 
 /// One try to change what serves.
 #[derive(Clone, Debug)]
+#[expect(dead_code, reason = "the status page reads it")]
 pub(super) struct Try {
     /// The number its snapshot has, or would have had.
     pub(super) number: u64,
@@ -75,6 +77,7 @@ pub(super) struct Try {
 
 /// A change that came to serve.
 #[derive(Clone, Debug)]
+#[expect(dead_code, reason = "the Admin API answers with it")]
 pub(super) struct Live {
     /// The snapshot's number.
     pub(super) number: u64,
@@ -91,13 +94,8 @@ impl Store {
         workers: usize,
     ) -> Arc<Self> {
         let (number, at) = (shared.snapshot().number, SystemTime::now());
-        let last = Try {
-            number,
-            at,
-            cause: "start".to_owned(),
-            errors: Vec::new(),
-            late: Vec::new(),
-        };
+        let last =
+            Try { number, at, cause: "start".to_owned(), errors: Vec::new(), late: Vec::new() };
         let status = Status { serving: number, since: at, good: 1, refused: 0, last };
         let desk = Desk { loading, shared, taken, workers };
         let desk = Arc::new(AsyncMutex::new(desk));

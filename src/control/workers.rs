@@ -89,7 +89,10 @@ fn usable_cores() -> Result<Vec<usize>, String> {
     Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
 }
 
-pub(super) fn wait_until_started(count: usize, started: &Receiver<Started>) -> Result<DriverKind, String> {
+pub(super) fn wait_until_started(
+    count: usize,
+    started: &Receiver<Started>,
+) -> Result<DriverKind, String> {
     let mut kind = DriverKind::Uring;
     for _ in 0..count {
         let report = started.recv().map_err(|_| "a worker ended while starting".to_owned())?;
