@@ -340,6 +340,33 @@ fn a_forgotten_token_is_asked_for_again() {
     assert_eq!(runner.kinds(), [PREPARE, REQUEST, PREPARE, REQUEST, PREPARE, REQUEST]);
 }
 
+/// The official Java runner sends every token twice.
+#[test]
+fn a_token_that_comes_twice() {
+    for driver in drivers() {
+        let upstream = Upstream::hello();
+        let (setup, socket) = setup(&pre_req(), &upstream);
+        let runner = Runner::script(&socket, |talk| {
+            while let Some(came) = talk.receive() {
+                match came.kind {
+                    PREPARE => {
+                        talk.send(PREPARE, &token(7));
+                        talk.send(PREPARE, &token(7));
+                    }
+                    _ => talk.send(REQUEST, &stop(201, &[], b"")),
+                }
+            }
+        });
+        let gateway = setup.driver(*driver).start();
+        let mut client = gateway.client();
+        for _ in 0..3 {
+            assert_eq!(client.get("/").status(), 201);
+        }
+        assert_eq!(runner.kinds(), [PREPARE, REQUEST, REQUEST, REQUEST]);
+        assert_eq!(runner.connections(), 1);
+    }
+}
+
 /// APISIX makes a connection for each request beyond its pool, and closes it again.
 #[test]
 fn more_clients_than_connections_make_no_more_of_them() {

@@ -255,10 +255,13 @@ pub(super) async fn run(pool: Rc<Pool>, link: Rc<Link>) {
             Event::Read(done) => hand.on_read(&link, done),
             Event::Job(mut job) => {
                 let out = std::mem::take(&mut job.talk.out);
-                sending.set(Some(net::send(link.socket.clone(), out)));
                 hand.job = Some(job);
-                hand.is_said = false;
-                continue;
+                // Nothing to say: another frame is waited for.
+                hand.is_said = out.is_empty();
+                if !hand.is_said {
+                    sending.set(Some(net::send(link.socket.clone(), out)));
+                }
+                Ok(())
             }
             Event::Overdue => Err(Broken::Overdue),
             Event::Closed => Err(Broken::Closed),
