@@ -21,10 +21,12 @@ mod positions;
 pub mod process;
 mod report;
 pub mod resources;
+mod schema;
 mod settings;
 mod source;
 
 pub use model::*;
 pub use report::{Diagnostic, Report, Severity, report};
+pub use schema::{PluginSchema, process_schema, resources_schema};
 pub use settings::*;
 pub use source::{Env, Source};

@@ -43,6 +43,13 @@ pub fn parse(source: &Source, env: Env<'_>) -> Result<(Config, Report), Report> 
     document.conclude(config, problems, duplicates)
 }
 
+/// Lets a made-up document be read, for its schema.
+pub(super) fn survey(reader: Reader<'_>) {
+    if let Some(object) = reader.object() {
+        config(object, &mut Vec::new());
+    }
+}
+
 fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
     let apisix = apisix::read(object.section("apisix"), duplicates);
     let nginx = nginx::read(object.section("nginx_config"));

@@ -7,6 +7,8 @@ use super::super::settings::{
 };
 use super::*;
 use crate::plugin::RequestPhase;
+use crate::schema::validate;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 fn env(name: &str) -> Option<String> {
@@ -20,6 +22,12 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn good(text: &str) -> Config {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(super::super::process_schema);
+    if !text.trim().is_empty() {
+        let document = serde_yaml::from_str(text).expect("YAML");
+        let misfit = validate::misfit(&document, &SCHEMA, &SCHEMA);
+        assert!(misfit.is_none(), "{text}\n{misfit:?}");
+    }
     match parse(&Source::new("c.yaml", text), &env) {
         Ok((config, report)) if report.is_empty() => config,
         Ok((_, report)) | Err(report) => panic!("{report}"),

@@ -77,6 +77,17 @@ fn read(mut document: Document<'_>) -> Result<(Resources, Report), Report> {
     document.conclude(resources, problems, duplicates)
 }
 
+/// Lets a made-up document be read, for its schema.
+pub(super) fn survey(reader: Reader<'_>) {
+    let problems = reader.problems();
+    if reader.value().is_null() {
+        return;
+    }
+    if let Some(object) = reader.object() {
+        collections(object, &mut Vec::new(), problems);
+    }
+}
+
 fn collections(
     mut object: Object<'_>,
     duplicates: &mut Vec<Duplicate>,
