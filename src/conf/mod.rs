@@ -12,6 +12,7 @@
 //!                                                                             by saphyr-parser
 //! ```
 
+mod changes;
 mod decode;
 #[cfg(test)]
 mod fuzz;
@@ -25,6 +26,7 @@ mod schema;
 mod settings;
 mod source;
 
+pub use changes::{Change, by_id, changes};
 pub use model::*;
 pub use report::{Diagnostic, Report, Severity, report};
 pub use schema::{PluginSchema, process_schema, resources_schema};

@@ -9,6 +9,7 @@
 use super::positions::{Positions, Spot};
 use super::source::{Source, mask};
 use crate::schema::{Fault, Problem};
+use serde_json::{Value, json};
 use std::fmt::{self, Display, Write};
 
 /// The most characters of a source line that are shown; minified JSON is one line.
@@ -42,6 +43,22 @@ pub struct Diagnostic {
     /// What to do about it.
     pub hint: Option<String>,
     excerpt: Option<Excerpt>,
+}
+
+impl Diagnostic {
+    /// The diagnostic for programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        json!({
+            "severity": self.severity.to_string(),
+            "file": self.file,
+            "line": self.line,
+            "column": self.column,
+            "length": self.excerpt.as_ref().map(|excerpt| excerpt.length),
+            "message": self.message,
+            "hint": self.hint,
+        })
+    }
 }
 
 /// A source line, cut to fit, and the part under the caret.

@@ -11,6 +11,9 @@
 //!        their counters ─► metrics ─► server ─► Prometheus
 //! ```
 
+mod check;
+mod difference;
+mod explain;
 mod load;
 mod logger;
 mod metrics;
@@ -19,6 +22,9 @@ mod runners;
 mod server;
 mod wasm;
 
+pub use check::{Checked, apisix_schema, check, config_schema};
+pub use difference::difference;
+pub use explain::{Question, explain};
 pub use load::{Failure, Loading, show_warnings};
 pub use logger::{flush_log, start_log};
 pub use run::{Exit, run, this_program};

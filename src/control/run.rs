@@ -180,6 +180,7 @@ fn settings(loading: &Loading, listen: &[SocketAddr]) -> Result<Vec<Settings>, S
         buffers: 0,
         listen: listen.to_vec(),
         drain_ms: u64::try_from(config.drain.as_millis()).unwrap_or(u64::MAX),
+        access: None,
     };
     Ok(match &config.workers {
         Workers::Auto => usable.iter().enumerate().map(|(at, core)| one(at, Some(*core))).collect(),
