@@ -5,12 +5,13 @@
 //! May not know: request logic.
 //!
 //! ```text
-//! config.yaml ─┐                                   ┌─► worker 0 … worker n
-//! apisix.yaml ─┴► load ─► Snapshot ─► Shared ──────┤
-//!        signals: TERM, INT drain; INT again ends; HUP loads again and publishes
-//!        their counters ─► metrics ─► server ─► Prometheus
+//! config.yaml ─┐                                            ┌─► worker 0 … worker n
+//! apisix.yaml ─┴► load ─► Snapshot ─► store ─► Shared ───────┤
+//!        run: signals TERM, INT drain; INT again ends; HUP loads again
+//!        workers' counters, the store's status ─► metrics ─► server (axum) ─► Prometheus
 //! ```
 
+mod access_log;
 mod check;
 mod difference;
 mod explain;
@@ -20,7 +21,9 @@ mod metrics;
 mod run;
 mod runners;
 mod server;
+mod store;
 mod wasm;
+mod workers;
 
 pub use check::{Checked, apisix_schema, check, config_schema};
 pub use difference::difference;
