@@ -61,7 +61,7 @@ impl Side {
 }
 
 fn process_changes(old: &Side, new: &Side, out: &mut String) {
-    let mut plugins = |side: &Side| {
+    let plugins = |side: &Side| {
         let listed = side.process["wasm"]["plugins"].as_array().cloned().unwrap_or_default();
         let named =
             |plugin: Value| (plugin["name"].as_str().unwrap_or_default().to_owned(), plugin);

@@ -109,7 +109,8 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let store = Store::new(loading, Arc::clone(&shared), taken, workers.len());
     if let Some(server) = metrics {
         let prefix = config.metrics.prefix.clone();
-        let observed = Observed { prefix, workers: counters, host, store: Arc::clone(&store) };
+        let (store, access) = (Arc::clone(&store), access.clone());
+        let observed = Observed { prefix, workers: counters, host, store, access };
         let uri = &config.metrics.uri;
         let address = server.address;
         server

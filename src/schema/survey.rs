@@ -21,9 +21,10 @@ use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
 
-/// How often a document is read. Places that matter for what is below them are at most three deep,
-/// so every combination of kinds comes up.
-const PASSES: u64 = 3_000;
+/// How often a document is read at most, and how often without learning anything new: then every
+/// combination of kinds that matters has come up.
+const PASSES_MAX: u64 = 5_000;
+const PASSES_IDLE: u64 = 400;
 
 /// Deeper places are left open: documents that nest without end are read, too.
 const DEPTH_MAX: usize = 14;
@@ -58,7 +59,10 @@ pub struct Style<'a> {
 pub fn survey(style: Style<'_>, mut read: impl FnMut(Reader<'_>)) -> Value {
     let problems = Problems { survey: Some(Survey::new(&style)), ..Problems::new() };
     let Some(survey) = &problems.survey else { return Value::Null };
-    for pass in 0..PASSES {
+    for pass in 0..PASSES_MAX {
+        if pass > survey.learned.get() + PASSES_IDLE {
+            break;
+        }
         survey.pass.set(pass);
         read(Reader::new(survey.sample(&Path::root()), Path::root(), &problems));
         survey.conclude();
@@ -90,6 +94,8 @@ fn variable() -> Value {
 #[derive(Debug)]
 pub(super) struct Survey {
     pass: Cell<u64>,
+    /// The last pass that learned something.
+    learned: Cell<u64>,
     samples: [Vec<Value>; KINDS.len()],
     words: Vec<Value>,
     places: RefCell<FxHashMap<Path, Place>>,
@@ -152,7 +158,7 @@ impl Survey {
             [json!({ "x": "x" })].into_iter().chain(objects).collect(),
         ];
         let (places, visits) = Default::default();
-        Self { pass: Cell::new(0), samples, words, places, visits }
+        Self { pass: Cell::new(0), learned: Cell::new(0), samples, words, places, visits }
     }
 
     /// A number for a place, another one in every pass.
@@ -185,6 +191,7 @@ impl Survey {
         place.objects += u64::from(asked == Asked::Object);
         if !place.asked.contains(&asked) {
             place.asked.push(asked);
+            self.learned.set(self.pass.get());
         }
     }
 
@@ -194,6 +201,7 @@ impl Survey {
         let keys = &mut places.entry(object.clone()).or_default().keys;
         if !keys.iter().any(|member| member.name == name) {
             keys.push(Member { name, needed: 0 });
+            self.learned.set(self.pass.get());
         }
         drop(places);
         let at = object.key(name);
@@ -268,8 +276,13 @@ impl Survey {
         let mut places = self.places.borrow_mut();
         for (at, visit) in self.visits.borrow_mut().drain() {
             let place = places.entry(at).or_default();
+            let taken = !visit.asked && !visit.wrong;
+            let known = (place.seen[visit.kind], place.taken[visit.kind]);
             place.seen[visit.kind] = true;
-            place.taken[visit.kind] |= !visit.asked && !visit.wrong;
+            place.taken[visit.kind] |= taken;
+            if known != (true, place.taken[visit.kind]) {
+                self.learned.set(self.pass.get());
+            }
         }
     }
 }

@@ -100,9 +100,6 @@ fn read_document(mut document: Document<'_>) -> (Resources, Report) {
 /// Lets a made-up document be read, for its schema.
 pub(super) fn survey(reader: Reader<'_>) {
     let problems = reader.problems();
-    if reader.value().is_null() {
-        return;
-    }
     if let Some(object) = reader.object() {
         collections(object, &mut Vec::new(), problems);
     }
