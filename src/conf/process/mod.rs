@@ -84,7 +84,7 @@ pub fn needs_restart(field: &str) -> bool {
     let under = |section: &&str| {
         field.strip_prefix(*section).is_some_and(|rest| rest.is_empty() || !rest.starts_with('_'))
     };
-    AT_START.iter().any(|section| under(&section)) && !ALWAYS.iter().any(|section| under(&section))
+    AT_START.iter().any(under) && !ALWAYS.iter().any(under)
 }
 
 /// Lets a made-up document be read, for its schema.
