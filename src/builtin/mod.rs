@@ -37,10 +37,12 @@ mod uri_blocker;
 
 use crate::plugin::RequestPhase::{self, Access, Rewrite};
 use crate::plugin::{Consumer, Loaded, Loader, Plugin, refuse_credential};
-use crate::schema::Reader;
+use crate::schema::{Path, Reader, Step, Style, survey};
 use auth::Consumers;
 use groups::Groups;
-use std::sync::Arc;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 /// One native plugin: its name, where it runs, how it is read.
 struct Native {
@@ -107,11 +109,76 @@ const PLUGINS: [Native; 20] = [
     native(echo::NAME, Rewrite, 412, echo::read),
 ];
 
+/// Words that some native plugin takes as it is.
+const WORDS: [&str; 12] = [
+    "x",
+    "/x",
+    "*",
+    "local",
+    "127.0.0.1",
+    "10.0.0.0/8",
+    "GET",
+    "7",
+    "1s",
+    "a: b",
+    "http_x",
+    "none",
+];
+
+/// The JSON Schema of every native plugin's configuration: its name, what stands in routes, and
+/// what stands in consumers, if it tells them apart.
+#[must_use]
+pub fn schemas() -> Vec<(&'static str, Value, Option<Value>)> {
+    let style = |title| Style { title, words: &WORDS, keys: &["set"], nulls: false };
+    let schema = |native: &Native| {
+        let (mut groups, nobody) = (Groups::default(), Arc::default());
+        let conf = survey(style(native.name), |reader| match native.read {
+            Read::Alone(read) => drop(read(reader)),
+            Read::Grouped(read) => drop(read(reader, &mut groups)),
+            Read::Auth(read, _) => drop(read(reader, &nobody)),
+        });
+        let credential = match native.read {
+            Read::Auth(_, read) => Some(survey(style(native.name), |reader| {
+                read(reader, &Arc::default(), &mut Consumers::default());
+            })),
+            _ => None,
+        };
+        (native.name, conf, credential)
+    };
+    PLUGINS.iter().map(schema).collect()
+}
+
 /// Makes the native plugins of one configuration.
 #[derive(Debug, Default)]
 pub struct Builtins {
     groups: Groups,
     consumers: Arc<Consumers>,
+    /// Those that count, by where and how they are configured, as long as a snapshot has them.
+    counting: HashMap<String, Weak<dyn Plugin>>,
+    /// The ids of resources, by where they stand.
+    ids: HashMap<Path, String>,
+}
+
+/// Plugins that know something of the requests before: one that is configured as it was goes on
+/// where it is when the configuration is read again.
+const COUNTING: [&str; 3] = [limit_conn::NAME, limit_count::NAME, limit_req::NAME];
+
+impl Builtins {
+    /// Begins another configuration. Names the resources whose plugins are made next: `routes[0]`
+    /// may be called `r1`.
+    pub fn begin(&mut self, ids: impl IntoIterator<Item = (Path, String)>) {
+        self.groups = Groups::default();
+        self.consumers = Arc::default();
+        self.counting.retain(|_, plugin| plugin.strong_count() > 0);
+        self.ids = ids.into_iter().collect();
+    }
+
+    /// What a plugin that counts is known by: it is another one elsewhere, or configured otherwise.
+    fn place(&self, name: &str, conf: &Reader<'_>) -> Option<String> {
+        let [Step::Key(list), Step::Index(index), ..] = conf.at().steps() else { return None };
+        let id = self.ids.get(&Path::root().key(list).index(*index))?;
+        COUNTING.contains(&name).then(|| format!("{list}#{id}#{name}#{}", conf.value()))
+    }
 }
 
 impl Loader for Builtins {
@@ -121,11 +188,19 @@ impl Loader for Builtins {
 
     fn load(&mut self, name: &str, conf: Reader<'_>) -> Option<Loaded> {
         let native = PLUGINS.iter().find(|native| native.name == name)?;
+        let place = self.place(name, &conf);
+        let known = place.as_ref().and_then(|place| self.counting.get(place)?.upgrade());
+        if let Some(plugin) = known {
+            return Some(Loaded { plugin, phase: native.phase, priority: native.priority });
+        }
         let plugin = match native.read {
             Read::Alone(read) => read(conf),
             Read::Grouped(read) => read(conf, &mut self.groups),
             Read::Auth(read, _) => read(conf, &self.consumers),
         }?;
+        if let Some(place) = place {
+            self.counting.insert(place, Arc::downgrade(&plugin));
+        }
         Some(Loaded { plugin, phase: native.phase, priority: native.priority })
     }
 

@@ -11,16 +11,25 @@
 //!        workers' counters, the store's status ─► metrics ─► server (axum) ─► Prometheus
 //! ```
 
+mod access_log;
+mod check;
+mod difference;
+mod explain;
 mod load;
 mod logger;
 mod metrics;
 mod run;
 mod runners;
+mod running;
 mod server;
 mod store;
 mod wasm;
+mod watch;
 mod workers;
 
+pub use check::{Checked, apisix_schema, check, config_schema};
+pub use difference::difference;
+pub use explain::{Question, explain};
 pub use load::{Failure, Loading, show_warnings};
 pub use logger::{flush_log, start_log};
 pub use run::{Exit, run, this_program};

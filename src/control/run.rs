@@ -5,11 +5,13 @@
 //! whoever sees that files changed ─► Reloads ─────────────┴─► Store::reload_files
 //! ```
 
+use super::access_log::AccessLog;
 use super::metrics::{self, Observed};
+use super::running::Running;
 use super::server::Server;
 use super::store::Store;
 use super::workers::{announce, join, reserve_all, settings, start_workers, wait_until_started};
-use super::{Failure, Loading, flush_log, runners, show_warnings, start_log};
+use super::{Failure, Loading, flush_log, runners, show_warnings, start_log, watch};
 use crate::stats::Counters;
 use crate::worker::{Shared, Stop};
 use std::net::SocketAddr;
@@ -86,12 +88,15 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let reservations = reserve_all(&loading.config.listen)?;
     let metrics = metrics_server(&loading)?;
     let listen: Vec<SocketAddr> = reservations.iter().map(|held| held.address).collect();
+    let access =
+        AccessLog::start().map_err(|error| format!("no thread for the access log: {error}"))?;
+    access.open(loading.config.access_log.as_ref().map(|log| Path::new(&log.file)))?;
     let counters: Vec<Arc<Counters>> =
-        settings(&loading, &listen)?.iter().map(|_| Arc::default()).collect();
+        settings(&loading, &listen, &access.sink)?.iter().map(|_| Arc::default()).collect();
     // Dropped when the workers have ended: requests in flight still need theirs.
     let places = loading.runners.all().to_vec();
     let _runners = runners::start(&loading.config, &places)?;
-    let (workers, started) = start_workers(&loading, &shared, &listen, &counters)?;
+    let (workers, started) = start_workers(&loading, &shared, &listen, &counters, &access.sink)?;
     let outcome = wait_until_started(workers.len(), &started);
     drop(reservations);
     match outcome {
@@ -102,12 +107,14 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
             return Err(why);
         }
     }
-    let (config, host) = (loading.config.clone(), loading.host.clone());
+    let (config, host) = (loading.config.clone(), Arc::clone(&loading.host));
+    let (files, seen) = (loading.files(), loading.fingerprint());
+    loading.running = Some(Running::new(&config, &listen, access.clone()));
     let store = Store::new(loading, Arc::clone(&shared), taken, workers.len());
     if let Some(server) = metrics {
         let prefix = config.metrics.prefix.clone();
-        let (store, runners) = (Arc::clone(&store), places);
-        let observed = Observed { prefix, workers: counters, host, store, runners };
+        let (store, access, runners) = (Arc::clone(&store), access.clone(), places);
+        let observed = Observed { prefix, workers: counters, host, store, access, runners };
         let uri = &config.metrics.uri;
         let address = server.address;
         server
@@ -116,8 +123,13 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
         println!("ringgate: metrics on http://{address}{uri}");
     }
     let reloads = Reloads::start(&store);
+    if config.watch {
+        watch::start(files, seen, reloads.clone());
+    }
     let ending = tokio::task::spawn_blocking(move || join(workers));
-    Ok(watch(&shared, &reloads, signals, ending).await)
+    let exit = wait_for_wishes(&shared, &reloads, &access, signals, ending).await;
+    access.flush();
+    Ok(exit)
 }
 
 /// The listener of the metrics. An address that is the default and in use, most likely by another
@@ -141,12 +153,15 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user_1: Signal,
 }
 
 /// What a signal wants.
 enum Wish {
     /// Read the files again.
     Reload,
+    /// Open the access log again.
+    Reopen,
     /// Finish what is running and end.
     Drain,
     /// The same; a second time: end at once.
@@ -159,6 +174,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user_1: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -167,6 +183,7 @@ impl Signals {
             _ = self.interrupt.recv() => Wish::Interrupt,
             _ = self.terminate.recv() => Wish::Drain,
             _ = self.hang_up.recv() => Wish::Reload,
+            _ = self.user_1.recv() => Wish::Reopen,
         }
     }
 }
@@ -197,9 +214,10 @@ impl Reloads {
 }
 
 /// Handles signals until all workers have ended.
-async fn watch(
+async fn wait_for_wishes(
     shared: &Shared,
     reloads: &Reloads,
+    access: &AccessLog,
     mut signals: Signals,
     mut ending: JoinHandle<bool>,
 ) -> Exit {
@@ -213,6 +231,7 @@ async fn watch(
         };
         match wish {
             Wish::Reload => reloads.ask("SIGHUP"),
+            Wish::Reopen => access.reopen(),
             Wish::Interrupt if interrupts > 0 => return Exit::Interrupted,
             Wish::Interrupt => {
                 interrupts += 1;
