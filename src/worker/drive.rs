@@ -9,6 +9,7 @@ use super::{Ring, Worker};
 use crate::exchange::{Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
+use crate::time::DeadlineId;
 use crate::upstream::KeepAlive;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -93,8 +94,13 @@ where
 }
 
 impl Downstream {
-    /// Runs an exchange that has begun to its end.
-    pub(super) async fn drive(&mut self, worker: &Rc<Worker>, exchange: &mut Exchange) -> Ending {
+    /// Runs an exchange that has begun to its end. `first` is what it commands first.
+    pub(super) async fn drive(
+        &mut self,
+        worker: &Rc<Worker>,
+        exchange: &mut Exchange,
+        first: Option<Command>,
+    ) -> Ending {
         let mut link = UpstreamLink::default();
         let mut operations = Operations {
             read_down: pin!(None),
@@ -104,8 +110,9 @@ impl Downstream {
             send_up: pin!(None),
             sleep: pin!(None),
         };
+        let mut next = first;
         loop {
-            while let Some(command) = worker.with_cx(|cx| exchange.poll(cx)) {
+            while let Some(command) = next {
                 match command {
                     Command::ReadDownstream if self.at < self.input.len() => {
                         self.give_input(worker, exchange);
@@ -133,11 +140,10 @@ impl Downstream {
                     Command::ReadUpstream => {
                         if link.at < link.input.len() && !link.starved {
                             link.give(worker, exchange);
-                            continue;
+                        } else if let Some(socket) = link.socket.clone() {
+                            let buffer = link.read_buffer(worker);
+                            operations.read_up.set(Some(net::read(socket, buffer)));
                         }
-                        let Some(socket) = link.socket.clone() else { continue };
-                        let buffer = link.read_buffer(worker);
-                        operations.read_up.set(Some(net::read(socket, buffer)));
                     }
                     Command::CloseUpstream => {
                         operations.drop_upstream();
@@ -149,19 +155,11 @@ impl Downstream {
                     Command::Sleep(ms) => operations.sleep.set(Some(net::sleep_ms(ms))),
                     Command::Finish(ending) => return ending,
                 }
+                next = worker.with_cx(|cx| exchange.poll(cx));
             }
-            worker.arm(self.alarm, exchange.due_ms());
-            let event = poll_fn(|cx| {
-                let rang = worker.rang(self.alarm, cx.waker());
-                match (operations.poll(cx), rang) {
-                    (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
-                    (Poll::Pending, _) => worker.park(exchange, cx.waker()),
-                    (event, _) => event,
-                }
-            })
-            .await;
-            worker.with_cx(|cx| exchange.unpark(cx));
+            let event = worker.wait(exchange, self.alarm, |cx| operations.poll(cx)).await;
             self.on_event(worker, exchange, &mut link, event);
+            next = worker.with_cx(|cx| exchange.poll(cx));
         }
     }
 
@@ -287,8 +285,31 @@ impl UpstreamLink {
 
 impl Worker {
     /// Lends the worker's own state to a call of an exchange, at the time of now.
-    fn with_cx<T>(self: &Rc<Self>, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
+    pub(super) fn with_cx<T>(self: &Rc<Self>, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
         self.with_locals(|locals| f(&mut Cx { locals, date: &self.date.borrow() }))
+    }
+
+    /// Waits for the next event of an exchange: of an operation, its alarm, or a plugin.
+    async fn wait(
+        self: &Rc<Self>,
+        exchange: &mut Exchange,
+        alarm: DeadlineId,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<Event>,
+    ) -> Event {
+        self.arm(alarm, exchange.due_ms());
+        let event = poll_fn(|cx| {
+            let rang = self.rang(alarm, cx.waker());
+            match (poll(cx), rang) {
+                (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
+                (Poll::Pending, _) if exchange.is_reachable() => self.park(exchange, cx.waker()),
+                (event, _) => event,
+            }
+        })
+        .await;
+        if exchange.is_reachable() {
+            self.with_cx(|cx| exchange.unpark(cx));
+        }
+        event
     }
 
     /// The exchange waits, unless somebody has asked something of it already.
