@@ -35,6 +35,21 @@ pub enum Failure {
     File(String),
     /// A file is wrong.
     Wrong(Report),
+    /// Workers can't run it; says which and why.
+    NotTaken(Vec<String>),
+    /// It could not be made because of a fault of ours.
+    Broken(String),
+}
+
+impl Failure {
+    /// One line for each thing that is wrong.
+    pub(super) fn lines(&self) -> Vec<String> {
+        match self {
+            Self::File(message) | Self::Broken(message) => vec![message.clone()],
+            Self::Wrong(report) => report.lines(),
+            Self::NotTaken(refusals) => refusals.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -42,6 +57,10 @@ impl fmt::Display for Failure {
         match self {
             Self::File(message) => writeln!(f, "error: {message}"),
             Self::Wrong(report) => writeln!(f, "{report}"),
+            Self::NotTaken(refusals) => {
+                refusals.iter().try_for_each(|why| writeln!(f, "error: not taken by {why}"))
+            }
+            Self::Broken(message) => writeln!(f, "error: a fault of the gateway: {message}"),
         }
     }
 }
@@ -107,6 +126,11 @@ impl Loading {
         warnings.extend(self.config_warnings.clone());
         self.number += 1;
         Ok((snapshot, warnings))
+    }
+
+    /// The number that the next snapshot will have.
+    pub(super) fn next_number(&self) -> u64 {
+        self.number + 1
     }
 
     fn load_guests(&self) -> Result<Option<proxy_wasm::Plugins>, Failure> {

@@ -5,10 +5,10 @@
 //! May not know: request logic.
 //!
 //! ```text
-//! config.yaml ─┐                                   ┌─► worker 0 … worker n
-//! apisix.yaml ─┴► load ─► Snapshot ─► Shared ──────┤
-//!        signals: TERM, INT drain; INT again ends; HUP loads again and publishes
-//!        their counters ─► metrics ─► server ─► Prometheus
+//! config.yaml ─┐                                            ┌─► worker 0 … worker n
+//! apisix.yaml ─┴► load ─► Snapshot ─► store ─► Shared ───────┤
+//!        run: signals TERM, INT drain; INT again ends; HUP loads again
+//!        workers' counters, the store's status ─► metrics ─► server (axum) ─► Prometheus
 //! ```
 
 mod load;
@@ -17,7 +17,9 @@ mod metrics;
 mod run;
 mod runners;
 mod server;
+mod store;
 mod wasm;
+mod workers;
 
 pub use load::{Failure, Loading, show_warnings};
 pub use logger::{flush_log, start_log};
