@@ -4,7 +4,7 @@ use super::body::Encoder;
 use super::cause::Cause;
 use super::{Cx, Exchange, Timer};
 use crate::http::{
-    BodyLength, Headers, ResponseHead, Version, content_length, list_members, write_field,
+    BodyLength, Headers, ResponseHead, Version, content_length, is_name, list_members, write_field,
     write_number_field, write_status_line,
 };
 use crate::snapshot::{has_length, write_local_head};
@@ -150,7 +150,7 @@ pub(super) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8]
     write_status_line(out, head.status);
     for field in &head.fields {
         let (name, value) = (field.name.of(bytes), field.value.of(bytes));
-        if !is_hop_by_hop(name) && !name.eq_ignore_ascii_case(b"content-length") {
+        if !is_hop_by_hop(name) && !is_name(name, b"content-length") {
             write_field(out, name, value);
         }
     }
@@ -161,17 +161,13 @@ pub(super) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8]
 fn write_upstream_fields(out: &mut Vec<u8>, headers: &Headers, date: &[u8]) {
     let mut dated = false;
     let nominates = nominates_fields(headers);
-    for (name, value) in headers.iter() {
-        let dropped = is_hop_by_hop(name)
-            || name.eq_ignore_ascii_case(b"content-length")
-            || name.eq_ignore_ascii_case(b"server")
-            || nominates && is_nominated(headers, name);
-        if dropped {
-            continue;
-        }
-        dated |= name.eq_ignore_ascii_case(b"date");
-        write_field(out, name, value);
-    }
+    headers.write_lines(out, |name, _| {
+        dated |= is_name(name, b"date");
+        !is_hop_by_hop(name)
+            && !is_name(name, b"content-length")
+            && !is_name(name, b"server")
+            && !(nominates && is_nominated(headers, name))
+    });
     if !dated {
         write_field(out, b"Date", date);
     }
@@ -197,12 +193,12 @@ fn connection_options(headers: &Headers) -> impl Iterator<Item = &[u8]> {
 /// Fields that belong to one connection only (RFC 9110 §7.6.1).
 pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     match name.len() {
-        2 => name.eq_ignore_ascii_case(b"te"),
-        7 => name.eq_ignore_ascii_case(b"upgrade"),
-        10 => name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive"),
-        16 => name.eq_ignore_ascii_case(b"proxy-connection"),
-        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
-        19 => name.eq_ignore_ascii_case(b"proxy-authorization"),
+        2 => is_name(name, b"te"),
+        7 => is_name(name, b"upgrade"),
+        10 => is_name(name, b"connection") || is_name(name, b"keep-alive"),
+        16 => is_name(name, b"proxy-connection"),
+        17 => is_name(name, b"transfer-encoding"),
+        19 => is_name(name, b"proxy-authorization"),
         _ => false,
     }
 }
