@@ -70,10 +70,10 @@ pub(super) struct Exports {
     configure: Maybe<2, u32>,
     request_headers: HeadersExport,
     request_body: Maybe<3, u32>,
-    request_trailers: Maybe<2, u32>,
+    pub(super) request_trailers: Maybe<2, u32>,
     response_headers: HeadersExport,
     response_body: Maybe<3, u32>,
-    response_trailers: Maybe<2, u32>,
+    pub(super) response_trailers: Maybe<2, u32>,
     done: Maybe<1, u32>,
     log: Maybe<1, ()>,
     delete: Maybe<1, ()>,
@@ -94,17 +94,15 @@ pub(super) enum Headers {
     Three(Function<3, u32>),
 }
 
-/// The functions that requests call, in one instance.
+/// The functions that most requests call, in one instance.
 pub(super) struct Callbacks {
     pub(super) context_create: Option<Function<2, ()>>,
     pub(super) vm_start: Option<Function<2, u32>>,
     pub(super) configure: Option<Function<2, u32>>,
     pub(super) request_headers: Headers,
     pub(super) request_body: Option<Function<3, u32>>,
-    pub(super) request_trailers: Option<Function<2, u32>>,
     pub(super) response_headers: Headers,
     pub(super) response_body: Option<Function<3, u32>>,
-    pub(super) response_trailers: Option<Function<2, u32>>,
     pub(super) done: Option<Function<1, u32>>,
     pub(super) log: Option<Function<1, ()>>,
     pub(super) delete: Option<Function<1, ()>>,
@@ -167,10 +165,8 @@ impl Callbacks {
             configure: find(&exports.configure, store, instance),
             request_headers: exports.request_headers.find(store, instance),
             request_body: find(&exports.request_body, store, instance),
-            request_trailers: find(&exports.request_trailers, store, instance),
             response_headers: exports.response_headers.find(store, instance),
             response_body: find(&exports.response_body, store, instance),
-            response_trailers: find(&exports.response_trailers, store, instance),
             done: find(&exports.done, store, instance),
             log: find(&exports.log, store, instance),
             delete: find(&exports.delete, store, instance),

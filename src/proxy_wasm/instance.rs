@@ -20,8 +20,8 @@ const START_MS: u64 = 10_000;
 /// An instance that was started. After a fault it must not be called again.
 pub(super) struct Instance {
     store: Store<Guest>,
-    /// Where exports are found that are called without a request: rarely, so each time anew. An
-    /// instance for each request should not pay for them.
+    /// Where exports are found that are called rarely, so each time anew: an instance for each request
+    /// should not pay for them.
     instance: wasmtime::Instance,
     callbacks: Callbacks,
     deadline: u64,
@@ -163,11 +163,11 @@ impl Instance {
             Phase::ResponseBody => body(store, &self.callbacks.response_body, frame, deadline)?,
             Phase::RequestTrailers => {
                 let count = store.data().message.request.trailers.len() as u32;
-                call(store, &self.callbacks.request_trailers, frame, deadline, [id, count])?
+                self.call_rare(|exports| &exports.request_trailers, frame, [id, count])?
             }
             Phase::ResponseTrailers => {
                 let count = store.data().message.response.trailers.len() as u32;
-                call(store, &self.callbacks.response_trailers, frame, deadline, [id, count])?
+                self.call_rare(|exports| &exports.response_trailers, frame, [id, count])?
             }
             Phase::Start | Phase::Configure | Phase::Root | Phase::Log => None,
         };
@@ -227,16 +227,16 @@ impl Instance {
         self.store.data_mut()
     }
 
-    /// Calls an export on a root context, if there is one.
-    pub(super) fn call_root<const N: usize>(
+    /// Calls an export that few requests or none call, if there is one.
+    pub(super) fn call_rare<const N: usize, R: Returned>(
         &mut self,
-        export: impl FnOnce(&Exports) -> &Option<Export<N, ()>>,
+        export: impl FnOnce(&Exports) -> &Option<Export<N, R>>,
         frame: Frame,
         params: [u32; N],
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<R>, Fault> {
         let facts = Arc::clone(&self.store.data().facts);
         let callback = find(export(&facts.exports), &mut self.store, self.instance);
-        call(&mut self.store, &callback, frame, self.deadline, params).map(|_| ())
+        call(&mut self.store, &callback, frame, self.deadline, params)
     }
 
     /// The streams that wait or run in this instance.
