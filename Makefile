@@ -26,6 +26,7 @@ test: tools ## run every test
 
 soak: tools ## endless loops, traps and hot swaps by the thousand, under load, with figures
 	$(CARGO) test --release --test t z00_soak -- --ignored --nocapture --test-threads 1
+	$(CARGO) test --release --test t z10_reloads -- --ignored --nocapture --test-threads 1
 
 FUZZ ?= pairs property guest foreign request response chunked uri conf expr
 FUZZ_SECONDS ?= 600

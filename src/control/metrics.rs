@@ -2,8 +2,9 @@
 //! thing (its plugin `prometheus`), ours for the rest, plugins' own as they named them.
 
 use super::access_log::AccessLog;
+use super::load::HostCell;
 use super::store::Store;
-use crate::proxy_wasm::{Host, Metric, MetricValue, PluginCount};
+use crate::proxy_wasm::{Metric, MetricValue, PluginCount};
 use crate::stats::{Counter, Counters, Exposition, Kind, PluginCounters, legal_name};
 use axum::Router;
 use axum::http::header::{ALLOW, CONTENT_TYPE};
@@ -20,7 +21,7 @@ pub(super) struct Observed {
     /// Of APISIX's metrics.
     pub(super) prefix: String,
     pub(super) workers: Vec<Arc<Counters>>,
-    pub(super) host: Option<Arc<Host>>,
+    pub(super) host: HostCell,
     pub(super) store: Arc<Store>,
     pub(super) access: AccessLog,
 }
@@ -49,7 +50,7 @@ impl Observed {
         self.routes(&mut to);
         self.each_worker(&mut to);
         self.configuration(&mut to);
-        if let Some(host) = &self.host {
+        if let Some(host) = self.host.get() {
             plugins(&mut to, &host.counters());
             guests(&mut to, host.metrics());
         }

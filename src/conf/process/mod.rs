@@ -115,6 +115,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         driver: ringgate.driver,
         limits: ringgate.limits,
         drain: ringgate.drain,
+        watch: ringgate.watch,
         log_level: ringgate.log_level,
         cache_dir: ringgate.cache_dir,
         node: ringgate.node,
