@@ -27,9 +27,10 @@ pub(super) fn write_request_head(
     write_forwarding_fields(out, message);
     let nominates = nominates_fields(&request.headers);
     request.headers.write_lines(out, |name, _| {
-        !is_remade(name)
-            && !is_hop_by_hop(name)
-            && !(nominates && is_nominated(&request.headers, name))
+        let dropped = is_remade(name)
+            || is_hop_by_hop(name)
+            || nominates && is_nominated(&request.headers, name);
+        !dropped
     });
     match framing {
         Encoder::Length(bytes) => write_number_field(out, b"Content-Length", bytes),

@@ -163,10 +163,11 @@ fn write_upstream_fields(out: &mut Vec<u8>, headers: &Headers, date: &[u8]) {
     let nominates = nominates_fields(headers);
     headers.write_lines(out, |name, _| {
         dated |= is_name(name, b"date");
-        !is_hop_by_hop(name)
-            && !is_name(name, b"content-length")
-            && !is_name(name, b"server")
-            && !(nominates && is_nominated(headers, name))
+        let dropped = is_hop_by_hop(name)
+            || is_name(name, b"content-length")
+            || is_name(name, b"server")
+            || nominates && is_nominated(headers, name);
+        !dropped
     });
     if !dated {
         write_field(out, b"Date", date);

@@ -36,8 +36,8 @@ pub(super) fn span_of(head: &[u8], part: &[u8]) -> Span {
 }
 
 /// Whether a field name is `lower`, which is written in lower case: names compare without case
-/// (RFC 9110 §5.1). For names that were parsed or checked, so that they are tokens: setting bit 5 folds
-/// letters, and no other `tchar` becomes a letter, a digit or `-` by it.
+/// (RFC 9110 §5.1). For names that were parsed or checked, so that they are tokens: setting bit 5
+/// folds letters, and no other `tchar` becomes a letter, a digit or `-` by it.
 #[inline]
 #[must_use]
 pub fn is_name(name: &[u8], lower: &[u8]) -> bool {

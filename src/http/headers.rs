@@ -141,8 +141,8 @@ impl Headers {
         self.fields.iter().map(|f| (f.name.of(&self.arena), f.value.of(&self.arena)))
     }
 
-    /// Writes the fields that `keep` wants as `name: value` lines. Neighbours that lie in the arena as
-    /// they are written, which is how most heads come, are copied together.
+    /// Writes the fields that `keep` wants as `name: value` lines. Neighbours that lie in the arena
+    /// as they are written, which is how most heads come, are copied together.
     pub fn write_lines(&self, out: &mut Vec<u8>, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
         let mut run = Run::default();
         for field in &self.fields {

@@ -4,8 +4,8 @@
 //! module ─► Exports: names and types, once ─► instance ─► Callbacks: functions, by place ─► call
 //! ```
 //!
-//! An instance for each request makes this a hot path: looking names up, and asking wasmtime for each
-//! function's type twice, was a fifth of what such an instance costs.
+//! An instance for each request makes this a hot path: looking names up, and asking wasmtime for
+//! each function's type twice, was a fifth of what such an instance costs.
 
 use super::guest::Guest;
 use crate::vm::Module;
@@ -221,9 +221,9 @@ impl<const N: usize, R: Returned> Function<N, R> {
         for (word, param) in words.iter_mut().zip(params) {
             *word = ValRaw::u32(param);
         }
-        // SAFETY: `func` is an export of the module in which `first` found it with exactly this type
-        // (`get_module_export` gives nothing of another module): it reads `N` words of `i32` and writes
-        // at most one, and there is room for both. No word is a reference.
+        // SAFETY: `func` is an export of the module in which `first` found it with exactly this
+        // type (`get_module_export` gives nothing of another module): it reads `N` words of `i32`
+        // and writes at most one, and there is room for both. No word is a reference.
         unsafe { self.func.call_unchecked(store, &raw mut words[..])? };
         Ok(R::of(words[0]))
     }

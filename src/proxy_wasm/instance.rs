@@ -20,8 +20,8 @@ const START_MS: u64 = 10_000;
 /// An instance that was started. After a fault it must not be called again.
 pub(super) struct Instance {
     store: Store<Guest>,
-    /// Where exports are found that are called rarely, so each time anew: an instance for each request
-    /// should not pay for them.
+    /// Where exports are found that are called rarely, so each time anew: an instance for each
+    /// request should not pay for them.
     instance: wasmtime::Instance,
     callbacks: Callbacks,
     deadline: u64,
