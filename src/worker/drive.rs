@@ -178,13 +178,13 @@ impl Downstream {
                         let sending = link.socket.clone().map(|socket| net::send(socket, bytes));
                         operations.send_up.set(sending);
                     }
+                    Command::ReadUpstream if link.at < link.input.len() && !link.starved => {
+                        link.give(worker, exchange);
+                    }
                     Command::ReadUpstream => {
-                        if link.at < link.input.len() && !link.starved {
-                            link.give(worker, exchange);
-                        } else if let Some(socket) = link.socket.clone() {
-                            let buffer = link.read_buffer(worker, tunnel.is_some());
-                            operations.read_up.set(Some(net::read(socket, buffer)));
-                        }
+                        let buffer = link.read_buffer(worker, tunnel.is_some());
+                        let reading = link.socket.clone().map(|socket| net::read(socket, buffer));
+                        operations.read_up.set(reading);
                     }
                     Command::Switch => tunnel = Some(OpenTunnel::count(worker)),
                     Command::EndDownstream => self.socket.end_sending(),
