@@ -175,16 +175,15 @@ impl Downstream {
                         }
                     }
                     Command::SendUpstream(bytes) => {
-                        let sending = link.socket.clone().map(|socket| net::send(socket, bytes));
-                        operations.send_up.set(sending);
+                        let socket = link.socket.clone();
+                        operations.send_up.set(socket.map(|socket| net::send(socket, bytes)));
                     }
                     Command::ReadUpstream if link.at < link.input.len() && !link.starved => {
                         link.give(worker, exchange);
                     }
                     Command::ReadUpstream => {
-                        let buffer = link.read_buffer(worker, tunnel.is_some());
-                        let reading = link.socket.clone().map(|socket| net::read(socket, buffer));
-                        operations.read_up.set(reading);
+                        let (buffer, socket) = link.begin_reading(worker, tunnel.is_some());
+                        operations.read_up.set(socket.map(|socket| net::read(socket, buffer)));
                     }
                     Command::Switch => tunnel = Some(OpenTunnel::count(worker)),
                     Command::EndDownstream => self.socket.end_sending(),
@@ -299,6 +298,11 @@ impl UpstreamLink {
         let used = worker.with_cx(|cx| exchange.on_upstream(&self.input[self.at..], cx));
         self.at += used;
         self.starved = used == 0;
+    }
+
+    /// What a read needs.
+    fn begin_reading(&mut self, worker: &Worker, tunnels: bool) -> (Vec<u8>, Option<Socket>) {
+        (self.read_buffer(worker, tunnels), self.socket.clone())
     }
 
     /// The read buffer, behind what the exchange could not use yet (an incomplete head).
