@@ -29,8 +29,9 @@
 //!    complete: they are the next request. Of the upstream's, a call that used none needs more
 //!    behind them.
 //! 4. When [`Exchange::due_ms`] has come, call [`Exchange::on_due`]; calling it early does no harm.
-//! 5. Before it waits, [`Exchange::park`]; after, [`Exchange::unpark`]. When something was asked
-//!    meanwhile ([`Exchange::is_asked`]), [`Exchange::on_asked`].
+//! 5. If it [`Exchange::is_reachable`]: before it waits, [`Exchange::park`]; after,
+//!    [`Exchange::unpark`]. When something was asked meanwhile ([`Exchange::is_asked`]),
+//!    [`Exchange::on_asked`].
 //! 6. `Finish` comes exactly once; [`Exchange::take_output`] then has what is still to be sent,
 //!    unless it ends in [`Ending::Abort`], and the exchange is ready for [`Exchange::begin`] again.
 
@@ -43,6 +44,7 @@ mod forward;
 pub mod grpc;
 mod hold;
 mod local;
+mod max_forwards;
 mod outgoing;
 mod pass;
 mod request;
@@ -52,6 +54,7 @@ mod retry;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod tunnel;
 mod upstream;
 mod waiting;
 
@@ -70,6 +73,7 @@ use response::ResponseSide;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use timers::Timers;
+use tunnel::Tunnel;
 use upstream::UpstreamSide;
 use waiting::Parked;
 
@@ -93,6 +97,13 @@ pub enum Command {
     /// Read from the upstream; then [`Exchange::on_upstream`], [`Exchange::on_upstream_end`] or
     /// [`Exchange::on_upstream_broken`].
     ReadUpstream,
+    /// Both connections speak another protocol from here on, and may be silent for hours: nothing
+    /// to do but to know it.
+    Switch,
+    /// Tell the client that nothing more comes; it may still send.
+    EndDownstream,
+    /// Tell the upstream that nothing more comes; it may still send.
+    EndUpstream,
     /// Drop the upstream connection, or the making of it, and everything running on it.
     CloseUpstream,
     /// Keep the upstream connection: it may carry another request.
@@ -183,12 +194,14 @@ pub struct Exchange {
 ///
 /// ```text
 /// Idle ─ begin ─► Running ─ response complete, or given up ─► Ending ─ log, Finish ─► Idle
+///                    └─ another protocol ─► Tunnel ─ both ended ──▲
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
     Idle,
     Running,
+    Tunnel(Tunnel),
     Ending(Ending),
 }
 
@@ -232,6 +245,7 @@ impl Exchange {
         match self.stage {
             Stage::Idle => None,
             Stage::Running => self.poll_running(cx),
+            Stage::Tunnel(tunnel) => self.poll_tunnel(tunnel, cx),
             Stage::Ending(ending) => Some(self.poll_ending(ending, cx)),
         }
     }
@@ -302,7 +316,7 @@ impl Exchange {
 
     /// Gives the exchange up: the client sees a cut-off response or just a closed connection.
     fn abort(&mut self, cause: Cause) {
-        if self.stage == Stage::Running {
+        if self.stage == Stage::Running || self.is_tunnel() {
             self.note(cause);
             self.give_up();
         }
@@ -310,6 +324,9 @@ impl Exchange {
 
     /// The same, when it is known why.
     fn give_up(&mut self) {
+        if self.is_tunnel() {
+            return self.break_tunnel();
+        }
         if self.stage == Stage::Running {
             let begun = self.response.has_begun();
             self.stage = Stage::Ending(if begun { Ending::Abort } else { Ending::Close });
