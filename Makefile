@@ -27,7 +27,7 @@ test: tools ## run every test
 soak: tools ## endless loops, traps and hot swaps by the thousand, under load, with figures
 	$(CARGO) test --release --test t z00_soak -- --ignored --nocapture --test-threads 1
 
-FUZZ ?= pairs property guest foreign runner request response chunked uri conf expr
+FUZZ ?= pairs property guest foreign runner proxy request response chunked uri conf expr
 FUZZ_SECONDS ?= 600
 
 # cargo-fuzz wants a nightly compiler for its flags; the stable one takes them when it is told so. Without a

@@ -14,6 +14,7 @@ pub mod limits;
 #[cfg(feature = "gateway")]
 pub mod net;
 pub mod plugin;
+pub mod proxy_protocol;
 #[cfg(feature = "gateway")]
 pub mod proxy_wasm;
 pub mod route;

@@ -9,9 +9,9 @@ mod answers;
 use answers::Answers;
 use ringgate::control::Loading;
 use ringgate::limits::READ_BUFFER_BYTES;
-use ringgate::net::{DriverChoice, reserve};
+use ringgate::net::{DriverChoice, ListenAddress, ListenOptions, open};
 use ringgate::stats::Counters;
-use ringgate::worker::{Settings, Shared, Stop, start};
+use ringgate::worker::{Listen, Settings, Shared, Stop, start};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -71,7 +71,9 @@ fn main() {
     let mut loading =
         Loading::open(&folder.join("config.yaml"), None).expect("a good configuration");
     let (snapshot, _) = loading.snapshot().expect("good resources");
-    let reservation = reserve(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let anywhere = ListenOptions::new(ListenAddress::Tcp(([127, 0, 0, 1], 0).into()));
+    let socket = open(&anywhere, 1).expect("a free port").remove(0);
+    let ListenAddress::Tcp(address) = socket.options.address else { panic!("it is on TCP") };
     let shared = Shared::new(Arc::new(snapshot), Box::new(drop));
     let (sender, started) = crossbeam::channel::bounded(1);
     let settings = Settings {
@@ -81,7 +83,7 @@ fn main() {
         driver: DriverChoice::Auto,
         buffer_bytes: READ_BUFFER_BYTES,
         buffers: 0,
-        listen: vec![reservation.address],
+        listen: vec![Listen { socket, proxied: false }],
         drain_ms: 1_000,
     };
     let counters = Arc::new(Counters::default());
@@ -99,7 +101,7 @@ fn main() {
         "/none",
     ];
     for path in paths {
-        let allocations = measure(reservation.address, path);
+        let allocations = measure(address, path);
         let verdict = if allocations == 0 { "ok" } else { "FAILED" };
         println!("test {path} allocates nothing ... {verdict} ({allocations} in {ASKED} requests)");
         failed += usize::from(allocations > 0);

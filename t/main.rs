@@ -12,6 +12,7 @@ mod b10_http1;
 mod b15_bodies;
 mod b20_malformed;
 mod b30_limits;
+mod b40_listeners;
 mod c00_routes;
 mod c10_references;
 mod d00_upstream;

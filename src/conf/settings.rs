@@ -5,14 +5,17 @@
 use super::model::KeepalivePool;
 use crate::plugin::RequestPhase;
 use crate::schema::Path;
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// `config.yaml`: the process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `apisix.node_listen`, default `0.0.0.0:9080`; at least one, no two the same.
-    pub listen: Vec<SocketAddr>,
+    /// `apisix.node_listen` (default `0.0.0.0:9080`), `apisix.proxy_protocol.listen_http_port` and
+    /// `ringgate.listen`; at least one, no two on the same address.
+    pub listen: Vec<ListenerConfig>,
     /// `deployment.*.config_provider`.
     pub provider: Provider,
     /// `nginx_config.http`: towards clients.
@@ -48,6 +51,76 @@ pub struct Config {
     pub cache_dir: Option<String>,
     /// `ringgate.node`.
     pub node: Identity,
+}
+
+/// Where a listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// On TCP.
+    Tcp(SocketAddr),
+    /// On a unix socket, as written: relative to the working directory.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A listener. What is `None` is the kernel's default, or `net`'s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Where it stands.
+    pub at: Path,
+    /// `address`.
+    pub address: ListenAddress,
+    /// `proxy_protocol`: every connection begins with a header that says who it is from.
+    pub proxied: bool,
+    /// `backlog`: connections that wait to be accepted.
+    pub backlog: Option<u32>,
+    /// `nodelay`: small pieces are sent at once. Default true.
+    pub nodelay: bool,
+    /// `keepalive`: when silent peers are asked whether they are there.
+    pub probes: Option<Probes>,
+    /// `fastopen`: connections that may wait whose first packet had data.
+    pub fastopen: Option<u32>,
+    /// `defer_accept`: connections count once they have data, or after so long.
+    pub defer_accept: Option<Duration>,
+    /// `mode`: permissions of a unix socket.
+    pub mode: Option<u32>,
+}
+
+impl ListenerConfig {
+    /// A listener like any other.
+    #[must_use]
+    pub fn new(at: Path, address: ListenAddress) -> Self {
+        Self {
+            at,
+            address,
+            proxied: false,
+            backlog: None,
+            nodelay: true,
+            probes: None,
+            fastopen: None,
+            defer_accept: None,
+            mode: None,
+        }
+    }
+}
+
+/// How silent peers are asked whether they are there (tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probes {
+    /// `idle`: after so much silence. Default 60 s.
+    pub idle: Duration,
+    /// `interval`: so often then. Default 10 s.
+    pub interval: Duration,
+    /// `count`: so many times before the connection counts as broken. Default 6.
+    pub count: u32,
 }
 
 /// Where routes come from.

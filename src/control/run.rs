@@ -8,11 +8,10 @@
 use super::metrics::{self, Observed};
 use super::server::Server;
 use super::store::Store;
-use super::workers::{announce, join, reserve_all, settings, start_workers, wait_until_started};
+use super::workers::{announce, join, open_all, settings, start_workers, wait_until_started};
 use super::{Failure, Loading, flush_log, runners, show_warnings, start_log};
 use crate::stats::Counters;
-use crate::worker::{Shared, Stop};
-use std::net::SocketAddr;
+use crate::worker::{Listen, Shared, Stop};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime;
@@ -83,17 +82,17 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     // A report that nobody reads any more is one at the end of the process.
     let report = Box::new(move |taken| drop(reports.send(taken)));
     let shared = Shared::new(Arc::new(first), report);
-    let reservations = reserve_all(&loading.config.listen)?;
+    let all = settings(&loading)?;
+    let sockets = open_all(&loading.config.listen, all.len())?;
     let metrics = metrics_server(&loading)?;
-    let listen: Vec<SocketAddr> = reservations.iter().map(|held| held.address).collect();
-    let counters: Vec<Arc<Counters>> =
-        settings(&loading, &listen)?.iter().map(|_| Arc::default()).collect();
+    let address = |listen: &Listen| listen.socket.options.address.clone();
+    let listen: Vec<_> = sockets.iter().take(1).flatten().map(address).collect();
+    let counters: Vec<Arc<Counters>> = all.iter().map(|_| Arc::default()).collect();
     // Dropped when the workers have ended: requests in flight still need theirs.
     let places = loading.runners.all().to_vec();
     let _runners = runners::start(&loading.config, &places)?;
-    let (workers, started) = start_workers(&loading, &shared, &listen, &counters)?;
+    let (workers, started) = start_workers(&shared, all, sockets, &counters)?;
     let outcome = wait_until_started(workers.len(), &started);
-    drop(reservations);
     match outcome {
         Ok(kind) => announce(&listen, workers.len(), kind),
         Err(why) => {

@@ -1,50 +1,84 @@
 //! Starting the workers, each with its settings, and joining them at the end.
 
 use super::Loading;
-use crate::conf::{Driver, Workers};
+use crate::conf::{self, Driver, ListenerConfig, Workers};
 use crate::limits;
-use crate::net::{DriverChoice, DriverKind, Reservation, reserve};
+use crate::net::{self, BACKLOG, DriverChoice, DriverKind, ListenAddress, ListenOptions, Probes};
 use crate::stats::Counters;
-use crate::worker::{Settings, Shared, Started, start};
+use crate::worker::{Listen, Settings, Shared, Started, start};
 use crossbeam::channel::{Receiver, bounded};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// Submission entries of a worker's ring, if the configuration names none.
 const RING_ENTRIES: u32 = 2048;
 
-pub(super) fn reserve_all(listen: &[SocketAddr]) -> Result<Vec<Reservation>, String> {
-    let reserved = listen.iter().map(|address| {
-        reserve(*address).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                format!(
-                    "{address} is in use; stop who listens there or change `apisix.node_listen`"
-                )
-            }
-            _ => format!("can't listen on {address}: {error}"),
-        })
+/// The sockets of all listeners: a list for each of so many workers.
+///
+/// # Errors
+/// An address is in use, or not ours, or the kernel does not know an option.
+pub(super) fn open_all(
+    listeners: &[ListenerConfig],
+    workers: usize,
+) -> Result<Vec<Vec<Listen>>, String> {
+    let mut all: Vec<Vec<Listen>> = (0..workers).map(|_| Vec::new()).collect();
+    for listener in listeners {
+        let address = &listener.address;
+        let sockets =
+            net::open(&options(listener), workers).map_err(|error| match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    format!(
+                        "{address} is in use; stop who listens there or change `apisix.node_listen`"
+                    )
+                }
+                _ => format!("can't listen on {address}: {error}"),
+            })?;
+        for (own, socket) in all.iter_mut().zip(sockets) {
+            own.push(Listen { socket, proxied: listener.proxied });
+        }
+    }
+    Ok(all)
+}
+
+fn options(listener: &ListenerConfig) -> ListenOptions {
+    let address = match &listener.address {
+        conf::ListenAddress::Tcp(address) => ListenAddress::Tcp(*address),
+        conf::ListenAddress::Unix(path) => ListenAddress::Unix(path.clone()),
+    };
+    let probes = listener.probes.map(|conf::Probes { idle, interval, count }| Probes {
+        idle,
+        interval,
+        count,
     });
-    reserved.collect()
+    ListenOptions {
+        backlog: listener.backlog.unwrap_or(BACKLOG),
+        nodelay: listener.nodelay,
+        probes,
+        fastopen: listener.fastopen,
+        defer_accept: listener.defer_accept,
+        mode: listener.mode,
+        ..ListenOptions::new(address)
+    }
 }
 
 pub(super) fn start_workers(
-    loading: &Loading,
     shared: &Arc<Shared>,
-    listen: &[SocketAddr],
+    all: Vec<Settings>,
+    listen: Vec<Vec<Listen>>,
     counters: &[Arc<Counters>],
 ) -> Result<(Vec<JoinHandle<()>>, Receiver<Started>), String> {
-    let all = settings(loading, listen)?;
     let (sender, receiver) = bounded(all.len());
-    let threads = all.into_iter().zip(counters).map(|(settings, counters)| {
+    let threads = all.into_iter().zip(listen).zip(counters).map(|((settings, own), counters)| {
+        let settings = Settings { listen: own, ..settings };
         start(settings, Arc::clone(shared), Arc::clone(counters), sender.clone())
             .map_err(|error| format!("no thread for a worker: {error}"))
     });
     Ok((threads.collect::<Result<_, _>>()?, receiver))
 }
 
-pub(super) fn settings(loading: &Loading, listen: &[SocketAddr]) -> Result<Vec<Settings>, String> {
+/// What each worker is to be like; its sockets are given to it when it starts.
+pub(super) fn settings(loading: &Loading) -> Result<Vec<Settings>, String> {
     let config = &loading.config;
     let usable = usable_cores()?;
     let driver = match config.driver {
@@ -59,7 +93,7 @@ pub(super) fn settings(loading: &Loading, listen: &[SocketAddr]) -> Result<Vec<S
         driver,
         buffer_bytes: limits::READ_BUFFER_BYTES,
         buffers: 0,
-        listen: listen.to_vec(),
+        listen: Vec::new(),
         drain_ms: u64::try_from(config.drain.as_millis()).unwrap_or(u64::MAX),
     };
     Ok(match &config.workers {
@@ -97,22 +131,23 @@ pub(super) fn wait_until_started(
     for _ in 0..count {
         let report = started.recv().map_err(|_| "a worker ended while starting".to_owned())?;
         match report.outcome {
-            Ok((_, DriverKind::Uring)) => {}
-            Ok((_, driver)) => kind = driver,
+            Ok(DriverKind::Uring) => {}
+            Ok(driver) => kind = driver,
             Err(why) => return Err(format!("worker {}: {why}", report.index)),
         }
     }
     Ok(kind)
 }
 
-pub(super) fn announce(listen: &[SocketAddr], workers: usize, kind: DriverKind) {
+pub(super) fn announce(listen: &[ListenAddress], workers: usize, kind: DriverKind) {
     let driver = match kind {
         DriverKind::Uring => "io_uring",
         DriverKind::Epoll => "epoll",
     };
     let plural = if workers == 1 { "" } else { "s" };
     for address in listen {
-        println!("ringgate: listening on http://{address} ({workers} worker{plural}, {driver})");
+        let scheme = if matches!(address, ListenAddress::Tcp(_)) { "http://" } else { "" };
+        println!("ringgate: listening on {scheme}{address} ({workers} worker{plural}, {driver})");
     }
 }
 

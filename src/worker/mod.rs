@@ -21,6 +21,7 @@ mod errands;
 mod grpc;
 mod letters;
 mod lookup;
+mod proxied;
 mod runner;
 mod serve;
 mod shared;
@@ -29,7 +30,7 @@ mod start;
 mod tick;
 
 pub use shared::{Report, Shared, Stop, Taken};
-pub use start::{Settings, Started, start};
+pub use start::{Listen, Settings, Started, start};
 
 use crate::exchange::Exchange;
 use crate::net::Socket;

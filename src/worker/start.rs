@@ -4,7 +4,7 @@ use super::clock::{Clock, epoch_ns};
 use super::letters::{self, Letter, Postbox};
 use super::{Shared, Stop, Worker, connection};
 use crate::limits;
-use crate::net::{self, Doorbell, DriverChoice, DriverKind, Listener};
+use crate::net::{self, Accepted, Bound, Doorbell, DriverChoice, DriverKind, Listener};
 use crate::plugin::{Locals, Services};
 use crate::snapshot::Pinned;
 use crate::stats::Counters;
@@ -13,13 +13,12 @@ use crate::upstream::IdlePool;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// How one worker runs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Settings {
     /// Its index, from 0.
     pub index: usize,
@@ -33,10 +32,19 @@ pub struct Settings {
     pub buffer_bytes: usize,
     /// Read buffers made before the first connection.
     pub buffers: usize,
-    /// Where it listens.
-    pub listen: Vec<SocketAddr>,
+    /// Its sockets.
+    pub listen: Vec<Listen>,
     /// How long running exchanges may take to finish after a stop.
     pub drain_ms: u64,
+}
+
+/// One of a worker's listeners.
+#[derive(Debug)]
+pub struct Listen {
+    /// Its socket.
+    pub socket: Bound,
+    /// Every connection begins with a PROXY protocol header that says who it is from.
+    pub proxied: bool,
 }
 
 /// What a worker reports once, when it serves or can't.
@@ -44,8 +52,8 @@ pub struct Settings {
 pub struct Started {
     /// Which worker.
     pub index: usize,
-    /// The addresses it listens on and its driver, or why it does not run.
-    pub outcome: Result<(Vec<SocketAddr>, DriverKind), String>,
+    /// Its driver, or why it does not run.
+    pub outcome: Result<DriverKind, String>,
 }
 
 /// Starts a worker thread. It reports to `started`, then serves until `shared` says stop.
@@ -95,15 +103,16 @@ fn run(
     let (sender, letters) = unbounded();
     let postbox = Postbox { letters: sender, bell };
     let worker = build(&settings, shared, counters, postbox)?;
-    let kind = Cell::new(DriverKind::Uring);
+    let (kind, index) = (Cell::new(DriverKind::Uring), settings.index);
     let made = |driver, reason: Option<io::Error>| {
         kind.set(driver);
         if let Some(reason) = reason {
-            log::warn!("worker {}: no io_uring ({reason}); using epoll", settings.index);
+            log::warn!("worker {index}: no io_uring ({reason}); using epoll");
         }
     };
-    let serving = serve(&worker, &settings, &kind, started, (doorbell, letters));
-    net::run(settings.driver, settings.ring_entries, made, serving)
+    let (driver, entries) = (settings.driver, settings.ring_entries);
+    let serving = serve(&worker, settings, &kind, started, (doorbell, letters));
+    net::run(driver, entries, made, serving)
         .map_err(|error| format!("the event loop can't be set up: {error}"))?
 }
 
@@ -160,7 +169,7 @@ fn made_ahead(settings: &Settings) -> Vec<Vec<u8>> {
 
 async fn serve(
     worker: &Rc<Worker>,
-    settings: &Settings,
+    settings: Settings,
     kind: &Cell<DriverKind>,
     started: &Sender<Started>,
     (doorbell, letters): (Doorbell, Receiver<Letter>),
@@ -169,33 +178,33 @@ async fn serve(
     // What plugins asked for while they were prepared.
     worker.run_errands();
     let mut listeners = Vec::new();
-    for address in &settings.listen {
+    for Listen { socket, proxied } in settings.listen {
+        let address = socket.options.address.clone();
         let listener =
-            Listener::bind(*address).map_err(|e| format!("can't listen on {address}: {e}"))?;
-        listeners.push(Rc::new(listener));
-    }
-    let addresses = listeners.iter().map(|listener| listener.local()).collect();
-    for listener in &listeners {
-        net::spawn(accept(Rc::clone(worker), Rc::clone(listener)));
+            Listener::new(socket).map_err(|e| format!("can't listen on {address}: {e}"))?;
+        let listener = Rc::new(listener);
+        net::spawn(accept(Rc::clone(worker), Rc::clone(&listener), proxied));
+        listeners.push(listener);
     }
     // Nobody listening means that the gateway is ending already.
-    let _ = started.send(Started { index: settings.index, outcome: Ok((addresses, kind.get())) });
+    let _ = started.send(Started { index: settings.index, outcome: Ok(kind.get()) });
     worker.tick(&listeners, settings.drain_ms).await;
     Ok(())
 }
 
-async fn accept(worker: Rc<Worker>, listener: Rc<Listener>) {
-    let fixed = Some(listener.local()).filter(|local| !local.ip().is_unspecified());
+async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, proxied: bool) {
     loop {
         match listener.accept().await {
-            Ok(Some((socket, peer))) => {
-                let Some(local) = fixed.or_else(|| socket.local().ok()) else { continue };
-                net::spawn(connection::serve(Rc::clone(&worker), socket, peer, local));
+            Ok(Some(accepted)) => {
+                let local = accepted.local.or_else(|| accepted.socket.local().ok());
+                let Some(local) = local else { continue };
+                let Accepted { socket, peer, .. } = accepted;
+                net::spawn(connection::serve(Rc::clone(&worker), socket, (peer, local), proxied));
             }
             Ok(None) => return,
             Err(error) => {
                 // No descriptors left, most likely: waiting lets some be closed.
-                log::warn!("accept on {}: {error}", listener.local());
+                log::warn!("accept on {}: {error}", listener.address());
                 net::sleep_ms(limits::TICK_MS).await;
             }
         }

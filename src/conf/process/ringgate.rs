@@ -1,8 +1,8 @@
 //! The section `ringgate`: what APISIX has no words for.
 
 use super::super::load::Duplicate;
-use super::super::settings::{Driver, Identity, Limits, WorkerConfig, Workers};
-use super::{Once, units};
+use super::super::settings::{Driver, Identity, Limits, ListenerConfig, WorkerConfig, Workers};
+use super::{Once, listen, units};
 use crate::limits;
 use crate::schema::{Fault, Object, Reader};
 use log::LevelFilter;
@@ -37,6 +37,7 @@ const DRIVERS: [(&str, Driver); 3] =
     [("auto", Driver::Auto), ("uring", Driver::Uring), ("epoll", Driver::Epoll)];
 
 pub(super) struct Ringgate {
+    pub(super) listen: Vec<ListenerConfig>,
     pub(super) workers: Workers,
     pub(super) driver: Driver,
     pub(super) limits: Limits,
@@ -50,6 +51,7 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> R
     let mut timeouts = object.section("timeouts");
     let mut log = object.section("log");
     let ringgate = Ringgate {
+        listen: listen::more(&mut object, duplicates),
         workers: workers(&mut object, duplicates),
         driver: object.one_of("driver", &DRIVERS).unwrap_or_default(),
         limits: bounds(object.section("limits")),
