@@ -85,6 +85,7 @@ fn main() {
         buffers: 0,
         listen: vec![Listen { socket, proxied: false }],
         drain_ms: 1_000,
+        access: None,
     };
     let counters = Arc::new(Counters::default());
     let worker = start(settings, Arc::clone(&shared), counters, sender).expect("a worker");

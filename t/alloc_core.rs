@@ -121,6 +121,7 @@ fn pinned(plugins: Vec<Arc<dyn Plugin>>) -> Rc<Pinned> {
         upstream_names: Arc::default(),
         plugins: vec![],
         rules: Rules::default(),
+        access_log: None,
     };
     Pinned::new(Arc::new(snapshot), &mut fastrand::Rng::with_seed(1))
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Answers with who asks, as far as the gateway knows.
-const WHO: &str = "\
+const WHO: &str = r#"
 routes:
   - uri: /who
     plugins:
@@ -21,7 +21,7 @@ routes:
   - uri: /inside
     plugins: {ip-restriction: {whitelist: [192.0.2.0/24]}}
     upstream: {nodes: {"127.0.0.1:1": 1}}
-";
+"#;
 
 const GET: &str = "GET /who HTTP/1.1\r\nHost: a\r\n\r\n";
 

@@ -3,7 +3,7 @@
 //! Sources: APISIX reference §1; our own keys in DESIGN §4 and §5.
 
 use super::model::KeepalivePool;
-use crate::plugin::RequestPhase;
+use crate::plugin::{LogFormat, RequestPhase};
 use crate::schema::Path;
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,6 +20,8 @@ pub struct Config {
     pub provider: Provider,
     /// `nginx_config.http`: towards clients.
     pub downstream: Downstream,
+    /// `nginx_config.http.access_log` and the like; `None`: requests are not logged.
+    pub access_log: Option<AccessLogConfig>,
     /// `nginx_config.http.upstream`: idle connections kept, where an upstream says nothing.
     pub keepalive: KeepalivePool,
     /// `apisix.enable_server_tokens`: whether the `Server` header carries the version.
@@ -112,6 +114,13 @@ impl ListenerConfig {
     }
 }
 
+impl fmt::Display for ListenerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.proxied { " (PROXY protocol)" } else { "" };
+        write!(f, "{}{how}", self.address)
+    }
+}
+
 /// How silent peers are asked whether they are there (tcp(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probes {
@@ -145,6 +154,15 @@ pub struct Downstream {
     pub client_max_body_size: Option<u64>,
     /// Whether header names may contain `_`. Default true, as in APISIX.
     pub underscores_in_headers: bool,
+}
+
+/// Where requests are logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogConfig {
+    /// `access_log`, default `logs/access.log`, from the working directory.
+    pub file: String,
+    /// `access_log_format` with `access_log_format_escape`; lines of JSON without it.
+    pub format: LogFormat,
 }
 
 /// How routes are searched (APISIX reference §3.1).

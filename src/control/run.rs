@@ -5,6 +5,7 @@
 //! whoever sees that files changed ─► Reloads ─────────────┴─► Store::reload_files
 //! ```
 
+use super::access_log::AccessLog;
 use super::metrics::{self, Observed};
 use super::server::Server;
 use super::store::Store;
@@ -85,13 +86,16 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let all = settings(&loading)?;
     let sockets = open_all(&loading.config.listen, all.len())?;
     let metrics = metrics_server(&loading)?;
+    let access =
+        AccessLog::start().map_err(|error| format!("no thread for the access log: {error}"))?;
+    access.open(loading.config.access_log.as_ref().map(|log| Path::new(&log.file)))?;
     let address = |listen: &Listen| listen.socket.options.address.clone();
     let listen: Vec<_> = sockets.iter().take(1).flatten().map(address).collect();
     let counters: Vec<Arc<Counters>> = all.iter().map(|_| Arc::default()).collect();
     // Dropped when the workers have ended: requests in flight still need theirs.
     let places = loading.runners.all().to_vec();
     let _runners = runners::start(&loading.config, &places)?;
-    let (workers, started) = start_workers(&shared, all, sockets, &counters)?;
+    let (workers, started) = start_workers(&shared, all, sockets, &counters, &access.sink)?;
     let outcome = wait_until_started(workers.len(), &started);
     match outcome {
         Ok(kind) => announce(&listen, workers.len(), kind),
@@ -105,8 +109,8 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let store = Store::new(loading, Arc::clone(&shared), taken, workers.len());
     if let Some(server) = metrics {
         let prefix = config.metrics.prefix.clone();
-        let (store, runners) = (Arc::clone(&store), places);
-        let observed = Observed { prefix, workers: counters, host, store, runners };
+        let (store, access, runners) = (Arc::clone(&store), access.clone(), places);
+        let observed = Observed { prefix, workers: counters, host, store, access, runners };
         let uri = &config.metrics.uri;
         let address = server.address;
         server
@@ -116,7 +120,9 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     }
     let reloads = Reloads::start(&store);
     let ending = tokio::task::spawn_blocking(move || join(workers));
-    Ok(watch(&shared, &reloads, signals, ending).await)
+    let exit = watch(&shared, &reloads, &access, signals, ending).await;
+    access.flush();
+    Ok(exit)
 }
 
 /// The listener of the metrics. An address that is the default and in use, most likely by another
@@ -140,12 +146,15 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user_1: Signal,
 }
 
 /// What a signal wants.
 enum Wish {
     /// Read the files again.
     Reload,
+    /// Open the access log again.
+    Reopen,
     /// Finish what is running and end.
     Drain,
     /// The same; a second time: end at once.
@@ -158,6 +167,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user_1: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -166,6 +176,7 @@ impl Signals {
             _ = self.interrupt.recv() => Wish::Interrupt,
             _ = self.terminate.recv() => Wish::Drain,
             _ = self.hang_up.recv() => Wish::Reload,
+            _ = self.user_1.recv() => Wish::Reopen,
         }
     }
 }
@@ -199,6 +210,7 @@ impl Reloads {
 async fn watch(
     shared: &Shared,
     reloads: &Reloads,
+    access: &AccessLog,
     mut signals: Signals,
     mut ending: JoinHandle<bool>,
 ) -> Exit {
@@ -212,6 +224,7 @@ async fn watch(
         };
         match wish {
             Wish::Reload => reloads.ask("SIGHUP"),
+            Wish::Reopen => access.reopen(),
             Wish::Interrupt if interrupts > 0 => return Exit::Interrupted,
             Wish::Interrupt => {
                 interrupts += 1;

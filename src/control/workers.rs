@@ -5,7 +5,7 @@ use crate::conf::{self, Driver, ListenerConfig, Workers};
 use crate::limits;
 use crate::net::{self, BACKLOG, DriverChoice, DriverKind, ListenAddress, ListenOptions, Probes};
 use crate::stats::Counters;
-use crate::worker::{Listen, Settings, Shared, Started, start};
+use crate::worker::{AccessSink, Listen, Settings, Shared, Started, start};
 use crossbeam::channel::{Receiver, bounded};
 use std::io;
 use std::sync::Arc;
@@ -67,17 +67,19 @@ pub(super) fn start_workers(
     all: Vec<Settings>,
     listen: Vec<Vec<Listen>>,
     counters: &[Arc<Counters>],
+    access: &AccessSink,
 ) -> Result<(Vec<JoinHandle<()>>, Receiver<Started>), String> {
     let (sender, receiver) = bounded(all.len());
     let threads = all.into_iter().zip(listen).zip(counters).map(|((settings, own), counters)| {
-        let settings = Settings { listen: own, ..settings };
+        let settings = Settings { listen: own, access: Some(access.clone()), ..settings };
         start(settings, Arc::clone(shared), Arc::clone(counters), sender.clone())
             .map_err(|error| format!("no thread for a worker: {error}"))
     });
     Ok((threads.collect::<Result<_, _>>()?, receiver))
 }
 
-/// What each worker is to be like; its sockets are given to it when it starts.
+/// What each worker is to be like; its sockets and its way to the access log are given to it when it
+/// starts.
 pub(super) fn settings(loading: &Loading) -> Result<Vec<Settings>, String> {
     let config = &loading.config;
     let usable = usable_cores()?;
@@ -95,6 +97,7 @@ pub(super) fn settings(loading: &Loading) -> Result<Vec<Settings>, String> {
         buffers: 0,
         listen: Vec::new(),
         drain_ms: u64::try_from(config.drain.as_millis()).unwrap_or(u64::MAX),
+        access: None,
     };
     Ok(match &config.workers {
         Workers::Auto => usable.iter().enumerate().map(|(at, core)| one(at, Some(*core))).collect(),

@@ -375,6 +375,7 @@ impl Setup {
             upstream_names: Arc::default(),
             plugins: vec![],
             rules: self.rules,
+            access_log: None,
         };
         (Pinned::new(Arc::new(snapshot), &mut fastrand::Rng::with_seed(1)), calls, asks)
     }
