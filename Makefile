@@ -28,7 +28,7 @@ soak: tools ## endless loops, traps and hot swaps by the thousand, under load, w
 	$(CARGO) test --release --test t z00_soak -- --ignored --nocapture --test-threads 1
 	$(CARGO) test --release --test t z10_reloads -- --ignored --nocapture --test-threads 1
 
-FUZZ ?= pairs property guest foreign runner request response chunked uri conf expr
+FUZZ ?= pairs property guest foreign runner proxy request response chunked uri conf expr
 FUZZ_SECONDS ?= 600
 
 # cargo-fuzz wants a nightly compiler for its flags; the stable one takes them when it is told so. Without a

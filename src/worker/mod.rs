@@ -22,6 +22,7 @@ mod errands;
 mod grpc;
 mod letters;
 mod lookup;
+mod proxied;
 mod runner;
 mod serve;
 mod shared;
