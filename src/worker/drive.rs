@@ -3,13 +3,14 @@
 //! Each kind of operation has a slot of its own; waiting looks at all that run. Events are given to
 //! the exchange one at a time, and all its commands are taken before the next wait.
 
+use super::connect::connect;
 use super::connection::Downstream;
 use super::slots::{Slot, poll_slot};
 use super::{Ring, Worker};
 use crate::exchange::{Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
-use crate::upstream::KeepAlive;
+use crate::upstream::{Address, KeepAlive};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -119,8 +120,8 @@ impl Downstream {
                         operations.send_down.set(Some(net::send(self.socket.clone(), bytes)));
                     }
                     Command::Connect { address, fresh } => {
-                        if fresh || !link.take_idle(worker, address) {
-                            operations.connect.set(Some(net::connect(address)));
+                        if fresh || !link.take_idle(worker, &address) {
+                            operations.connect.set(Some(connect(address)));
                         } else {
                             let local = link.local();
                             worker.with_cx(|cx| exchange.on_connected(true, local, cx));
@@ -234,7 +235,7 @@ impl Downstream {
 
 impl UpstreamLink {
     /// Takes an idle connection to that address that nobody has closed.
-    fn take_idle(&mut self, worker: &Worker, address: SocketAddr) -> bool {
+    fn take_idle(&mut self, worker: &Worker, address: &Address) -> bool {
         let now = worker.clock.now_ms();
         let idle = worker.idle.borrow_mut().take(address, now, Socket::is_fresh);
         let Some(idle) = idle else { return false };
@@ -276,7 +277,7 @@ impl UpstreamLink {
         self.starved = false;
     }
 
-    fn release(&mut self, worker: &Worker, address: SocketAddr, policy: KeepAlive) {
+    fn release(&mut self, worker: &Worker, address: Address, policy: KeepAlive) {
         if let Some(socket) = self.socket.take() {
             let now = worker.clock.now_ms();
             worker.idle.borrow_mut().put(address, socket, self.requests, policy, now);

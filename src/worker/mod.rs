@@ -14,6 +14,7 @@
 
 mod callout;
 mod clock;
+mod connect;
 mod connection;
 mod counting;
 mod drive;

@@ -123,7 +123,7 @@ fn build(
     for plugin in &snapshot.plugins {
         plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;
     }
-    let pinned = Pinned::new(snapshot, &mut locals.random);
+    let pinned = Pinned::new(snapshot, None, &mut locals.random);
     let worker = Worker {
         shared,
         counters,

@@ -74,7 +74,8 @@ impl Worker {
                     return None;
                 }
             }
-            Some(Pinned::new(Arc::clone(&snapshot), &mut locals.random))
+            let before = self.pinned();
+            Some(Pinned::new(Arc::clone(&snapshot), Some(&before), &mut locals.random))
         });
         match taken {
             Some(taken) => {
