@@ -1,5 +1,6 @@
 //! From files to a snapshot.
 
+use super::upkeep::{Upkeep, is_name};
 use super::{runners, wasm};
 use crate::builtin::Builtins;
 use crate::conf::{Config, Report, Resources, Source, process, resources};
@@ -8,8 +9,11 @@ use crate::proxy_wasm::{self, Host};
 use crate::runner::Runners;
 use crate::schema::Path as At;
 use crate::snapshot::{Inputs, Snapshot, compile};
+use crate::upstream::NodeTable;
+use crate::worker::Resolve;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +29,10 @@ pub struct Loading {
     pub(super) host: Option<Arc<Host>>,
     /// Makes plugins of external runners.
     pub(super) runners: Runners,
+    /// What is known of upstreams' nodes.
+    nodes: NodeTable,
+    /// Keeps that up to date.
+    upkeep: Upkeep,
     number: u64,
 }
 
@@ -73,7 +81,29 @@ impl Loading {
         let host = wasm::host(&config, compiler).map_err(Failure::File)?.map(Arc::new);
         let runners = Runners::new(runners::places(&config).map_err(Failure::File)?);
         let config_path = config_path.to_owned();
-        Ok(Self { config_path, config, config_source, config_warnings, host, runners, number: 0 })
+        let upkeep = Upkeep::start(&config.dns).map_err(Failure::File)?;
+        Ok(Self {
+            config_path,
+            config,
+            config_source,
+            config_warnings,
+            host,
+            runners,
+            nodes: NodeTable::default(),
+            upkeep,
+            number: 0,
+        })
+    }
+
+    /// Who answers workers' questions for names.
+    #[must_use]
+    pub fn resolver(&self) -> Arc<dyn Resolve> {
+        self.upkeep.resolver()
+    }
+
+    /// Resolves the names and probes the nodes of this snapshot from now on.
+    pub fn keep_up(&self, snapshot: &Snapshot) {
+        self.upkeep.update(snapshot);
     }
 
     /// Reads the resources and compiles them. Gives the warnings of both files too.
@@ -84,6 +114,7 @@ impl Loading {
         let source = read_resources(&self.config_path)?;
         let (resources, mut warnings) =
             resources::parse(&source, &environment, true).map_err(Failure::Wrong)?;
+        let names = self.resolve(&resources);
         let mut guests = self.load_guests()?;
         let mut builtins = Builtins::default();
         self.runners.set_ids(ids(&resources));
@@ -96,7 +127,8 @@ impl Loading {
             config: &self.config,
             resources: &resources,
             loaders,
-            resolve: &resolve,
+            nodes: &self.nodes,
+            resolve: &|host| names.get(host).cloned().unwrap_or_default(),
         };
         let (snapshot, more) = compile(inputs).map_err(|refused| {
             let mut report = Report::new(&source, refused.errors, refused.warnings);
@@ -107,6 +139,17 @@ impl Loading {
         warnings.extend(self.config_warnings.clone());
         self.number += 1;
         Ok((snapshot, warnings))
+    }
+
+    /// The addresses of all names, asked for at the same time.
+    fn resolve(&self, resources: &Resources) -> HashMap<String, Vec<IpAddr>> {
+        let listed = resources.upstreams.iter();
+        let of_services = resources.services.iter().filter_map(|item| item.upstream.as_ref());
+        let of_routes = resources.routes.iter().filter_map(|item| item.upstream.as_ref());
+        let nodes = listed.chain(of_services).chain(of_routes).flat_map(|item| &item.nodes);
+        let names = nodes.map(|node| &node.host).filter(|host| is_name(host));
+        let names: HashSet<String> = names.cloned().collect();
+        self.upkeep.resolve(names.into_iter())
     }
 
     fn load_guests(&self) -> Result<Option<proxy_wasm::Plugins>, Failure> {
@@ -148,9 +191,4 @@ fn read(path: &Path, hint: &str) -> Result<Source, Failure> {
 
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-/// The first address of a name, by the system's resolver.
-fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
-    (host, port).to_socket_addrs().ok()?.next()
 }

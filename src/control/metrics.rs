@@ -3,6 +3,7 @@
 
 use crate::proxy_wasm::{Host, Metric, MetricValue, PluginCount};
 use crate::stats::{Counter, Counters, Exposition, Kind, PluginCounters, legal_name};
+use crate::worker::Shared;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ pub(super) struct Observed {
     /// Of APISIX's metrics.
     pub(super) prefix: String,
     pub(super) workers: Vec<Arc<Counters>>,
+    pub(super) shared: Arc<Shared>,
     pub(super) host: Option<Arc<Host>>,
     pub(super) loads: Arc<Loads>,
 }
@@ -47,6 +49,7 @@ impl Observed {
         let mut to = Exposition::default();
         self.totals(&mut to);
         self.routes(&mut to);
+        self.nodes(&mut to);
         self.each_worker(&mut to);
         self.configuration(&mut to);
         if let Some(host) = &self.host {
@@ -117,6 +120,23 @@ impl Observed {
             let sum: f64 = workers.iter().map(|worker| worker.latency.sum_ms()).sum();
             let labels = [("type", "request"), own[0], own[1]];
             to.histogram(&latency, &labels, buckets.into_iter(), sum);
+        }
+    }
+
+    /// The nodes of upstreams with health checks.
+    fn nodes(&self, to: &mut Exposition) {
+        let name = format!("{}upstream_status", self.prefix);
+        to.family(&name, Kind::Gauge, "Upstream status from health check");
+        let snapshot = self.shared.snapshot();
+        for upstream in snapshot.health() {
+            for node in upstream.nodes {
+                let ip =
+                    node.address.map_or_else(|| node.host.to_owned(), |at| at.ip().to_string());
+                let port = node.port.to_string();
+                let labels =
+                    [("name", upstream.name), ("ip", ip.as_str()), ("port", port.as_str())];
+                to.sample(&name, &labels, u8::from(node.health.status.is_usable()));
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! config.yaml ─┐                                   ┌─► worker 0 … worker n
 //! apisix.yaml ─┴► load ─► Snapshot ─► Shared ──────┤
 //!        signals: TERM, INT drain; INT again ends; HUP loads again and publishes
+//!        names and health of upstreams' nodes ─► upkeep ─► the nodes that workers share
 //!        their counters ─► metrics ─► server ─► Prometheus
 //! ```
 
@@ -17,6 +18,7 @@ mod metrics;
 mod run;
 mod runners;
 mod server;
+mod upkeep;
 mod wasm;
 
 pub use load::{Failure, Loading, show_warnings};

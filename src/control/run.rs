@@ -51,7 +51,8 @@ pub fn run(config_path: &Path) -> Exit {
     let exit = match loading.snapshot() {
         Ok((snapshot, warnings)) => {
             show_warnings(&warnings);
-            let shared = Shared::new(Arc::new(snapshot));
+            loading.keep_up(&snapshot);
+            let shared = Shared::new(Arc::new(snapshot), loading.resolver());
             serve(&mut loading, &shared).unwrap_or_else(|why| {
                 eprintln!("ringgate: {why}");
                 Exit::CantRun
@@ -93,7 +94,7 @@ fn serve(loading: &mut Loading, shared: &Arc<Shared>) -> Result<Exit, String> {
     let loads = Arc::new(Loads::default());
     loads.good();
     if let Some(server) = server {
-        serve_metrics(server, loading, counters, &loads)?;
+        serve_metrics(server, loading, shared, counters, &loads)?;
     }
     Ok(watch(loading, shared, &loads, signals, workers))
 }
@@ -131,12 +132,14 @@ fn metrics_server(loading: &Loading) -> Result<Option<Server>, String> {
 fn serve_metrics(
     server: Server,
     loading: &Loading,
+    shared: &Arc<Shared>,
     workers: Vec<Arc<Counters>>,
     loads: &Arc<Loads>,
 ) -> Result<(), String> {
     let metrics = &loading.config.metrics;
     let (prefix, host) = (metrics.prefix.clone(), loading.host.clone());
-    let observed = Observed { prefix, workers, host, loads: Arc::clone(loads) };
+    let (loads, shared) = (Arc::clone(loads), Arc::clone(shared));
+    let observed = Observed { prefix, workers, shared, host, loads };
     let (address, uri) = (server.address, metrics.uri.clone());
     let page = Page {
         paths: vec![uri.clone(), "/metrics".to_owned()],
@@ -280,6 +283,7 @@ fn reload(loading: &mut Loading, shared: &Shared, loads: &Loads) {
         Ok((snapshot, warnings)) => {
             show_warnings(&warnings);
             log::info!("snapshot {} published", snapshot.number);
+            loading.keep_up(&snapshot);
             shared.publish(Arc::new(snapshot));
             loads.good();
         }

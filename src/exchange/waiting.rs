@@ -41,6 +41,13 @@ impl Exchange {
         }
     }
 
+    /// Whether others may want its message while it waits: without a plugin that waits nobody does,
+    /// and there is no need to park.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Whether a plugin asked for something since the exchange was last looked at.
     #[must_use]
     pub fn is_asked(&self, cx: &Cx<'_>) -> bool {

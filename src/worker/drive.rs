@@ -148,20 +148,28 @@ impl Downstream {
                         link.release(worker, address, policy);
                     }
                     Command::Sleep(ms) => operations.sleep.set(Some(net::sleep_ms(ms))),
-                    Command::Finish(ending) => return ending,
+                    Command::Finish(ending) => {
+                        worker.see_to_errands();
+                        return ending;
+                    }
                 }
             }
+            worker.see_to_errands();
             worker.arm(self.alarm, exchange.due_ms());
             let event = poll_fn(|cx| {
                 let rang = worker.rang(self.alarm, cx.waker());
                 match (operations.poll(cx), rang) {
                     (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
-                    (Poll::Pending, _) => worker.park(exchange, cx.waker()),
+                    (Poll::Pending, _) if exchange.is_reachable() => {
+                        worker.park(exchange, cx.waker())
+                    }
                     (event, _) => event,
                 }
             })
             .await;
-            worker.with_cx(|cx| exchange.unpark(cx));
+            if exchange.is_reachable() {
+                worker.with_cx(|cx| exchange.unpark(cx));
+            }
             self.on_event(worker, exchange, &mut link, event);
         }
     }
@@ -287,13 +295,14 @@ impl UpstreamLink {
 }
 
 impl Worker {
-    /// Lends the worker's own state to a call of an exchange, at the time of now.
-    fn with_cx<T>(self: &Rc<Self>, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
-        self.with_locals(|locals| f(&mut Cx { locals, date: &self.date.borrow() }))
+    /// Lends the worker's own state to a call of an exchange, at the time of now. What its plugins
+    /// ask for is seen to before the exchange waits.
+    fn with_cx<T>(&self, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
+        self.lend_locals(|locals| f(&mut Cx { locals, date: &self.date.borrow() }))
     }
 
     /// The exchange waits, unless somebody has asked something of it already.
-    fn park(self: &Rc<Self>, exchange: &mut Exchange, waker: &Waker) -> Poll<Event> {
+    fn park(&self, exchange: &mut Exchange, waker: &Waker) -> Poll<Event> {
         self.with_cx(|cx| {
             if exchange.is_asked(cx) {
                 return Poll::Ready(Event::Asked);

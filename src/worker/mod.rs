@@ -29,6 +29,7 @@ mod slots;
 mod start;
 mod tick;
 
+pub use lookup::{Question, Resolve};
 pub use shared::{Shared, Stop};
 pub use start::{Settings, Started, start};
 

@@ -1,5 +1,6 @@
 //! What the control thread and the workers share: the snapshot and the wish to stop.
 
+use super::lookup::Resolve;
 use crate::net::Bell;
 use crate::snapshot::Snapshot;
 use arc_swap::ArcSwap;
@@ -25,16 +26,18 @@ pub struct Shared {
     stop: AtomicU8,
     /// One for each worker.
     bells: Mutex<Vec<Bell>>,
+    /// For names that plugins call.
+    resolver: Arc<dyn Resolve>,
 }
 
 impl Shared {
-    /// With the first snapshot.
+    /// With the first snapshot, and somebody who knows the addresses of names.
     #[must_use]
-    pub fn new(snapshot: Arc<Snapshot>) -> Arc<Self> {
+    pub fn new(snapshot: Arc<Snapshot>, resolver: Arc<dyn Resolve>) -> Arc<Self> {
         let number = AtomicU64::new(snapshot.number);
         let stop = AtomicU8::new(Stop::No as u8);
         let bells = Mutex::default();
-        Arc::new(Self { snapshot: ArcSwap::new(snapshot), number, stop, bells })
+        Arc::new(Self { snapshot: ArcSwap::new(snapshot), number, stop, bells, resolver })
     }
 
     /// Publishes a snapshot; every worker takes it as soon as it looks up, prepared before it
@@ -67,7 +70,13 @@ impl Shared {
         self.number.load(Ordering::Acquire)
     }
 
-    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+    /// The snapshot published last.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    pub(super) fn resolver(&self) -> Arc<dyn Resolve> {
+        Arc::clone(&self.resolver)
     }
 }

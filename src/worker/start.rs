@@ -123,6 +123,7 @@ fn build(
     for plugin in &snapshot.plugins {
         plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;
     }
+    let resolver = shared.resolver();
     let pinned = Pinned::new(snapshot, None, &mut locals.random);
     let worker = Worker {
         shared,
@@ -143,7 +144,7 @@ fn build(
         services,
         errands: RefCell::default(),
         postbox,
-        lookups: super::Lookups::default(),
+        lookups: super::Lookups::new(resolver),
         runners: super::runner::Pools::default(),
         grpc: super::Grpc::default(),
     };

@@ -5,6 +5,7 @@
 
 mod apisix;
 mod deployment;
+mod dns;
 mod nginx;
 mod plugin_attr;
 mod ringgate;
@@ -55,6 +56,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         server_tokens: apisix.server_tokens,
         router: apisix.router,
         delete_uri_tail_slash: apisix.delete_uri_tail_slash,
+        dns: apisix.dns,
         plugins: plugins(&mut object, duplicates),
         wasm_plugins: wasm::read(object.section("wasm"), duplicates),
         metrics: plugin_attr::read(object.section("plugin_attr")),
