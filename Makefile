@@ -10,7 +10,7 @@ help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 tools: # what every build needs
-	@.ci/need gcc libc6-dev make curl ca-certificates protobuf-compiler
+	@.ci/need gcc libc6-dev make curl ca-certificates protobuf-compiler libprotobuf-dev
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install rustup, then try again." >&2; exit 1; }
 
 release: tools

@@ -44,6 +44,17 @@ pub struct Diagnostic {
     excerpt: Option<Excerpt>,
 }
 
+impl Diagnostic {
+    /// `conf/apisix.yaml:12:9: error: what is wrong; what to do about it`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Self { file, line, column, severity, message, hint, .. } = self;
+        let place = if *line > 0 { format!(":{line}:{column}") } else { String::new() };
+        let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!("{}{place}: {severity}: {}{}", Shown(file), Shown(message), Shown(&hint))
+    }
+}
+
 /// A source line, cut to fit, and the part under the caret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Excerpt {
@@ -86,6 +97,12 @@ impl Report {
     #[must_use]
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
+    }
+
+    /// One line for each diagnostic, without source lines and carets.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.diagnostics.iter().map(Diagnostic::line).collect()
     }
 
     /// Whether there is nothing to say.

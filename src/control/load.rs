@@ -43,6 +43,21 @@ pub enum Failure {
     File(String),
     /// A file is wrong.
     Wrong(Report),
+    /// Workers can't run it; says which and why.
+    NotTaken(Vec<String>),
+    /// It could not be made because of a fault of ours.
+    Broken(String),
+}
+
+impl Failure {
+    /// One line for each thing that is wrong.
+    pub(super) fn lines(&self) -> Vec<String> {
+        match self {
+            Self::File(message) | Self::Broken(message) => vec![message.clone()],
+            Self::Wrong(report) => report.lines(),
+            Self::NotTaken(refusals) => refusals.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -50,6 +65,10 @@ impl fmt::Display for Failure {
         match self {
             Self::File(message) => writeln!(f, "error: {message}"),
             Self::Wrong(report) => writeln!(f, "{report}"),
+            Self::NotTaken(refusals) => {
+                refusals.iter().try_for_each(|why| writeln!(f, "error: not taken by {why}"))
+            }
+            Self::Broken(message) => writeln!(f, "error: a fault of the gateway: {message}"),
         }
     }
 }
@@ -150,6 +169,11 @@ impl Loading {
         let names = nodes.map(|node| &node.host).filter(|host| is_name(host));
         let names: HashSet<String> = names.cloned().collect();
         self.upkeep.resolve(names.into_iter())
+    }
+
+    /// The number that the next snapshot will have.
+    pub(super) fn next_number(&self) -> u64 {
+        self.number + 1
     }
 
     fn load_guests(&self) -> Result<Option<proxy_wasm::Plugins>, Failure> {

@@ -1,23 +1,19 @@
 //! Everything counted, under the names Prometheus finds it by: APISIX's where APISIX has the same
 //! thing (its plugin `prometheus`), ours for the rest, plugins' own as they named them.
 
+use super::store::Store;
 use crate::proxy_wasm::{Host, Metric, MetricValue, PluginCount};
 use crate::stats::{Counter, Counters, Exposition, Kind, PluginCounters, legal_name};
 use crate::worker::Shared;
+use axum::Router;
+use axum::http::header::{ALLOW, CONTENT_TYPE};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::IntoResponse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
-
-/// What became of loading configurations.
-#[derive(Debug, Default)]
-pub(super) struct Loads {
-    good: AtomicU64,
-    refused: AtomicU64,
-    last_good_s: AtomicU64,
-}
 
 /// What there is to see of a running gateway.
 pub(super) struct Observed {
@@ -26,21 +22,23 @@ pub(super) struct Observed {
     pub(super) workers: Vec<Arc<Counters>>,
     pub(super) shared: Arc<Shared>,
     pub(super) host: Option<Arc<Host>>,
-    pub(super) loads: Arc<Loads>,
+    pub(super) store: Arc<Store>,
 }
 
-impl Loads {
-    /// A configuration was loaded and published.
-    pub(super) fn good(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.good.fetch_add(1, Ordering::Relaxed);
-        self.last_good_s.store(now, Ordering::Relaxed);
-    }
-
-    /// One was refused; what ran before goes on.
-    pub(super) fn refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
+/// The page of the metrics, at its own path and at the one everybody tries first.
+pub(super) fn pages(observed: Observed, uri: &str) -> Router {
+    let (observed, uri) = (Arc::new(observed), uri.to_owned());
+    // Not as routes of axum, for which some characters of a path mean something.
+    Router::new().fallback(async move |method: Method, path: Uri| {
+        if path.path() != uri && path.path() != "/metrics" {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+        if method != Method::GET && method != Method::HEAD {
+            return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")]).into_response();
+        }
+        let kind = "text/plain; version=0.0.4; charset=utf-8";
+        ([(CONTENT_TYPE, kind)], observed.text()).into_response()
+    })
 }
 
 impl Observed {
@@ -172,12 +170,14 @@ impl Observed {
         to.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
         let name = "ringgate_loads_total";
         to.family(name, Kind::Counter, "Configurations loaded, and refused");
-        for (result, count) in [("good", &self.loads.good), ("refused", &self.loads.refused)] {
-            to.sample(name, &[("result", result)], count.load(Ordering::Relaxed));
+        let status = self.store.status();
+        for (result, count) in [("good", status.good), ("refused", status.refused)] {
+            to.sample(name, &[("result", result)], count);
         }
         let name = "ringgate_last_good_load_timestamp_seconds";
         to.family(name, Kind::Gauge, "When the configuration that runs was loaded");
-        to.sample(name, &[], self.loads.last_good_s.load(Ordering::Relaxed));
+        let since = status.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        to.sample(name, &[], since);
     }
 }
 

@@ -5,11 +5,11 @@
 //! May not know: request logic.
 //!
 //! ```text
-//! config.yaml ─┐                                   ┌─► worker 0 … worker n
-//! apisix.yaml ─┴► load ─► Snapshot ─► Shared ──────┤
-//!        signals: TERM, INT drain; INT again ends; HUP loads again and publishes
-//!        names and health of upstreams' nodes ─► upkeep ─► the nodes that workers share
-//!        their counters ─► metrics ─► server ─► Prometheus
+//! config.yaml ─┐                                            ┌─► worker 0 … worker n
+//! apisix.yaml ─┴► load ─► Snapshot ─► store ─► Shared ───────┤
+//!        run: signals TERM, INT drain; INT again ends; HUP loads again
+//!        upkeep: names resolved and nodes probed ─► what workers share of their upstreams
+//!        workers' counters, the store's status ─► metrics ─► server (axum) ─► Prometheus
 //! ```
 
 mod load;
@@ -18,8 +18,10 @@ mod metrics;
 mod run;
 mod runners;
 mod server;
+mod store;
 mod upkeep;
 mod wasm;
+mod workers;
 
 pub use load::{Failure, Loading, show_warnings};
 pub use logger::{flush_log, start_log};

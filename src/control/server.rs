@@ -1,35 +1,41 @@
-//! A small HTTP server beside the workers, for operators: one thread, one request a connection.
+//! HTTP listeners for operators: axum, with the bounds it does not bring along.
 //!
-//! It answers few and trusted clients (Prometheus, a person with curl), one after the other, each
-//! with a deadline. What it serves are functions from nothing to a text, so that another server can
-//! serve them too.
+//! They answer few and mostly trusted clients (Prometheus, a person with curl, a controller), on
+//! the control thread. What a client can hold is bounded all the same: so many connections, none
+//! idle for longer than [`PATIENCE`].
 
-use crate::http::{HeadLimits, Method, RequestHead, uri};
-use crate::time::HttpDate;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
 
-/// How long a client may take to ask and to take its answer; others wait meanwhile.
-const CLIENT: Duration = Duration::from_secs(2);
+/// How long a connection may neither read nor write; longer than any answer takes.
+const PATIENCE: Duration = Duration::from_secs(75);
 
 /// After an error of `accept`, most likely for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-const HEAD_BYTES_MAX: usize = 8 * 1024;
-
-/// Something to be had at some paths.
-pub(super) struct Page {
-    pub(super) paths: Vec<String>,
-    pub(super) content_type: &'static str,
-    pub(super) text: Box<dyn Fn() -> String + Send>,
-}
+/// Connections of one listener; further clients wait.
+const CONNECTIONS_MAX: usize = 256;
 
 /// A server that listens and does not answer yet.
 pub(super) struct Server {
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     pub(super) address: SocketAddr,
 }
+
+/// Who asks, for handlers that want to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client(pub(super) IpAddr);
 
 impl Server {
     /// Takes the address.
@@ -37,83 +43,118 @@ impl Server {
     /// # Errors
     /// It is in use, or not ours.
     pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
         Ok(Self { address: listener.local_addr()?, listener })
     }
 
-    /// Answers from a thread of its own for as long as the process runs.
+    /// Answers for as long as the runtime runs.
     ///
     /// # Errors
-    /// No thread could be made.
-    pub(super) fn start(self, pages: Vec<Page>) -> io::Result<()> {
-        let body = move || {
-            for client in self.listener.incoming() {
-                match client {
-                    // Who does not ask properly, or leaves early, has no answer to expect.
-                    Ok(client) => drop(serve(client, &pages)),
-                    Err(_) => std::thread::sleep(PAUSE),
+    /// The runtime can't watch the socket.
+    pub(super) fn start(self, pages: Router) -> io::Result<()> {
+        let listener = TcpListener::from_std(self.listener)?;
+        let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let service = pages.into_make_service_with_connect_info::<Client>();
+        tokio::spawn(async move {
+            // It ends with the runtime only.
+            let _ = axum::serve(Bounded { listener, seats }, service).await;
+        });
+        Ok(())
+    }
+}
+
+struct Bounded {
+    listener: TcpListener,
+    seats: Arc<Semaphore>,
+}
+
+impl Listener for Bounded {
+    type Io = Patient;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Patient, SocketAddr) {
+        loop {
+            let seat = Arc::clone(&self.seats).acquire_owned().await;
+            match (self.listener.accept().await, seat) {
+                (Ok((stream, peer)), Ok(seat)) => {
+                    return (
+                        Patient { stream, idle: Box::pin(sleep(PATIENCE)), _seat: seat },
+                        peer,
+                    );
                 }
+                (Err(error), _) => {
+                    log::warn!("accept on a listener for operators: {error}");
+                    sleep(PAUSE).await;
+                }
+                // Nobody closes the semaphore.
+                (_, Err(_)) => std::future::pending().await,
             }
-        };
-        std::thread::Builder::new().name("ringgate-pages".to_owned()).spawn(body).map(drop)
-    }
-}
-
-fn serve(mut client: TcpStream, pages: &[Page]) -> io::Result<()> {
-    let mut input = Vec::new();
-    let answer = match read_head(&mut client, &mut input)? {
-        Some((method, path)) => answer(method, path, pages),
-        None => plain("400 Bad Request", ""),
-    };
-    client.set_write_timeout(Some(CLIENT))?;
-    client.write_all(answer.as_bytes())
-}
-
-/// The method and path asked for; none if it is not HTTP.
-fn read_head<'a>(
-    client: &mut TcpStream,
-    input: &'a mut Vec<u8>,
-) -> io::Result<Option<(Method, &'a [u8])>> {
-    let until = Instant::now() + CLIENT;
-    let mut head = RequestHead::default();
-    let mut piece = [0; 2048];
-    loop {
-        match head.parse(input, HeadLimits::default()) {
-            Ok(true) => return Ok(Some((head.method, uri::split(head.target.of(input)).path))),
-            Ok(false) if input.len() <= HEAD_BYTES_MAX => {}
-            Ok(false) | Err(_) => return Ok(None),
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        client.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
-        match client.read(&mut piece)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            _ if left.is_zero() => return Err(io::ErrorKind::TimedOut.into()),
-            read => input.extend_from_slice(&piece[..read]),
         }
     }
-}
 
-fn answer(method: Method, path: &[u8], pages: &[Page]) -> String {
-    let is_it = |page: &&Page| page.paths.iter().any(|known| known.as_bytes() == path);
-    let Some(page) = pages.iter().find(is_it) else { return plain("404 Not Found", "") };
-    match method {
-        Method::Get => whole("200 OK", page.content_type, "", &(page.text)()),
-        Method::Head => whole("200 OK", page.content_type, "", ""),
-        _ => plain("405 Method Not Allowed", "Allow: GET, HEAD\r\n"),
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 }
 
-fn plain(status: &str, fields: &str) -> String {
-    whole(status, "text/plain; charset=utf-8", fields, &format!("{status}\n"))
+impl Connected<IncomingStream<'_, Bounded>> for Client {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        Self(stream.remote_addr().ip().to_canonical())
+    }
 }
 
-fn whole(status: &str, content_type: &str, fields: &str, body: &str) -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let date = HttpDate::new(since.as_secs());
-    let date = String::from_utf8_lossy(date.as_bytes());
-    let len = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Type: {content_type}\r\n\
-         Content-Length: {len}\r\n{fields}Connection: close\r\n\r\n{body}"
-    )
+/// A connection that fails once nothing happened on it for too long.
+struct Patient {
+    stream: TcpStream,
+    idle: Pin<Box<Sleep>>,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl Patient {
+    /// What an operation came to, or that its time is up.
+    fn bounded<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.idle.as_mut().reset(Instant::now() + PATIENCE);
+            return poll;
+        }
+        match self.idle.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.bounded(context, poll)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.bounded(context, poll)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }

@@ -30,7 +30,7 @@ mod start;
 mod tick;
 
 pub use lookup::{Question, Resolve};
-pub use shared::{Shared, Stop};
+pub use shared::{Report, Shared, Stop, Taken};
 pub use start::{Settings, Started, start};
 
 use crate::exchange::Exchange;
@@ -52,7 +52,10 @@ use std::task::Waker;
 
 /// Everything one worker owns. Tasks of the loop share it; nobody holds a borrow over an await.
 struct Worker {
+    index: usize,
     shared: Arc<Shared>,
+    /// The publication it looked at last, taken or not.
+    turn: Cell<u64>,
     counters: Arc<Counters>,
     routes: RefCell<RouteCells>,
     clock: Clock,

@@ -18,35 +18,75 @@ pub enum Stop {
     Now,
 }
 
-/// Written by the control thread, read by workers at every tick.
+/// What a worker says once of every snapshot that was published and that it saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Which worker.
+    pub worker: usize,
+    /// Which publication.
+    pub turn: u64,
+    /// It serves that snapshot; or why it goes on with the one before.
+    pub outcome: Result<(), String>,
+}
+
+/// Where workers' reports go; called on their threads, so it must not wait.
+pub type Report = Box<dyn Fn(Taken) + Send + Sync>;
+
+/// One publication of a snapshot. The same snapshot may be published again: a worker that has it
+/// has nothing to do then.
 #[derive(Debug)]
+pub(super) struct Published {
+    pub(super) turn: u64,
+    pub(super) snapshot: Arc<Snapshot>,
+}
+
+/// Written by the control thread, read by workers at every tick.
 pub struct Shared {
-    snapshot: ArcSwap<Snapshot>,
-    number: AtomicU64,
+    published: ArcSwap<Published>,
+    turn: AtomicU64,
     stop: AtomicU8,
     /// One for each worker.
     bells: Mutex<Vec<Bell>>,
     /// For names that plugins call.
     resolver: Arc<dyn Resolve>,
+    report: Report,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("turn", &self.turn).finish_non_exhaustive()
+    }
 }
 
 impl Shared {
     /// With the first snapshot, and somebody who knows the addresses of names.
     #[must_use]
-    pub fn new(snapshot: Arc<Snapshot>, resolver: Arc<dyn Resolve>) -> Arc<Self> {
-        let number = AtomicU64::new(snapshot.number);
-        let stop = AtomicU8::new(Stop::No as u8);
-        let bells = Mutex::default();
-        Arc::new(Self { snapshot: ArcSwap::new(snapshot), number, stop, bells, resolver })
+    pub fn new(snapshot: Arc<Snapshot>, report: Report, resolver: Arc<dyn Resolve>) -> Arc<Self> {
+        Arc::new(Self {
+            published: ArcSwap::from_pointee(Published { turn: 0, snapshot }),
+            turn: AtomicU64::new(0),
+            stop: AtomicU8::new(Stop::No as u8),
+            bells: Mutex::default(),
+            resolver,
+            report,
+        })
     }
 
     /// Publishes a snapshot; every worker takes it as soon as it looks up, prepared before it
-    /// serves.
-    pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        let number = snapshot.number;
-        self.snapshot.store(snapshot);
-        self.number.store(number, Ordering::Release);
+    /// serves, and reports. Gives the number of this publication and the snapshot before. Called by
+    /// one thread at a time.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) -> (u64, Arc<Snapshot>) {
+        let turn = self.turn.load(Ordering::Relaxed) + 1;
+        let before = self.published.swap(Arc::new(Published { turn, snapshot }));
+        self.turn.store(turn, Ordering::Release);
         self.bells.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Bell::ring);
+        (turn, Arc::clone(&before.snapshot))
+    }
+
+    /// The snapshot published last.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.published.load().snapshot)
     }
 
     pub(super) fn add_bell(&self, bell: Bell) {
@@ -66,14 +106,16 @@ impl Shared {
         }
     }
 
-    pub(super) fn number(&self) -> u64 {
-        self.number.load(Ordering::Acquire)
+    pub(super) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Acquire)
     }
 
-    /// The snapshot published last.
-    #[must_use]
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+    pub(super) fn published(&self) -> Arc<Published> {
+        self.published.load_full()
+    }
+
+    pub(super) fn report(&self, taken: Taken) {
+        (self.report)(taken);
     }
 
     pub(super) fn resolver(&self) -> Arc<dyn Resolve> {

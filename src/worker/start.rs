@@ -118,7 +118,8 @@ fn build(
     let services = Services::new(Arc::new(postbox.clone()));
     let mut locals = Locals::with_services(settings.index, Rc::clone(&services));
     locals.clock = epoch_ns;
-    let snapshot = shared.snapshot();
+    let published = shared.published();
+    let (turn, snapshot) = (published.turn, Arc::clone(&published.snapshot));
     services.set_upstreams(Arc::clone(&snapshot.upstream_names));
     for plugin in &snapshot.plugins {
         plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;
@@ -126,7 +127,9 @@ fn build(
     let resolver = shared.resolver();
     let pinned = Pinned::new(snapshot, None, &mut locals.random);
     let worker = Worker {
+        index: settings.index,
         shared,
+        turn: Cell::new(turn),
         counters,
         routes: RefCell::default(),
         clock,

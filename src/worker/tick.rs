@@ -1,11 +1,11 @@
 //! What a worker does every tick, beside serving.
 
 use super::clock::epoch_ns;
-use super::{Ring, Stop, Worker};
+use super::{Ring, Stop, Taken, Worker};
 use crate::limits::TICK_MS;
 use crate::net::{self, Listener};
 use crate::plugin::Chore;
-use crate::snapshot::Pinned;
+use crate::snapshot::{Pinned, Snapshot};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -60,31 +60,43 @@ impl Worker {
         }
     }
 
-    /// Takes a new snapshot once all of its plugins can run here; keeps the old one if not.
+    /// Takes a new snapshot once all of its plugins can run here; keeps the old one if not. Each
+    /// publication is tried once.
     pub(super) fn adopt_snapshot(self: &Rc<Self>) {
-        if self.pinned.borrow().snapshot.number == self.shared.number() {
+        if self.turn.get() == self.shared.turn() {
             return;
         }
-        let snapshot = self.shared.snapshot();
+        let published = self.shared.published();
+        self.turn.set(published.turn);
+        let outcome = self.adopt(&published.snapshot);
+        if let Err(why) = &outcome {
+            log::error!("snapshot {} not taken: {why}", published.snapshot.number);
+        }
+        self.shared.report(Taken { worker: self.index, turn: published.turn, outcome });
+    }
+
+    fn adopt(self: &Rc<Self>, snapshot: &Arc<Snapshot>) -> Result<(), String> {
+        if Arc::ptr_eq(&self.pinned.borrow().snapshot, snapshot) {
+            return Ok(());
+        }
         self.services.set_upstreams(Arc::clone(&snapshot.upstream_names));
-        let taken = self.with_locals(|locals| {
+        let prepared = self.with_locals(|locals| {
             for plugin in &snapshot.plugins {
-                if let Err(why) = plugin.prepare(locals) {
-                    log::error!("snapshot {} not taken: {}: {why}", snapshot.number, plugin.name());
-                    return None;
-                }
+                plugin.prepare(locals).map_err(|why| format!("{}: {why}", plugin.name()))?;
             }
             let before = self.pinned();
-            Some(Pinned::new(Arc::clone(&snapshot), Some(&before), &mut locals.random))
+            Ok(Pinned::new(Arc::clone(snapshot), Some(&before), &mut locals.random))
         });
-        match taken {
-            Some(taken) => {
+        match prepared {
+            Ok(taken) => {
                 self.count_for(&taken.snapshot);
                 *self.pinned.borrow_mut() = taken;
+                Ok(())
             }
-            None => {
+            Err(why) => {
                 let names = Arc::clone(&self.pinned().snapshot.upstream_names);
                 self.services.set_upstreams(names);
+                Err(why)
             }
         }
     }

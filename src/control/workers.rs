@@ -1,0 +1,129 @@
+//! Starting the workers, each with its settings, and joining them at the end.
+
+use super::Loading;
+use crate::conf::{Driver, Workers};
+use crate::limits;
+use crate::net::{DriverChoice, DriverKind, Reservation, reserve};
+use crate::stats::Counters;
+use crate::worker::{Settings, Shared, Started, start};
+use crossbeam::channel::{Receiver, bounded};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Submission entries of a worker's ring, if the configuration names none.
+const RING_ENTRIES: u32 = 2048;
+
+pub(super) fn reserve_all(listen: &[SocketAddr]) -> Result<Vec<Reservation>, String> {
+    let reserved = listen.iter().map(|address| {
+        reserve(*address).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!(
+                    "{address} is in use; stop who listens there or change `apisix.node_listen`"
+                )
+            }
+            _ => format!("can't listen on {address}: {error}"),
+        })
+    });
+    reserved.collect()
+}
+
+pub(super) fn start_workers(
+    loading: &Loading,
+    shared: &Arc<Shared>,
+    listen: &[SocketAddr],
+    counters: &[Arc<Counters>],
+) -> Result<(Vec<JoinHandle<()>>, Receiver<Started>), String> {
+    let all = settings(loading, listen)?;
+    let (sender, receiver) = bounded(all.len());
+    let threads = all.into_iter().zip(counters).map(|(settings, counters)| {
+        start(settings, Arc::clone(shared), Arc::clone(counters), sender.clone())
+            .map_err(|error| format!("no thread for a worker: {error}"))
+    });
+    Ok((threads.collect::<Result<_, _>>()?, receiver))
+}
+
+pub(super) fn settings(loading: &Loading, listen: &[SocketAddr]) -> Result<Vec<Settings>, String> {
+    let config = &loading.config;
+    let usable = usable_cores()?;
+    let driver = match config.driver {
+        Driver::Auto => DriverChoice::Auto,
+        Driver::Uring => DriverChoice::Uring,
+        Driver::Epoll => DriverChoice::Epoll,
+    };
+    let one = |index: usize, core: Option<usize>| Settings {
+        index,
+        core,
+        ring_entries: RING_ENTRIES,
+        driver,
+        buffer_bytes: limits::READ_BUFFER_BYTES,
+        buffers: 0,
+        listen: listen.to_vec(),
+        drain_ms: u64::try_from(config.drain.as_millis()).unwrap_or(u64::MAX),
+    };
+    Ok(match &config.workers {
+        Workers::Auto => usable.iter().enumerate().map(|(at, core)| one(at, Some(*core))).collect(),
+        // More workers than cores share them, unpinned.
+        Workers::Count(count) if *count > usable.len() => {
+            (0..*count).map(|at| one(at, None)).collect()
+        }
+        Workers::Count(count) => (0..*count).map(|at| one(at, Some(usable[at]))).collect(),
+        Workers::List(list) => list
+            .iter()
+            .enumerate()
+            .map(|(at, own)| Settings {
+                ring_entries: own.ring_entries.unwrap_or(RING_ENTRIES),
+                buffer_bytes: own.buffer_bytes.unwrap_or(limits::READ_BUFFER_BYTES),
+                buffers: own.buffers.unwrap_or(0),
+                ..one(at, Some(own.core))
+            })
+            .collect(),
+    })
+}
+
+/// The cores this process may run on.
+fn usable_cores() -> Result<Vec<usize>, String> {
+    let set = rustix::thread::sched_getaffinity(None)
+        .map_err(|error| format!("the usable cores can't be read: {error}"))?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+}
+
+pub(super) fn wait_until_started(
+    count: usize,
+    started: &Receiver<Started>,
+) -> Result<DriverKind, String> {
+    let mut kind = DriverKind::Uring;
+    for _ in 0..count {
+        let report = started.recv().map_err(|_| "a worker ended while starting".to_owned())?;
+        match report.outcome {
+            Ok((_, DriverKind::Uring)) => {}
+            Ok((_, driver)) => kind = driver,
+            Err(why) => return Err(format!("worker {}: {why}", report.index)),
+        }
+    }
+    Ok(kind)
+}
+
+pub(super) fn announce(listen: &[SocketAddr], workers: usize, kind: DriverKind) {
+    let driver = match kind {
+        DriverKind::Uring => "io_uring",
+        DriverKind::Epoll => "epoll",
+    };
+    let plural = if workers == 1 { "" } else { "s" };
+    for address in listen {
+        println!("ringgate: listening on http://{address} ({workers} worker{plural}, {driver})");
+    }
+}
+
+/// Joins all workers; tells whether none of them panicked. The first that does stops the others: a
+/// gateway with a dead worker would serve some clients and not others.
+pub(super) fn join(workers: Vec<JoinHandle<()>>) -> bool {
+    let ended = workers.into_iter().map(JoinHandle::join);
+    ended.fold(true, |well, outcome| {
+        if outcome.is_err() {
+            log::error!("a worker died");
+        }
+        well & outcome.is_ok()
+    })
+}
