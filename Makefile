@@ -24,8 +24,8 @@ test: tools ## run every test
 	$(CARGO) test --no-default-features --lib
 	$(CARGO) test
 
-soak: tools ## endless loops, traps and hot swaps by the thousand, under load, with figures
-	$(CARGO) test --release --test t z00_soak -- --ignored --nocapture --test-threads 1
+soak: tools ## endless loops, traps, hot swaps, dying and misbehaving upstreams, under load, with figures
+	$(CARGO) test --release --test t z -- --ignored --nocapture --test-threads 1
 
 FUZZ ?= pairs property guest foreign request response chunked uri conf expr
 FUZZ_SECONDS ?= 600

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Upstream ─ levels: nodes of one priority, highest first ─┐
-//! Board ─ version: did health or an address change? ───────┴─► Balance ─ pick ─► a peer, an address
+//! Board ─ version: did health or an address change? ───────┴─► Balance ─ pick ─► Picked
 //! ```
 
 use super::round_robin::RoundRobin;

@@ -75,12 +75,15 @@ impl Node {
     }
 }
 
+/// Host and port, as configured.
+type Place = (Box<str>, u16);
+
 /// The nodes of one upstream, whichever snapshots it is in.
 #[derive(Debug)]
 pub struct Board {
     key: Box<str>,
     version: AtomicU64,
-    nodes: Mutex<FxHashMap<(Box<str>, u16), Weak<Node>>>,
+    nodes: Mutex<FxHashMap<Place, Weak<Node>>>,
 }
 
 impl Board {

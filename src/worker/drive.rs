@@ -10,6 +10,7 @@ use super::{Ring, Worker};
 use crate::exchange::{Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
+use crate::time::DeadlineId;
 use crate::upstream::{Address, KeepAlive};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -85,6 +86,23 @@ where
         poll_slot(&mut self.sleep, cx).map(|()| Event::Slept)
     }
 
+    /// Waits for what happens next. Meanwhile the exchange's message can be reached.
+    async fn wait(&mut self, worker: &Worker, alarm: DeadlineId, exchange: &mut Exchange) -> Event {
+        let event = poll_fn(|cx| {
+            let rang = worker.rang(alarm, cx.waker());
+            match (self.poll(cx), rang) {
+                (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
+                (Poll::Pending, _) if exchange.is_reachable() => worker.park(exchange, cx.waker()),
+                (event, _) => event,
+            }
+        })
+        .await;
+        if exchange.is_reachable() {
+            worker.with_cx(|cx| exchange.unpark(cx));
+        }
+        event
+    }
+
     /// Drops everything that runs on the upstream connection.
     fn drop_upstream(&mut self) {
         self.connect.set(None);
@@ -156,20 +174,7 @@ impl Downstream {
             }
             worker.see_to_errands();
             worker.arm(self.alarm, exchange.due_ms());
-            let event = poll_fn(|cx| {
-                let rang = worker.rang(self.alarm, cx.waker());
-                match (operations.poll(cx), rang) {
-                    (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
-                    (Poll::Pending, _) if exchange.is_reachable() => {
-                        worker.park(exchange, cx.waker())
-                    }
-                    (event, _) => event,
-                }
-            })
-            .await;
-            if exchange.is_reachable() {
-                worker.with_cx(|cx| exchange.unpark(cx));
-            }
+            let event = operations.wait(worker, self.alarm, exchange).await;
             self.on_event(worker, exchange, &mut link, event);
         }
     }
@@ -254,7 +259,7 @@ impl UpstreamLink {
 
     /// Our end of the connection.
     fn local(&self) -> Option<SocketAddr> {
-        self.socket.as_ref()?.local().ok()
+        self.socket.as_ref()?.local()
     }
 
     /// Gives what was read and not used yet to the exchange.

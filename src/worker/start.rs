@@ -190,7 +190,7 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>) {
     loop {
         match listener.accept().await {
             Ok(Some((socket, peer))) => {
-                let Some(local) = fixed.or_else(|| socket.local().ok()) else { continue };
+                let Some(local) = fixed.or_else(|| socket.local()) else { continue };
                 net::spawn(connection::serve(Rc::clone(&worker), socket, peer, local));
             }
             Ok(None) => return,

@@ -1,7 +1,7 @@
 //! `checks` of an upstream (APISIX reference §5.3).
 //!
-//! As in APISIX's schema, `healthy` and `unhealthy` are not there by themselves: without one of them
-//! its nodes are not probed, and its thresholds are those of APISIX's checker.
+//! As in APISIX's schema, `healthy` and `unhealthy` are not there by themselves: without one of
+//! them its nodes are not probed, and its thresholds are those of APISIX's checker.
 
 use super::super::model::{ActiveChecks, Checks, HttpProbe, Judgement};
 use super::item;

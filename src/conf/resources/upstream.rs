@@ -299,8 +299,8 @@ fn parse_address(text: &str) -> Result<(String, Option<u16>), Fault> {
     Ok((host.to_owned(), port))
 }
 
-/// The path of a unix socket: the kernel takes 107 bytes, and nothing relative to where we happen to
-/// be started.
+/// The path of a unix socket: the kernel takes 107 bytes, and nothing relative to where we happen
+/// to be started.
 fn socket_path(path: &str) -> Result<(), Fault> {
     if !path.starts_with('/') || path.contains('\0') {
         let fault = Fault::new(format!("{path:?} is no absolute path of a socket"));
