@@ -4,7 +4,7 @@ SHELL := bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak fuzz demo bench flamegraph plugins schema fmt lint docs release tools
+.PHONY: help run test soak fuzz demo bench flamegraph plugins schema json-schema fmt lint docs release tools
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ plugins: ## build the example plugins from source into examples/plugins/dist/
 
 schema: tools ## make the runners' tables in Rust of src/runner/ext_plugin.fbs
 	src/runner/generate.sh
+
+json-schema: tools ## write the JSON Schema of both files into conf/, for editors
+	$(CARGO) run -q -- schema config >conf/config.schema.json
+	$(CARGO) run -q -- schema apisix >conf/apisix.schema.json
 
 fmt: ## format the code
 	$(CARGO) fmt

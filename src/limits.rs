@@ -96,6 +96,15 @@ pub const RUNNER_START_MS: u64 = 3_000;
 /// How long a connection to a runner may be idle, as in APISIX.
 pub const RUNNER_IDLE_MS: u64 = 180_000;
 
+/// What a worker gathers of the access log before it hands it over; nginx's buffer in APISIX. What
+/// is there is handed over at the next tick in any case.
+pub const ACCESS_BUFFER_BYTES: usize = 16 * 1024;
+
+/// What a worker gathers of it when nobody takes it: the disk stands still. Lines after that are
+/// dropped.
+pub const ACCESS_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+
+const _: () = assert!(ACCESS_BUFFER_BYTES < ACCESS_BUFFER_BYTES_MAX);
 const _: () = assert!(RUNNER_CALL_MS < HOLD_MS_MAX);
 const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);
 const _: () = assert!(READ_BUFFER_BYTES <= HEAD_BYTES_MAX);

@@ -6,10 +6,10 @@
 mod demo_upstream;
 mod plugin_tool;
 
-use clap::{Parser, Subcommand};
-use ringgate::control::{self, Exit, Loading};
+use clap::{Parser, Subcommand, ValueEnum};
+use ringgate::control::{self, Exit, Failure, Question};
 use ringgate::vm;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -39,6 +39,41 @@ enum Command {
         /// The process's settings; apisix.yaml is read beside it
         #[arg(short, long, default_value = "conf/config.yaml")]
         config: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Refuse what gives a warning, too
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Say which route a request would take, and why
+    Explain {
+        /// GET, for example
+        method: String,
+        /// http://host/path?query, or the path alone
+        url: String,
+        /// A header field, `Name: value`; may be given again
+        #[arg(short = 'H', long = "header")]
+        headers: Vec<String>,
+        /// Whom the request comes from
+        #[arg(long, default_value = "127.0.0.1")]
+        from: IpAddr,
+        /// The process's settings; apisix.yaml is read beside it
+        #[arg(short, long, default_value = "conf/config.yaml")]
+        config: PathBuf,
+    },
+    /// Say what another configuration would change
+    Diff {
+        /// A config.yaml, or the folder it is in
+        old: PathBuf,
+        /// The other one
+        new: PathBuf,
+    },
+    /// Print the JSON Schema of a file, for editors
+    Schema {
+        /// Which file
+        #[arg(value_enum, default_value = "apisix")]
+        of: Document,
     },
     /// Work with Proxy-Wasm plugins
     #[command(subcommand)]
@@ -51,6 +86,14 @@ enum Command {
     },
     /// Print the version
     Version,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Document {
+    /// config.yaml
+    Config,
+    /// apisix.yaml
+    Apisix,
 }
 
 #[derive(Subcommand)]
@@ -78,7 +121,23 @@ enum PluginCommand {
 fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Run { config } => control::run(&config),
-        Command::Check { config } => check(&config),
+        Command::Check { config, json, strict } => check(&config, json, strict),
+        Command::Explain { method, url, headers, from, config } => {
+            let question = Question { method, url, headers, peer: from };
+            said(control::explain(&config, control::this_program(), &question))
+        }
+        Command::Diff { old, new } => said(
+            control::difference(&old, &new)
+                .map(|text| if text.is_empty() { "nothing changes\n".to_owned() } else { text }),
+        ),
+        Command::Schema { of } => {
+            let schema = match of {
+                Document::Config => control::config_schema(),
+                Document::Apisix => control::apisix_schema(),
+            };
+            println!("{schema:#}");
+            Exit::Done
+        }
         Command::Plugin(PluginCommand::Build { file, output }) => build_plugin(&file, output),
         Command::Plugin(PluginCommand::Check { file, json }) => {
             good_or_not(plugin_tool::check(&file, json))
@@ -101,13 +160,29 @@ fn main() -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-fn check(config: &Path) -> Exit {
-    let checked =
-        Loading::open(config, control::this_program()).and_then(|mut loading| loading.snapshot());
-    match checked {
-        Ok((snapshot, warnings)) => {
-            control::show_warnings(&warnings);
-            println!("ringgate: {} is good: {} routes", config.display(), snapshot.routes.len());
+fn check(config: &Path, json: bool, strict: bool) -> Exit {
+    let checked = control::check(config, control::this_program());
+    let refused = checked.routes.is_none() || strict && !checked.report.is_empty();
+    if json {
+        println!("{:#}", checked.json());
+    } else {
+        control::show_warnings(&checked.report);
+        eprint!("{}", checked.failure.as_deref().unwrap_or_default());
+    }
+    match checked.routes {
+        _ if refused => return Exit::BadConfig,
+        Some(routes) if !json => {
+            println!("ringgate: {} is good: {routes} routes", config.display());
+        }
+        _ => {}
+    }
+    Exit::Done
+}
+
+fn said(text: Result<String, Failure>) -> Exit {
+    match text {
+        Ok(text) => {
+            print!("{text}");
             Exit::Done
         }
         Err(failure) => {

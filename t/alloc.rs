@@ -76,6 +76,7 @@ fn main() {
         buffers: 0,
         listen: vec![reservation.address],
         drain_ms: 1_000,
+        access: None,
     };
     let counters = Arc::new(Counters::default());
     let worker = start(settings, Arc::clone(&shared), counters, sender).expect("a worker");

@@ -37,9 +37,10 @@ mod uri_blocker;
 
 use crate::plugin::RequestPhase::{self, Access, Rewrite};
 use crate::plugin::{Consumer, Loaded, Loader, Plugin, refuse_credential};
-use crate::schema::Reader;
+use crate::schema::{Reader, Style, survey};
 use auth::Consumers;
 use groups::Groups;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// One native plugin: its name, where it runs, how it is read.
@@ -106,6 +107,45 @@ const PLUGINS: [Native; 20] = [
     native(response_rewrite::NAME, Rewrite, 899, response_rewrite::read),
     native(echo::NAME, Rewrite, 412, echo::read),
 ];
+
+/// Words that some native plugin takes as it is.
+const WORDS: [&str; 12] = [
+    "x",
+    "/x",
+    "*",
+    "local",
+    "127.0.0.1",
+    "10.0.0.0/8",
+    "GET",
+    "7",
+    "1s",
+    "a: b",
+    "http_x",
+    "none",
+];
+
+/// The JSON Schema of every native plugin's configuration: its name, what stands in routes, and
+/// what stands in consumers, if it tells them apart.
+#[must_use]
+pub fn schemas() -> Vec<(&'static str, Value, Option<Value>)> {
+    let style = |title| Style { title, words: &WORDS, keys: &["set"], nulls: false };
+    let schema = |native: &Native| {
+        let (mut groups, nobody) = (Groups::default(), Arc::default());
+        let conf = survey(style(native.name), |reader| match native.read {
+            Read::Alone(read) => drop(read(reader)),
+            Read::Grouped(read) => drop(read(reader, &mut groups)),
+            Read::Auth(read, _) => drop(read(reader, &nobody)),
+        });
+        let credential = match native.read {
+            Read::Auth(_, read) => Some(survey(style(native.name), |reader| {
+                read(reader, &Arc::default(), &mut Consumers::default());
+            })),
+            _ => None,
+        };
+        (native.name, conf, credential)
+    };
+    PLUGINS.iter().map(schema).collect()
+}
 
 /// Makes the native plugins of one configuration.
 #[derive(Debug, Default)]

@@ -2,10 +2,11 @@
 
 use crate::http::BodyLength;
 use crate::plugin::{Action, Hold, Hooks, Locals, Message, Plugin, Stream};
-use crate::schema::{Path, Problems, Reader};
+use crate::schema::{Path, Problems, Reader, validate};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+type Schemas = Vec<(&'static str, Value, Option<Value>)>;
 type Made = Option<Arc<dyn Plugin>>;
 
 /// Reads a configuration that stands at `p`.
@@ -25,7 +26,16 @@ fn try_plugin(
 /// Reads a good configuration.
 #[track_caller]
 pub(super) fn plugin(read: impl Fn(Reader<'_>) -> Made, conf: &Value) -> Arc<dyn Plugin> {
-    try_plugin(read, conf).unwrap_or_else(|errors| panic!("{conf}: {errors:?}"))
+    let plugin = try_plugin(read, conf).unwrap_or_else(|errors| panic!("{conf}: {errors:?}"));
+    assert_eq!(misfit(plugin.name(), conf), None, "{conf}");
+    plugin
+}
+
+/// What a plugin's schema has against a configuration.
+fn misfit(name: &str, conf: &Value) -> Option<String> {
+    static SCHEMAS: LazyLock<Schemas> = LazyLock::new(super::schemas);
+    let (_, schema, _) = SCHEMAS.iter().find(|(native, ..)| *native == name)?;
+    validate::misfit(conf, schema, schema)
 }
 
 /// Reads a wrong configuration: some error begins like this.

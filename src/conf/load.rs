@@ -53,19 +53,19 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Ends the reading: what was read if nothing is wrong with it, and the report.
+    /// Ends the reading: what was read, whole only if the report has no errors, and the report.
     pub(super) fn conclude<T>(
         self,
         read: T,
         problems: Problems,
         duplicates: Vec<Duplicate>,
-    ) -> Result<(T, Report), Report> {
+    ) -> (T, Report) {
         let (mut errors, warnings) = problems.into_parts();
         errors.retain(|problem| !self.early.iter().any(|early| early.at == problem.at));
         errors.extend(self.early);
         let quiet = errors.is_empty() && warnings.is_empty() && duplicates.is_empty();
         if quiet && self.repeated.is_empty() && self.missing.is_empty() {
-            return Ok((read, Report::default()));
+            return (read, Report::default());
         }
         let page = Page::new(self.source);
         let errors = errors.into_iter().map(|problem| page.place(Severity::Error, problem));
@@ -75,9 +75,13 @@ impl<'a> Document<'a> {
         all.retain(|found| !self.missing.iter().any(|(spot, _)| spot.line == found.line));
         all.extend(self.repeated.into_iter().map(|repeated| again(&page, &repeated)));
         all.extend(self.missing.iter().map(|missing| unset(&page, missing)));
-        let report = Report::of(all);
-        if report.has_errors() { Err(report) } else { Ok((read, report)) }
+        (read, Report::of(all))
     }
+}
+
+/// What was read if nothing is wrong with it.
+pub(super) fn whole<T>((read, report): (T, Report)) -> Result<(T, Report), Report> {
+    if report.has_errors() { Err(report) } else { Ok((read, report)) }
 }
 
 fn refuse(

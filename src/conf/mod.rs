@@ -12,6 +12,7 @@
 //!                                                                             by saphyr-parser
 //! ```
 
+mod changes;
 mod decode;
 #[cfg(test)]
 mod fuzz;
@@ -21,10 +22,13 @@ mod positions;
 pub mod process;
 mod report;
 pub mod resources;
+mod schema;
 mod settings;
 mod source;
 
+pub use changes::{Change, by_id, changes};
 pub use model::*;
 pub use report::{Diagnostic, Report, Severity, report};
+pub use schema::{PluginSchema, process_schema, resources_schema};
 pub use settings::*;
 pub use source::{Env, Source};

@@ -9,6 +9,7 @@
 use super::positions::{Positions, Spot};
 use super::source::{Source, mask};
 use crate::schema::{Fault, Problem};
+use serde_json::{Value, json};
 use std::fmt::{self, Display, Write};
 
 /// The most characters of a source line that are shown; minified JSON is one line.
@@ -45,6 +46,20 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// The diagnostic for programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        json!({
+            "severity": self.severity.to_string(),
+            "file": self.file,
+            "line": self.line,
+            "column": self.column,
+            "length": self.excerpt.as_ref().map(|excerpt| excerpt.length),
+            "message": self.message,
+            "hint": self.hint,
+        })
+    }
+
     /// `conf/apisix.yaml:12:9: error: what is wrong; what to do about it`.
     #[must_use]
     pub fn line(&self) -> String {

@@ -3,7 +3,7 @@
 //! Sources: APISIX reference §1; our own keys in DESIGN §4 and §5.
 
 use super::model::KeepalivePool;
-use crate::plugin::RequestPhase;
+use crate::plugin::{LogFormat, RequestPhase};
 use crate::schema::Path;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub struct Config {
     pub provider: Provider,
     /// `nginx_config.http`: towards clients.
     pub downstream: Downstream,
+    /// `nginx_config.http.access_log` and the like; `None`: requests are not logged.
+    pub access_log: Option<AccessLogConfig>,
     /// `nginx_config.http.upstream`: idle connections kept, where an upstream says nothing.
     pub keepalive: KeepalivePool,
     /// `apisix.enable_server_tokens`: whether the `Server` header carries the version.
@@ -85,6 +87,15 @@ pub struct Dns {
     pub valid: Option<Duration>,
     /// `apisix.resolver_timeout`: how long a lookup may take. Default 5 s.
     pub timeout: Duration,
+}
+
+/// Where requests are logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogConfig {
+    /// `access_log`, default `logs/access.log`, from the working directory.
+    pub file: String,
+    /// `access_log_format` with `access_log_format_escape`; lines of JSON without it.
+    pub format: LogFormat,
 }
 
 /// How routes are searched (APISIX reference §3.1).

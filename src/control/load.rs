@@ -90,17 +90,34 @@ impl Loading {
         let hint = "name the configuration with `-c DIR/config.yaml`";
         let config_source = read(config_path, hint)?;
         let (config, config_warnings) =
-            process::parse(&config_source, &environment).map_err(|mut report| {
+            process::read(&config_source, &environment).map_err(|mut report| {
                 // All that is wrong is shown at once.
                 if let Ok(source) = read_resources(config_path) {
                     report.extend(wrong_resources(&source));
                 }
                 Failure::Wrong(report)
             })?;
+        let upkeep = Upkeep::start(&config.dns).map_err(Failure::File)?;
+        if config_warnings.has_errors() {
+            let runners = Runners::new(runners::places(&config).unwrap_or_default());
+            let mut wrong = Self {
+                config_path: config_path.to_owned(),
+                config,
+                config_source,
+                config_warnings,
+                host: None,
+                runners,
+                nodes: NodeTable::default(),
+                upkeep,
+                number: 0,
+            };
+            return Err(wrong
+                .snapshot()
+                .map_or_else(|failure| failure, |(_, report)| Failure::Wrong(report)));
+        }
         let host = wasm::host(&config, compiler).map_err(Failure::File)?.map(Arc::new);
         let runners = Runners::new(runners::places(&config).map_err(Failure::File)?);
         let config_path = config_path.to_owned();
-        let upkeep = Upkeep::start(&config.dns).map_err(Failure::File)?;
         Ok(Self {
             config_path,
             config,
@@ -131,10 +148,17 @@ impl Loading {
     /// The file is missing or wrong; the next try gets the same number again.
     pub fn snapshot(&mut self) -> Result<(Snapshot, Report), Failure> {
         let source = read_resources(&self.config_path)?;
-        let (resources, mut warnings) =
-            resources::parse(&source, &environment, true).map_err(Failure::Wrong)?;
+        let read = resources::read(&source, &environment, true);
+        let (resources, mut report) = read.map_err(|report| self.wrong(report))?;
         let names = self.resolve(&resources);
-        let mut guests = self.load_guests()?;
+        let (mut guests, missing) = match self.load_guests() {
+            Ok(guests) => (guests, Report::default()),
+            Err(report) => (None, report),
+        };
+        // What is wrong so far is no reason not to look for more.
+        let wrong =
+            report.has_errors() || missing.has_errors() || self.config_warnings.has_errors();
+        report.extend(missing);
         let mut builtins = Builtins::default();
         self.runners.set_ids(ids(&resources));
         let mut loaders: Vec<&mut dyn Loader> = vec![&mut builtins, &mut self.runners];
@@ -149,15 +173,39 @@ impl Loading {
             nodes: &self.nodes,
             resolve: &|host| names.get(host).cloned().unwrap_or_default(),
         };
-        let (snapshot, more) = compile(inputs).map_err(|refused| {
-            let mut report = Report::new(&source, refused.errors, refused.warnings);
-            report.extend(warnings.clone());
-            Failure::Wrong(report)
-        })?;
-        warnings.extend(Report::new(&source, Vec::new(), more));
-        warnings.extend(self.config_warnings.clone());
-        self.number += 1;
-        Ok((snapshot, warnings))
+        match compile(inputs) {
+            Ok((snapshot, warnings)) if !wrong => {
+                report.extend(Report::new(&source, Vec::new(), warnings));
+                report.extend(self.config_warnings.clone());
+                self.number += 1;
+                Ok((snapshot, report))
+            }
+            Ok((_, warnings)) => {
+                report.extend(Report::new(&source, Vec::new(), warnings));
+                Err(self.wrong(report))
+            }
+            Err(refused) => {
+                report.extend(Report::new(&source, refused.errors, refused.warnings));
+                Err(self.wrong(report))
+            }
+        }
+    }
+
+    /// The resources alone, and the file they are in.
+    ///
+    /// # Errors
+    /// The file is missing or wrong.
+    pub(super) fn resources(&self) -> Result<(Resources, Source), Failure> {
+        let source = read_resources(&self.config_path)?;
+        let (resources, _) =
+            resources::parse(&source, &environment, true).map_err(Failure::Wrong)?;
+        Ok((resources, source))
+    }
+
+    /// What is wrong with the resources, and with the settings beside them.
+    fn wrong(&self, mut report: Report) -> Failure {
+        report.extend(self.config_warnings.clone());
+        Failure::Wrong(report)
     }
 
     /// The addresses of all names, asked for at the same time.
@@ -176,12 +224,10 @@ impl Loading {
         self.number + 1
     }
 
-    fn load_guests(&self) -> Result<Option<proxy_wasm::Plugins>, Failure> {
+    fn load_guests(&self) -> Result<Option<proxy_wasm::Plugins>, Report> {
         let Some(host) = &self.host else { return Ok(None) };
         let folder = self.config_path.parent().unwrap_or(Path::new(""));
-        wasm::load(host, &self.config, &self.config_source, folder)
-            .map(Some)
-            .map_err(Failure::Wrong)
+        wasm::load(host, &self.config, &self.config_source, folder).map(Some)
     }
 }
 
@@ -205,7 +251,7 @@ fn wrong_resources(source: &Source) -> Report {
     resources::parse(source, &environment, true).err().unwrap_or_default()
 }
 
-fn read(path: &Path, hint: &str) -> Result<Source, Failure> {
+pub(super) fn read(path: &Path, hint: &str) -> Result<Source, Failure> {
     let name = path.display().to_string();
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Source::new(name, text)),
@@ -213,6 +259,6 @@ fn read(path: &Path, hint: &str) -> Result<Source, Failure> {
     }
 }
 
-fn environment(name: &str) -> Option<String> {
+pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

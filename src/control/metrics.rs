@@ -1,6 +1,7 @@
 //! Everything counted, under the names Prometheus finds it by: APISIX's where APISIX has the same
 //! thing (its plugin `prometheus`), ours for the rest, plugins' own as they named them.
 
+use super::access_log::AccessLog;
 use super::store::Store;
 use crate::proxy_wasm::{Host, Metric, MetricValue, PluginCount};
 use crate::stats::{Counter, Counters, Exposition, Kind, PluginCounters, legal_name};
@@ -23,6 +24,7 @@ pub(super) struct Observed {
     pub(super) shared: Arc<Shared>,
     pub(super) host: Option<Arc<Host>>,
     pub(super) store: Arc<Store>,
+    pub(super) access: AccessLog,
 }
 
 /// The page of the metrics, at its own path and at the one everybody tries first.
@@ -174,6 +176,12 @@ impl Observed {
         for (result, count) in [("good", status.good), ("refused", status.refused)] {
             to.sample(name, &[("result", result)], count);
         }
+        let name = "ringgate_last_load_good";
+        to.family(name, Kind::Gauge, "Whether the last load was good; why not is in the log");
+        to.sample(name, &[], u64::from(status.last.errors.is_empty()));
+        let name = "ringgate_access_log_dropped_total";
+        to.family(name, Kind::Counter, "Lines of the access log that found no place");
+        to.sample(name, &[], self.access.dropped());
         let name = "ringgate_last_good_load_timestamp_seconds";
         to.family(name, Kind::Gauge, "When the configuration that runs was loaded");
         let since = status.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -12,6 +12,10 @@
 //!        workers' counters, the store's status ─► metrics ─► server (axum) ─► Prometheus
 //! ```
 
+mod access_log;
+mod check;
+mod difference;
+mod explain;
 mod load;
 mod logger;
 mod metrics;
@@ -23,6 +27,9 @@ mod upkeep;
 mod wasm;
 mod workers;
 
+pub use check::{Checked, apisix_schema, check, config_schema};
+pub use difference::difference;
+pub use explain::{Question, explain};
 pub use load::{Failure, Loading, show_warnings};
 pub use logger::{flush_log, start_log};
 pub use run::{Exit, run, this_program};

@@ -5,6 +5,7 @@
 //! whoever sees that files changed ─► Reloads ─────────────┴─► Store::reload_files
 //! ```
 
+use super::access_log::AccessLog;
 use super::metrics::{self, Observed};
 use super::server::Server;
 use super::store::Store;
@@ -87,11 +88,14 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let reservations = reserve_all(&loading.config.listen)?;
     let metrics = metrics_server(&loading)?;
     let listen: Vec<SocketAddr> = reservations.iter().map(|held| held.address).collect();
+    let access =
+        AccessLog::start().map_err(|error| format!("no thread for the access log: {error}"))?;
+    access.open(loading.config.access_log.as_ref().map(|log| Path::new(&log.file)))?;
     let counters: Vec<Arc<Counters>> =
-        settings(&loading, &listen)?.iter().map(|_| Arc::default()).collect();
+        settings(&loading, &listen, &access.sink)?.iter().map(|_| Arc::default()).collect();
     // Dropped when the workers have ended: requests in flight still need theirs.
     let _runners = runners::start(&loading.config, loading.runners.all())?;
-    let (workers, started) = start_workers(&loading, &shared, &listen, &counters)?;
+    let (workers, started) = start_workers(&loading, &shared, &listen, &counters, &access.sink)?;
     let outcome = wait_until_started(workers.len(), &started);
     drop(reservations);
     match outcome {
@@ -106,8 +110,8 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let store = Store::new(loading, Arc::clone(&shared), taken, workers.len());
     if let Some(server) = metrics {
         let prefix = config.metrics.prefix.clone();
-        let (store, shared) = (Arc::clone(&store), Arc::clone(&shared));
-        let observed = Observed { prefix, workers: counters, shared, host, store };
+        let (store, shared, access) = (Arc::clone(&store), Arc::clone(&shared), access.clone());
+        let observed = Observed { prefix, workers: counters, shared, host, store, access };
         let uri = &config.metrics.uri;
         let address = server.address;
         server
@@ -117,7 +121,9 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     }
     let reloads = Reloads::start(&store);
     let ending = tokio::task::spawn_blocking(move || join(workers));
-    Ok(watch(&shared, &reloads, signals, ending).await)
+    let exit = watch(&shared, &reloads, &access, signals, ending).await;
+    access.flush();
+    Ok(exit)
 }
 
 /// The listener of the metrics. An address that is the default and in use, most likely by another
@@ -141,12 +147,15 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user_1: Signal,
 }
 
 /// What a signal wants.
 enum Wish {
     /// Read the files again.
     Reload,
+    /// Open the access log again.
+    Reopen,
     /// Finish what is running and end.
     Drain,
     /// The same; a second time: end at once.
@@ -159,6 +168,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user_1: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -167,6 +177,7 @@ impl Signals {
             _ = self.interrupt.recv() => Wish::Interrupt,
             _ = self.terminate.recv() => Wish::Drain,
             _ = self.hang_up.recv() => Wish::Reload,
+            _ = self.user_1.recv() => Wish::Reopen,
         }
     }
 }
@@ -200,6 +211,7 @@ impl Reloads {
 async fn watch(
     shared: &Shared,
     reloads: &Reloads,
+    access: &AccessLog,
     mut signals: Signals,
     mut ending: JoinHandle<bool>,
 ) -> Exit {
@@ -213,6 +225,7 @@ async fn watch(
         };
         match wish {
             Wish::Reload => reloads.ask("SIGHUP"),
+            Wish::Reopen => access.reopen(),
             Wish::Interrupt if interrupts > 0 => return Exit::Interrupted,
             Wish::Interrupt => {
                 interrupts += 1;

@@ -45,7 +45,6 @@ struct Desk {
 
 /// What serves, and what became of tries to change it.
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "the status page reads the rest")]
 pub(super) struct Status {
     /// The number of the snapshot that serves.
     pub(super) serving: u64,

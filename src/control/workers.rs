@@ -5,7 +5,7 @@ use crate::conf::{Driver, Workers};
 use crate::limits;
 use crate::net::{DriverChoice, DriverKind, Reservation, reserve};
 use crate::stats::Counters;
-use crate::worker::{Settings, Shared, Started, start};
+use crate::worker::{AccessSink, Settings, Shared, Started, start};
 use crossbeam::channel::{Receiver, bounded};
 use std::io;
 use std::net::SocketAddr;
@@ -34,8 +34,9 @@ pub(super) fn start_workers(
     shared: &Arc<Shared>,
     listen: &[SocketAddr],
     counters: &[Arc<Counters>],
+    access: &AccessSink,
 ) -> Result<(Vec<JoinHandle<()>>, Receiver<Started>), String> {
-    let all = settings(loading, listen)?;
+    let all = settings(loading, listen, access)?;
     let (sender, receiver) = bounded(all.len());
     let threads = all.into_iter().zip(counters).map(|(settings, counters)| {
         start(settings, Arc::clone(shared), Arc::clone(counters), sender.clone())
@@ -44,7 +45,11 @@ pub(super) fn start_workers(
     Ok((threads.collect::<Result<_, _>>()?, receiver))
 }
 
-pub(super) fn settings(loading: &Loading, listen: &[SocketAddr]) -> Result<Vec<Settings>, String> {
+pub(super) fn settings(
+    loading: &Loading,
+    listen: &[SocketAddr],
+    access: &AccessSink,
+) -> Result<Vec<Settings>, String> {
     let config = &loading.config;
     let usable = usable_cores()?;
     let driver = match config.driver {
@@ -61,6 +66,7 @@ pub(super) fn settings(loading: &Loading, listen: &[SocketAddr]) -> Result<Vec<S
         buffers: 0,
         listen: listen.to_vec(),
         drain_ms: u64::try_from(config.drain.as_millis()).unwrap_or(u64::MAX),
+        access: Some(access.clone()),
     };
     Ok(match &config.workers {
         Workers::Auto => usable.iter().enumerate().map(|(at, core)| one(at, Some(*core))).collect(),

@@ -11,6 +11,7 @@
 //!    └──────────┴─────────┴── Respond: a local response takes the response's way
 //! ```
 
+mod access_log;
 mod callout;
 mod grpc;
 mod loader;
@@ -23,6 +24,7 @@ mod talk;
 mod variables;
 mod waiting;
 
+pub use access_log::{Escape, LogFormat, Outcome};
 pub use callout::{CallFailure, CallTarget, HttpCall, HttpReply};
 pub use grpc::{GrpcEvent, GrpcOpen};
 pub use loader::{Consumer, Loaded, Loader, refuse_credential};

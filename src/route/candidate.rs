@@ -1,6 +1,6 @@
 //! The routes of one exact path or prefix, and what they ask beyond it.
 
-use super::{Lookup, NONE};
+use super::{Lookup, NONE, Refusal};
 use crate::expr::{Expr, Variables};
 use crate::http::Methods;
 use ipnet::IpNet;
@@ -35,6 +35,21 @@ impl Candidate {
     }
 }
 
+impl Candidate {
+    /// Why the route does not take the request; [`Candidate::admits`] for people.
+    pub(super) fn refusal(&self, request: &Request<'_>, filters: &[Filter]) -> Option<Refusal> {
+        if !self.methods.allows(request.lookup.method) {
+            return Some(Refusal::Method);
+        }
+        let Filter { conditions, rest } = filters.get(self.filter as usize)?;
+        let wrong_path = || rest.as_ref().is_some_and(|glob| !glob.matches(request.lookup.path));
+        conditions
+            .as_ref()
+            .and_then(|conditions| conditions.refusal(request))
+            .or_else(|| wrong_path().then_some(Refusal::Path))
+    }
+}
+
 /// What one path of a route asks beyond method and prefix.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Filter {
@@ -65,6 +80,18 @@ impl Filter {
 }
 
 impl Conditions {
+    fn refusal(&self, request: &Request<'_>) -> Option<Refusal> {
+        let nets = &self.remote_addrs;
+        if !nets.is_empty() && !nets.iter().any(|net| net.contains(&request.peer)) {
+            return Some(Refusal::RemoteAddr);
+        }
+        if !self.hosts.is_empty() && !self.hosts.iter().any(|host| host.matches(request)) {
+            return Some(Refusal::Host);
+        }
+        let wrong_vars = |vars: &Expr| !vars.matches(request.vars);
+        self.vars.as_ref().is_some_and(wrong_vars).then_some(Refusal::Vars)
+    }
+
     fn admit(&self, request: &Request<'_>) -> bool {
         let nets = &self.remote_addrs;
         (nets.is_empty() || nets.iter().any(|net| net.contains(&request.peer)))

@@ -1,7 +1,7 @@
 //! Room `route`: which route a request takes.
 //!
 //! In: the matchers of all routes; of each request host, path, method, peer and variables.
-//! Out: the number of the best route, or none.
+//! Out: the number of the best route, or none; why it is that one.
 //! May not know: upstreams, plugins, YAML.
 //!
 //! The order is APISIX's (APISIX reference §3.1; `apisix/http/router/radixtree_host_uri.lua`,
@@ -21,10 +21,13 @@
 
 mod build;
 mod candidate;
+mod explain;
 mod table;
 #[cfg(test)]
 mod tests;
 mod tree;
+
+pub use explain::{HostStep, PathStep, Refusal, Tried};
 
 use crate::expr::{Expr, Variables};
 use crate::http::{Method, Methods};

@@ -299,6 +299,9 @@ fn agrees_with_the_naive_reading() {
                 expected,
                 "{kind:?} {lookup:?} arg_v={value} {routes:#?}"
             );
+            let tried = router.explain(&lookup, &vars);
+            let taken = tried.iter().find(|tried| tried.refusal.is_none());
+            assert_eq!(taken.map(|tried| tried.route), expected, "{lookup:?} {tried:?}");
         }
     }
     assert!((30_000..70_000).contains(&found), "{found} of 80,000");

@@ -1,7 +1,7 @@
 //! Room `schema`: typed reads of JSON values that collect every problem with its path.
 //!
 //! In: a JSON value and the path it stands at.
-//! Out: typed fields, or problems, all of them.
+//! Out: typed fields, or problems, all of them; the JSON Schema of what is read ([`survey`](fn@survey)).
 //! May not know: files, positions in text, what the values configure.
 //!
 //! ```text
@@ -14,12 +14,17 @@
 
 mod check;
 mod reader;
+mod survey;
+#[cfg(test)]
+pub(crate) mod validate;
 
 pub use check::{describe, nearest};
 pub use reader::{Object, Reader};
+pub use survey::{Style, survey};
 
 use std::cell::RefCell;
 use std::fmt;
+use survey::Survey;
 
 /// One step from a value to a value inside it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -149,6 +154,8 @@ impl From<String> for Fault {
 pub struct Problems {
     errors: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
+    /// There while a schema is made: readers then read what it makes up.
+    survey: Option<Survey>,
 }
 
 impl Problems {
@@ -160,11 +167,17 @@ impl Problems {
 
     /// The document must not be used.
     pub fn error(&self, problem: Problem) {
+        if let Some(survey) = &self.survey {
+            survey.wrong(&problem);
+        }
         self.errors.borrow_mut().push(problem);
     }
 
     /// The document may be used, but the user should know.
     pub fn warn(&self, problem: Problem) {
+        if let Some(survey) = &self.survey {
+            survey.warned(&problem);
+        }
         self.warnings.borrow_mut().push(problem);
     }
 

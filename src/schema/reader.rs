@@ -1,6 +1,7 @@
 //! Readers: a value or an object at its path, and where to put what is wrong with it.
 
 use super::check;
+use super::survey::{Asked, Survey};
 use super::{Fault, Path, Problem, Problems};
 use serde_json::{Map, Value};
 use std::fmt::Display;
@@ -70,42 +71,56 @@ impl<'a> Reader<'a> {
     /// `true` or `false`.
     #[must_use]
     pub fn boolean(&self) -> Option<bool> {
-        self.keep(check::boolean(self.value))
+        self.ask(|| Asked::Boolean);
+        self.keep(check::boolean(self.value), |survey| survey.pick(&self.at, 2) == 1)
     }
 
     /// An integer in `range`.
     #[must_use]
     pub fn integer(&self, range: RangeInclusive<i64>) -> Option<i64> {
-        self.keep(check::integer(self.value, &range))
+        self.ask(|| Asked::Integer(range.clone()));
+        self.keep(check::integer(self.value, &range), |_| 1.clamp(*range.start(), *range.end()))
     }
 
     /// A number in `range`.
     #[must_use]
     pub fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
-        self.keep(check::number(self.value, &range))
+        self.ask(|| Asked::Number(range.clone()));
+        self.keep(check::number(self.value, &range), |_| 1_f64.clamp(*range.start(), *range.end()))
     }
 
     /// A number above 0.
     #[must_use]
     pub fn positive(&self) -> Option<f64> {
-        self.keep(check::positive(self.value))
+        self.ask(|| Asked::Positive);
+        self.keep(check::positive(self.value), |_| 1.0)
     }
 
     /// A string of so many characters.
     #[must_use]
     pub fn string(&self, lengths: RangeInclusive<usize>) -> Option<&'a str> {
-        self.keep(check::string(self.value, &lengths))
+        self.ask(|| Asked::Text(lengths.clone()));
+        self.keep(check::string(self.value, &lengths), |survey| survey.word(&self.at))
     }
 
     /// One of these words.
     #[must_use]
     pub fn one_of<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
-        self.keep(check::one_of(self.value, choices))
+        self.ask(|| Asked::Word(choices.iter().map(|(name, _)| (*name).to_owned()).collect()));
+        let any = |survey: &Survey| choices[survey.pick(&self.at, choices.len())].1;
+        self.keep(check::one_of(self.value, choices), any)
     }
 
     /// A list of so many elements.
     #[must_use]
     pub fn list(&self, lengths: RangeInclusive<usize>) -> Option<Vec<Reader<'a>>> {
+        if let Some(survey) = &self.problems.survey {
+            // As many as asked for, all at the same place.
+            let count = (*lengths.start()).max(1);
+            survey.ask(&self.at, Asked::List(lengths));
+            let (at, value) = survey.element(&self.at)?;
+            return Some(vec![Self::new(value, at, self.problems); count]);
+        }
         let Value::Array(elements) = self.value else {
             self.expected("a list");
             return None;
@@ -136,6 +151,15 @@ impl<'a> Reader<'a> {
     /// An object.
     #[must_use]
     pub fn object(self) -> Option<Object<'a>> {
+        self.ask(|| Asked::Object);
+        if self.problems.survey.is_some() {
+            return Some(Object {
+                map: None,
+                at: self.at,
+                problems: self.problems,
+                known: Vec::new(),
+            });
+        }
         let Value::Object(map) = self.value else {
             self.expected("an object");
             return None;
@@ -143,8 +167,26 @@ impl<'a> Reader<'a> {
         Some(Object { map: Some(map), at: self.at, problems: self.problems, known: Vec::new() })
     }
 
-    fn keep<T>(&self, result: Result<T, Fault>) -> Option<T> {
-        result.map_err(|fault| self.error(fault)).ok()
+    fn ask(&self, asked: impl FnOnce() -> Asked) {
+        if let Some(survey) = &self.problems.survey {
+            survey.ask(&self.at, asked());
+        }
+    }
+
+    /// The value, or a problem; in a survey something that fits all the same.
+    fn keep<T>(
+        &self,
+        result: Result<T, Fault>,
+        made_up: impl FnOnce(&'a Survey) -> T,
+    ) -> Option<T> {
+        match (result, &self.problems.survey) {
+            (Ok(value), _) => Some(value),
+            (Err(_), Some(survey)) => Some(made_up(survey)),
+            (Err(fault), None) => {
+                self.error(fault);
+                None
+            }
+        }
     }
 }
 
@@ -168,6 +210,9 @@ impl<'a> Object<'a> {
     /// Whether the key is there. Does not count as asking for it.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
+        if let Some(survey) = &self.problems.survey {
+            return survey.pick(&self.at.key(key), 2) == 1;
+        }
         self.map.is_some_and(|map| map.contains_key(key))
     }
 
@@ -192,6 +237,9 @@ impl<'a> Object<'a> {
     #[must_use]
     pub fn need(&mut self, key: &'static str) -> Option<Reader<'a>> {
         let reader = self.get(key);
+        if let Some(survey) = &self.problems.survey {
+            survey.need(&self.at, key);
+        }
         if reader.is_none() {
             self.error(format!("missing key `{key}`{}", self.place()));
         }
@@ -209,6 +257,9 @@ impl<'a> Object<'a> {
     /// `true` or `false`, if it is there.
     #[must_use]
     pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        if self.problems.survey.is_some() {
+            return self.get(key)?.boolean();
+        }
         let result = check::boolean(self.value(key)?);
         self.keep(key, result)
     }
@@ -216,6 +267,9 @@ impl<'a> Object<'a> {
     /// An integer in `range`, if it is there.
     #[must_use]
     pub fn integer(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
+        if self.problems.survey.is_some() {
+            return self.get(key)?.integer(range);
+        }
         let result = check::integer(self.value(key)?, &range);
         self.keep(key, result)
     }
@@ -223,6 +277,9 @@ impl<'a> Object<'a> {
     /// A number in `range`, if it is there.
     #[must_use]
     pub fn number(&mut self, key: &'static str, range: RangeInclusive<f64>) -> Option<f64> {
+        if self.problems.survey.is_some() {
+            return self.get(key)?.number(range);
+        }
         let result = check::number(self.value(key)?, &range);
         self.keep(key, result)
     }
@@ -230,6 +287,9 @@ impl<'a> Object<'a> {
     /// A string of so many characters, if it is there.
     #[must_use]
     pub fn string(&mut self, key: &'static str, lengths: RangeInclusive<usize>) -> Option<&'a str> {
+        if self.problems.survey.is_some() {
+            return self.get(key)?.string(lengths);
+        }
         let result = check::string(self.value(key)?, &lengths);
         self.keep(key, result)
     }
@@ -237,6 +297,9 @@ impl<'a> Object<'a> {
     /// One of these words, if it is there.
     #[must_use]
     pub fn one_of<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        if self.problems.survey.is_some() {
+            return self.get(key)?.one_of(choices);
+        }
         let result = check::one_of(self.value(key)?, choices);
         self.keep(key, result)
     }
@@ -245,11 +308,17 @@ impl<'a> Object<'a> {
     pub fn members(&self) -> impl Iterator<Item = (&'a str, Reader<'a>)> {
         let reader = |value, key: &str| Reader::new(value, self.at.key(key), self.problems);
         let members = self.map.into_iter().flatten();
-        members.map(move |(key, value)| (key.as_str(), reader(value, key)))
+        let made_up = self.problems.survey.as_ref().and_then(|survey| survey.member(&self.at));
+        let made_up =
+            made_up.map(|(name, at, value)| (name, Reader::new(value, at, self.problems)));
+        members.map(move |(key, value)| (key.as_str(), reader(value, key))).chain(made_up)
     }
 
     /// Reports every key nobody asked for, with the nearest key that somebody did ask for.
     pub fn finish(self) {
+        if let Some(survey) = &self.problems.survey {
+            return survey.unknown_keys(&self.at, true);
+        }
         let keys = self.map.into_iter().flat_map(Map::keys);
         for key in keys.filter(|key| !self.known.contains(&key.as_str())) {
             let fault = Fault::new(format!("unknown key `{key}`{}", self.place()));
@@ -265,11 +334,18 @@ impl<'a> Object<'a> {
     }
 
     /// Ends the reading without a look at unknown keys.
-    pub fn allow_unknown(self) {}
+    pub fn allow_unknown(self) {
+        if let Some(survey) = &self.problems.survey {
+            survey.unknown_keys(&self.at, false);
+        }
+    }
 
     fn value(&mut self, key: &'static str) -> Option<&'a Value> {
         if !self.known.contains(&key) {
             self.known.push(key);
+        }
+        if let Some(survey) = &self.problems.survey {
+            return survey.key(&self.at, key);
         }
         self.map?.get(key)
     }

@@ -135,6 +135,7 @@ impl<'a> Compiler<'a> {
             upstream_names,
             plugins: std::mem::take(&mut self.plugins),
             rules: rules(self.inputs.config),
+            access_log: self.inputs.config.access_log.as_ref().map(|log| log.format.clone()),
         }
     }
 
@@ -320,7 +321,8 @@ impl<'a> Compiler<'a> {
         }
         let mut loaders = self.inputs.loaders.iter();
         let known = loaders.position(|l| l.names().contains(&plugin.name.as_str()));
-        if known.is_none() {
+        // A wasm plugin that could not be loaded is a problem of its own.
+        if known.is_none() && !is_wasm {
             self.unknown(plugin);
         }
         known

@@ -26,7 +26,7 @@ pub use pinned::Pinned;
 pub use prepared::{Prepared, has_length, local_body, write_local_head};
 
 use crate::http::{HeadLimits, Method, uri};
-use crate::plugin::{Message, Plugin, RouteFacts, UpstreamNames};
+use crate::plugin::{LogFormat, Message, Plugin, RouteFacts, UpstreamNames};
 use crate::route::{Lookup, Router};
 use crate::upstream::{Timeouts, Upstream};
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub plugins: Vec<Arc<dyn Plugin>>,
     /// What holds for every downstream connection.
     pub rules: Rules,
+    /// How a request's line looks in the access log, if there is one.
+    pub access_log: Option<LogFormat>,
 }
 
 /// A compiled route.

@@ -12,6 +12,7 @@
 //!            └ tick: time, date, deadlines, pools, stop
 //! ```
 
+mod access;
 mod callout;
 mod clock;
 mod connect;
@@ -29,6 +30,7 @@ mod slots;
 mod start;
 mod tick;
 
+pub use access::{AccessSink, AccessSource, access_log};
 pub use lookup::{Question, Resolve};
 pub use shared::{Report, Shared, Stop, Taken};
 pub use start::{Settings, Started, start};
@@ -40,6 +42,7 @@ use crate::snapshot::{Pinned, Rules};
 use crate::stats::Counters;
 use crate::time::{DeadlineId, Deadlines, HttpDate};
 use crate::upstream::IdlePool;
+use access::AccessBuffer;
 use clock::Clock;
 use counting::RouteCells;
 use grpc::Grpc;
@@ -79,6 +82,7 @@ struct Worker {
     lookups: Lookups,
     runners: runner::Pools,
     grpc: Grpc,
+    access: AccessBuffer,
 }
 
 /// Wakes a connection's task when its deadline is due or the worker stops.

@@ -7,7 +7,7 @@ use super::counting::Answer;
 use crate::exchange::{Arrival, Cx, Ending};
 use crate::http::{BodyLength, Headers, Method, RequestError, RequestHead, Version, uri};
 use crate::http::{write_error_page, write_field, write_number_field};
-use crate::plugin::{Connection, RequestFacts, VariablesOf};
+use crate::plugin::{Connection, Outcome, RequestFacts, RouteFacts, VariablesOf};
 use crate::route::Lookup;
 use crate::snapshot::{Pinned, write_local_head};
 use std::rc::Rc;
@@ -59,7 +59,7 @@ impl Downstream {
         }
         let peer = self.facts.peer.ip();
         let lookup = Lookup { host, path, method: self.head.method, peer };
-        let facts = Parsed { head: &self.head, bytes, path, connection: &self.facts };
+        let facts = Parsed { head: &self.head, bytes, path, connection: &self.facts, route: None };
         Ok(pinned.snapshot.router.find(&lookup, &VariablesOf(&facts)))
     }
 
@@ -75,7 +75,7 @@ impl Downstream {
         }
         let to_head = self.head.method == Method::Head;
         let before = self.output.len();
-        prepared.write(&mut self.output, &worker.date.borrow(), to_head);
+        let body_sent = prepared.write(&mut self.output, &worker.date.borrow(), to_head);
         worker.counters.prepared.up();
         let answer = Answer {
             status: prepared.status,
@@ -84,8 +84,29 @@ impl Downstream {
             latency_ns: None,
         };
         worker.count(pinned, route, &answer);
+        if pinned.snapshot.access_log.is_some() {
+            self.log_prepared(worker, pinned, route, &answer, body_sent);
+        }
         self.at += self.head.len;
         true
+    }
+
+    #[cold]
+    fn log_prepared(
+        &self,
+        worker: &Worker,
+        pinned: &Pinned,
+        route: Option<u32>,
+        answer: &Answer,
+        body_sent: usize,
+    ) {
+        let bytes = &self.input[self.at..];
+        let received = path_of(self.head.target.of(bytes));
+        let path = if self.scratch.is_empty() { received } else { &self.scratch };
+        let route = Some(&pinned.snapshot.route(route).facts);
+        let facts = Parsed { head: &self.head, bytes, path, connection: &self.facts, route };
+        let outcome = worker.outcome(answer, body_sent as u64);
+        worker.log_access(&pinned.snapshot, &facts, &outcome);
     }
 
     async fn run_exchange(
@@ -111,6 +132,14 @@ impl Downstream {
             latency_ns: Some(epoch_ns().saturating_sub(message.started_ns)),
         };
         worker.count(pinned, route, &answer);
+        if pinned.snapshot.access_log.is_some() {
+            let outcome = Outcome {
+                number: message.request_number,
+                message: Some(message),
+                ..worker.outcome(&answer, message.response_bytes)
+            };
+            worker.log_access(&pinned.snapshot, message, &outcome);
+        }
         worker.give_back_exchange(exchange);
         match ending {
             Ending::KeepAlive => Served::Next,
@@ -170,7 +199,12 @@ impl Downstream {
             egress: (out.len() - before) as u64,
             latency_ns: None,
         };
-        worker.count(&worker.pinned(), None, &answer);
+        let pinned = worker.pinned();
+        worker.count(&pinned, None, &answer);
+        if pinned.snapshot.access_log.is_some() {
+            let outcome = worker.outcome(&answer, page.len() as u64);
+            worker.log_access(&pinned.snapshot, &Unread(&self.facts), &outcome);
+        }
     }
 }
 
@@ -180,6 +214,7 @@ struct Parsed<'a> {
     bytes: &'a [u8],
     path: &'a [u8],
     connection: &'a Connection,
+    route: Option<&'a RouteFacts>,
 }
 
 impl RequestFacts for Parsed<'_> {
@@ -212,6 +247,45 @@ impl RequestFacts for Parsed<'_> {
             visit(field.name.of(self.bytes), field.value.of(self.bytes));
         }
     }
+
+    fn started_ns(&self) -> u64 {
+        epoch_ns()
+    }
+
+    fn route(&self) -> Option<&RouteFacts> {
+        self.route
+    }
+}
+
+/// A request that could not be read: all that is known is where it came from.
+struct Unread<'a>(&'a Connection);
+
+impl RequestFacts for Unread<'_> {
+    fn connection(&self) -> &Connection {
+        self.0
+    }
+
+    fn method(&self) -> &[u8] {
+        b""
+    }
+
+    fn target(&self) -> &[u8] {
+        b""
+    }
+
+    fn path(&self) -> &[u8] {
+        b""
+    }
+
+    fn authority(&self) -> &[u8] {
+        b""
+    }
+
+    fn version(&self) -> Version {
+        Version::Http11
+    }
+
+    fn for_each_field<'a>(&'a self, _: &mut dyn FnMut(&'a [u8], &'a [u8])) {}
 
     fn started_ns(&self) -> u64 {
         epoch_ns()

@@ -2,7 +2,7 @@
 
 use super::clock::{Clock, epoch_ns};
 use super::letters::{self, Letter, Postbox};
-use super::{Shared, Stop, Worker, connection};
+use super::{AccessSink, Shared, Stop, Worker, connection};
 use crate::limits;
 use crate::net::{self, Doorbell, DriverChoice, DriverKind, Listener};
 use crate::plugin::{Locals, Services};
@@ -37,6 +37,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// How long running exchanges may take to finish after a stop.
     pub drain_ms: u64,
+    /// Where its access log goes, if there is one.
+    pub access: Option<AccessSink>,
 }
 
 /// What a worker reports once, when it serves or can't.
@@ -150,6 +152,7 @@ fn build(
         lookups: super::Lookups::new(resolver),
         runners: super::runner::Pools::default(),
         grpc: super::Grpc::default(),
+        access: super::AccessBuffer::new(settings.access.clone()),
     };
     worker.count_for(&worker.pinned().snapshot);
     Ok(Rc::new(worker))
@@ -182,6 +185,7 @@ async fn serve(
     // Nobody listening means that the gateway is ending already.
     let _ = started.send(Started { index: settings.index, outcome: Ok((addresses, kind.get())) });
     worker.tick(&listeners, settings.drain_ms).await;
+    worker.access.flush();
     Ok(())
 }
 

@@ -24,6 +24,7 @@ impl Worker {
             self.date.borrow_mut().update(epoch_ns() / 1_000_000_000);
             self.deadlines.borrow_mut().sweep(now, |alarm| alarm.ring(Ring::Due));
             self.tick_runners(now);
+            self.access.flush();
             self.adopt_snapshot();
             if count.is_multiple_of(MAINTAIN_EVERY) {
                 self.maintain(now);

@@ -13,7 +13,7 @@ mod runners;
 mod units;
 mod wasm;
 
-use super::load::{Document, Duplicate, unset_fault};
+use super::load::{Document, Duplicate, unset_fault, whole};
 use super::report::Report;
 use super::settings::{Config, PluginName};
 use super::source::{Env, Source, substitute};
@@ -26,6 +26,15 @@ use std::collections::HashMap;
 /// # Errors
 /// All that is wrong with them, warnings included.
 pub fn parse(source: &Source, env: Env<'_>) -> Result<(Config, Report), Report> {
+    read(source, env).and_then(whole)
+}
+
+/// Reads them as far as they can be read: the report may have errors, so that a check can go on and
+/// find more.
+///
+/// # Errors
+/// It is no document at all.
+pub fn read(source: &Source, env: Env<'_>) -> Result<(Config, Report), Report> {
     let mut document = Document::plain(source)?;
     let value = std::mem::take(&mut document.value);
     let mut value = settled(value, &Path::root(), env, &mut document.early);
@@ -41,7 +50,49 @@ pub fn parse(source: &Source, env: Env<'_>) -> Result<(Config, Report), Report> 
     let config = reader.object().map(|object| config(object, &mut duplicates));
     // The value was made an object above.
     let Some(config) = config else { return Err(Report::default()) };
-    document.conclude(config, problems, duplicates)
+    Ok(document.conclude(config, problems, duplicates))
+}
+
+/// The document as it is when its variables have their values.
+///
+/// # Errors
+/// It is no document.
+pub fn value(source: &Source, env: Env<'_>) -> Result<Value, Report> {
+    let mut document = Document::plain(source)?;
+    let value = std::mem::take(&mut document.value);
+    Ok(settled(value, &Path::root(), env, &mut document.early))
+}
+
+/// Sections that are looked at once, when the process starts.
+const AT_START: [&str; 9] = [
+    "apisix.control",
+    "apisix.enable_admin",
+    "apisix.enable_control",
+    "apisix.status",
+    "deployment",
+    "ext-plugin",
+    "plugin_attr.prometheus",
+    "ringgate",
+    "wasm.cache",
+];
+
+/// Of these what a reload changes all the same.
+const ALWAYS: [&str; 4] = ["ringgate.limits", "ringgate.timeouts", "ringgate.log", "ringgate.http"];
+
+/// Whether a change of that field only counts after a restart.
+#[must_use]
+pub fn needs_restart(field: &str) -> bool {
+    let under = |section: &&str| {
+        field.strip_prefix(*section).is_some_and(|rest| rest.is_empty() || !rest.starts_with('_'))
+    };
+    AT_START.iter().any(under) && !ALWAYS.iter().any(under)
+}
+
+/// Lets a made-up document be read, for its schema.
+pub(super) fn survey(reader: Reader<'_>) {
+    if let Some(object) = reader.object() {
+        config(object, &mut Vec::new());
+    }
 }
 
 fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
@@ -52,6 +103,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         listen: apisix.listen,
         provider: deployment::read(object.section("deployment")),
         downstream: nginx.downstream,
+        access_log: nginx.access_log,
         keepalive: nginx.keepalive,
         server_tokens: apisix.server_tokens,
         router: apisix.router,

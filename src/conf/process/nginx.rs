@@ -1,8 +1,9 @@
 //! The section `nginx_config`: what of it is about HTTP.
 
 use super::super::model::KeepalivePool;
-use super::super::settings::Downstream;
+use super::super::settings::{AccessLogConfig, Downstream};
 use super::{ignore, units};
+use crate::plugin::{Escape, LogFormat};
 use crate::schema::{Fault, Object};
 use serde_json::Value;
 use std::time::Duration;
@@ -25,14 +26,10 @@ const IGNORED: [&str; 13] = [
 ];
 
 /// Keys of `http` without effect here.
-const IGNORED_HTTP: [&str; 14] = [
-    "access_log",
+const IGNORED_HTTP: [&str; 10] = [
     "access_log_buffer",
-    "access_log_format",
-    "access_log_format_escape",
     "charset",
     "custom_lua_shared_dict",
-    "enable_access_log",
     "lua_shared_dict",
     "proxy_ssl_server_name",
     "real_ip_header",
@@ -52,17 +49,22 @@ const SNIPPETS: [&str; 7] = [
     "stream_configuration_snippet",
 ];
 
+/// Where APISIX logs requests.
+const DEFAULT_ACCESS_LOG: &str = "logs/access.log";
+
 /// Whom APISIX lets name the client's address by default.
 const REAL_IP_FROM: [&str; 2] = ["127.0.0.1", "unix:"];
 
 pub(super) struct Nginx {
     pub(super) downstream: Downstream,
+    pub(super) access_log: Option<AccessLogConfig>,
     pub(super) keepalive: KeepalivePool,
 }
 
 pub(super) fn read(mut object: Object<'_>) -> Nginx {
     let mut http = object.section("http");
     let downstream = downstream(&mut http);
+    let access_log = access_log(&mut http);
     let keepalive = keepalive(http.section("upstream"));
     real_ip_from(&mut http);
     ignore(&mut http, &IGNORED_HTTP);
@@ -72,7 +74,7 @@ pub(super) fn read(mut object: Object<'_>) -> Nginx {
     }
     ignore(&mut object, &IGNORED);
     object.finish();
-    Nginx { downstream, keepalive }
+    Nginx { downstream, access_log, keepalive }
 }
 
 fn downstream(http: &mut Object<'_>) -> Downstream {
@@ -85,6 +87,28 @@ fn downstream(http: &mut Object<'_>) -> Downstream {
         client_max_body_size: units::size(http, "client_max_body_size").filter(|size| *size > 0),
         underscores_in_headers: switch(http, "underscores_in_headers").unwrap_or(true),
     }
+}
+
+/// APISIX's defaults, with two differences: requests are logged only where something of this stands
+/// in the file, and then as lines of JSON unless a format says otherwise.
+fn access_log(http: &mut Object<'_>) -> Option<AccessLogConfig> {
+    let enabled = http.boolean("enable_access_log");
+    let file = http.get("access_log").and_then(|reader| {
+        let file = reader.string(1..=usize::MAX)?;
+        if file.starts_with("syslog:") {
+            let fault = Fault::new("an access log on syslog is not supported");
+            reader.error(fault.hint("name a file, as in `logs/access.log` or `/dev/stdout`"));
+        }
+        Some(file.to_owned())
+    });
+    let format = http.string("access_log_format", 1..=usize::MAX);
+    let escapes = [("default", Escape::Default), ("json", Escape::Json), ("none", Escape::None)];
+    let escape = http.one_of("access_log_format_escape", &escapes).unwrap_or_default();
+    let wanted = enabled.unwrap_or(file.is_some() || format.is_some());
+    (wanted && file.as_deref() != Some("off")).then(|| AccessLogConfig {
+        file: file.unwrap_or_else(|| DEFAULT_ACCESS_LOG.to_owned()),
+        format: format.map_or_else(LogFormat::json, |text| LogFormat::compile(text, escape)),
+    })
 }
 
 fn keepalive(mut object: Object<'_>) -> KeepalivePool {

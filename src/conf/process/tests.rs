@@ -2,12 +2,14 @@
 
 use super::super::model::KeepalivePool;
 use super::super::settings::{
-    Callouts, Downstream, Driver, Dry, Identity, Isolation, Limits, MetricsServer, OnError, Pause,
-    Provider, Router, RunnerConfig, WasmLimits, WorkerConfig, Workers,
+    AccessLogConfig, Callouts, Dns, Downstream, Driver, Dry, Identity, Isolation, Limits,
+    MetricsServer, OnError, Pause, Provider, Router, RunnerConfig, WasmLimits, WorkerConfig,
+    Workers,
 };
-use super::super::settings::Dns;
 use super::*;
-use crate::plugin::RequestPhase;
+use crate::plugin::{Escape, LogFormat, RequestPhase};
+use crate::schema::validate;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 fn env(name: &str) -> Option<String> {
@@ -21,6 +23,12 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn good(text: &str) -> Config {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(super::super::process_schema);
+    if !text.trim().is_empty() {
+        let document = serde_yaml::from_str(text).expect("YAML");
+        let misfit = validate::misfit(&document, &SCHEMA, &SCHEMA);
+        assert!(misfit.is_none(), "{text}\n{misfit:?}");
+    }
     match parse(&Source::new("c.yaml", text), &env) {
         Ok((config, report)) if report.is_empty() => config,
         Ok((_, report)) | Err(report) => panic!("{report}"),
@@ -86,6 +94,7 @@ fn defaults_are_those_of_apisix() {
             client_max_body_size: None,
             underscores_in_headers: true,
         },
+        access_log: None,
         keepalive: KeepalivePool { size: 320, idle_timeout: minute, requests: 1000 },
         server_tokens: true,
         router: Router::HostUri,
@@ -136,6 +145,26 @@ fn name_servers() {
     let shown: Vec<String> = dns.servers.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["10.0.0.2:53", "10.0.0.3:5353", "[::1]:53", "[::1]:54"]);
     assert_eq!((dns.valid, dns.timeout.as_secs()), (Some(Duration::from_secs(30)), 2));
+}
+
+#[test]
+fn where_requests_are_logged() {
+    let log = |text: &str| good(&format!("nginx_config: {{http: {{{text}}}}}")).access_log;
+    let json =
+        |file: &str| Some(AccessLogConfig { file: file.to_owned(), format: LogFormat::json() });
+    for (text, wanted) in [
+        ("", None),
+        ("enable_access_log: false, access_log: a.log", None),
+        ("access_log: \"off\"", None),
+        ("enable_access_log: true", json("logs/access.log")),
+        ("access_log: /dev/stdout", json("/dev/stdout")),
+    ] {
+        assert_eq!(log(text), wanted, "{text}");
+    }
+    let text = log("access_log_format: \"$status\", access_log_format_escape: json");
+    assert_eq!(text.map(|log| log.format), Some(LogFormat::compile("$status", Escape::Json)));
+    let said = said("nginx_config: {http: {access_log: \"syslog:server=x\"}}");
+    assert!(said[0].starts_with("error: an access log on syslog"), "{said:?}");
 }
 
 #[test]

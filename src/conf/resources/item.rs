@@ -69,7 +69,7 @@ pub(super) fn refuse_lua(object: &mut Object<'_>, keys: &[&'static str]) {
 
 /// A list of host patterns, lower case.
 pub(super) fn hosts(object: &mut Object<'_>, key: &'static str) -> Vec<String> {
-    object.get(key).and_then(|reader| unique(&reader, host)).unwrap_or_default()
+    object.get(key).and_then(|reader| unique(&reader, 1, host)).unwrap_or_default()
 }
 
 /// A host pattern: `*`, a name, or a name after a leading `*`; hosts are matched in lower case.
@@ -100,13 +100,14 @@ pub(super) fn network(reader: &Reader<'_>) -> Option<IpNet> {
     parsed.ok().map(|network| network.trunc())
 }
 
-/// A list of at least one string, each there once.
+/// A list of at least so many strings, each there once.
 pub(super) fn unique<'a, T>(
     reader: &Reader<'a>,
+    least: usize,
     mut read: impl FnMut(&Reader<'a>) -> Option<T>,
 ) -> Option<Vec<T>> {
     let mut seen = HashSet::new();
-    reader.list_of(1..=usize::MAX, |element| {
+    reader.list_of(least..=usize::MAX, |element| {
         if let Value::String(text) = element.value()
             && !seen.insert(text)
         {
@@ -130,7 +131,7 @@ pub(super) fn one_or_many<T>(
         list.error_on_key(fault.hint(format!("put all of them in `{many}`")));
     }
     let mut read_all: Vec<T> = single.iter().filter_map(read).collect();
-    read_all.extend(list.and_then(|list| unique(&list, read)).unwrap_or_default());
+    read_all.extend(list.and_then(|list| unique(&list, 1, read)).unwrap_or_default());
     read_all
 }
 

@@ -10,7 +10,7 @@ mod plugins;
 mod route;
 mod upstream;
 
-use super::load::{Document, Duplicate};
+use super::load::{Document, Duplicate, whole};
 use super::model::{GlobalRule, PluginConfig, Resources, Service};
 use super::positions::Spot;
 use super::report::{Page, Report, Severity};
@@ -43,16 +43,36 @@ pub fn parse(
     env: Env<'_>,
     require_end: bool,
 ) -> Result<(Resources, Report), Report> {
-    let result = match Document::expanded(source, env) {
-        Ok(document) => read(document),
-        Err(report) => Err(report),
+    read(source, env, require_end).and_then(whole)
+}
+
+/// Reads it as far as it can be read: the report may have errors, so that a check can go on and
+/// find more.
+///
+/// # Errors
+/// It is no document at all.
+pub fn read(
+    source: &Source,
+    env: Env<'_>,
+    require_end: bool,
+) -> Result<(Resources, Report), Report> {
+    let whole = !require_end || source.text.trim_end().ends_with("#END");
+    let unfinished = || if whole { Report::default() } else { unfinished(source) };
+    let and_unfinished = |mut report: Report| {
+        report.extend(unfinished());
+        report
     };
-    if !require_end || source.text.trim_end().ends_with("#END") {
-        return result;
-    }
-    let mut report = unfinished(source);
-    report.extend(result.map_or_else(|found| found, |(_, warnings)| warnings));
-    Err(report)
+    let document = Document::expanded(source, env).map_err(and_unfinished)?;
+    let (resources, report) = read_document(document);
+    Ok((resources, and_unfinished(report)))
+}
+
+/// The document as it is when its variables have their values.
+///
+/// # Errors
+/// It is no document.
+pub fn value(source: &Source, env: Env<'_>) -> Result<Value, Report> {
+    Ok(Document::expanded(source, env)?.value)
 }
 
 fn unfinished(source: &Source) -> Report {
@@ -64,7 +84,7 @@ fn unfinished(source: &Source) -> Report {
     Report::of(vec![Page::new(source).at(Severity::Error, spot, fault)])
 }
 
-fn read(mut document: Document<'_>) -> Result<(Resources, Report), Report> {
+fn read_document(mut document: Document<'_>) -> (Resources, Report) {
     let problems = Problems::new();
     let value = std::mem::take(&mut document.value);
     let mut duplicates = Vec::new();
@@ -76,6 +96,14 @@ fn read(mut document: Document<'_>) -> Result<(Resources, Report), Report> {
     }
     check_references(&resources, &problems);
     document.conclude(resources, problems, duplicates)
+}
+
+/// Lets a made-up document be read, for its schema.
+pub(super) fn survey(reader: Reader<'_>) {
+    let problems = reader.problems();
+    if let Some(object) = reader.object() {
+        collections(object, &mut Vec::new(), problems);
+    }
 }
 
 fn collections(

@@ -71,14 +71,10 @@ fn uri(reader: &Reader<'_>) -> Option<String> {
     Some(uri.to_owned())
 }
 
-fn methods(object: &mut Object<'_>) -> Methods {
-    let reader = object.get("methods").filter(|reader| !is_empty_list(reader));
-    let method = |reader: &Reader<'_>| reader.one_of(&METHODS);
-    let methods = reader.and_then(|reader| item::unique(&reader, method)).unwrap_or_default();
-    methods.into_iter().fold(Methods::default(), Methods::with)
-}
-
 /// APISIX takes `methods: []` for all methods.
-fn is_empty_list(reader: &Reader<'_>) -> bool {
-    reader.value().as_array().is_some_and(Vec::is_empty)
+fn methods(object: &mut Object<'_>) -> Methods {
+    let method = |reader: &Reader<'_>| reader.one_of(&METHODS);
+    let read = |reader: Reader<'_>| item::unique(&reader, 0, method);
+    let methods = object.get("methods").and_then(read).unwrap_or_default();
+    methods.into_iter().fold(Methods::default(), Methods::with)
 }

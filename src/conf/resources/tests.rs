@@ -3,7 +3,9 @@
 use super::super::model::{Balancer, HashOn, PassHost, Upstream};
 use super::*;
 use crate::http::{Method, Methods};
+use crate::schema::validate;
 use serde_json::json;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 fn env(name: &str) -> Option<String> {
@@ -11,6 +13,13 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn good(text: &str) -> Resources {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(|| super::super::resources_schema(&[]));
+    let document: Value = serde_yaml::from_str(text).expect("YAML");
+    // A document with merge keys, tags or variables in their place is not what it looks like.
+    if !document.is_null() && !text.contains("<<") {
+        let misfit = validate::misfit(&document, &SCHEMA, &SCHEMA);
+        assert!(misfit.is_none(), "{text}\n{misfit:?}");
+    }
     let source = Source::new("a.yaml", text);
     match parse(&source, &env, false) {
         Ok((resources, report)) if report.is_empty() => resources,
