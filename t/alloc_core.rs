@@ -118,6 +118,7 @@ fn balanced(plugins: Vec<Arc<dyn Plugin>>, balancer: Balancer) -> Rc<Pinned> {
         upstream_names: Arc::default(),
         plugins: vec![],
         rules: Rules::default(),
+        listen: None,
         access_log: None,
     };
     Pinned::new(Arc::new(snapshot), None, &mut fastrand::Rng::with_seed(1))

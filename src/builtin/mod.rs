@@ -37,11 +37,12 @@ mod uri_blocker;
 
 use crate::plugin::RequestPhase::{self, Access, Rewrite};
 use crate::plugin::{Consumer, Loaded, Loader, Plugin, refuse_credential};
-use crate::schema::{Reader, Style, survey};
+use crate::schema::{Path, Reader, Step, Style, survey};
 use auth::Consumers;
 use groups::Groups;
 use serde_json::Value;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 /// One native plugin: its name, where it runs, how it is read.
 struct Native {
@@ -152,6 +153,32 @@ pub fn schemas() -> Vec<(&'static str, Value, Option<Value>)> {
 pub struct Builtins {
     groups: Groups,
     consumers: Arc<Consumers>,
+    /// Those that count, by where and how they are configured, as long as a snapshot has them.
+    counting: HashMap<String, Weak<dyn Plugin>>,
+    /// The ids of resources, by where they stand.
+    ids: HashMap<Path, String>,
+}
+
+/// Plugins that know something of the requests before: one that is configured as it was goes on
+/// where it is when the configuration is read again.
+const COUNTING: [&str; 3] = [limit_conn::NAME, limit_count::NAME, limit_req::NAME];
+
+impl Builtins {
+    /// Begins another configuration. Names the resources whose plugins are made next: `routes[0]`
+    /// may be called `r1`.
+    pub fn begin(&mut self, ids: impl IntoIterator<Item = (Path, String)>) {
+        self.groups = Groups::default();
+        self.consumers = Arc::default();
+        self.counting.retain(|_, plugin| plugin.strong_count() > 0);
+        self.ids = ids.into_iter().collect();
+    }
+
+    /// What a plugin that counts is known by: it is another one elsewhere, or configured otherwise.
+    fn place(&self, name: &str, conf: &Reader<'_>) -> Option<String> {
+        let [Step::Key(list), Step::Index(index), ..] = conf.at().steps() else { return None };
+        let id = self.ids.get(&Path::root().key(list).index(*index))?;
+        COUNTING.contains(&name).then(|| format!("{list}#{id}#{name}#{}", conf.value()))
+    }
 }
 
 impl Loader for Builtins {
@@ -161,11 +188,19 @@ impl Loader for Builtins {
 
     fn load(&mut self, name: &str, conf: Reader<'_>) -> Option<Loaded> {
         let native = PLUGINS.iter().find(|native| native.name == name)?;
+        let place = self.place(name, &conf);
+        let known = place.as_ref().and_then(|place| self.counting.get(place)?.upgrade());
+        if let Some(plugin) = known {
+            return Some(Loaded { plugin, phase: native.phase, priority: native.priority });
+        }
         let plugin = match native.read {
             Read::Alone(read) => read(conf),
             Read::Grouped(read) => read(conf, &mut self.groups),
             Read::Auth(read, _) => read(conf, &self.consumers),
         }?;
+        if let Some(place) = place {
+            self.counting.insert(place, Arc::downgrade(&plugin));
+        }
         Some(Loaded { plugin, phase: native.phase, priority: native.priority })
     }
 

@@ -45,6 +45,8 @@ pub struct Config {
     pub limits: Limits,
     /// `ringgate.timeouts.drain`: how long a stopping worker waits for exchanges in flight.
     pub drain: Duration,
+    /// `ringgate.watch`: whether changed files are read again by themselves.
+    pub watch: bool,
     /// `ringgate.log.level`.
     pub log_level: log::LevelFilter,
     /// `ringgate.cache_dir`: where precompiled modules are kept; `None` leaves the choice to

@@ -46,11 +46,17 @@ impl AccessLog {
     /// # Errors
     /// It can't be opened.
     pub(super) fn open(&self, path: Option<&Path>) -> Result<(), String> {
-        if let Some(path) = path {
-            open(path).map_err(|error| format!("access log {}: {error}", path.display()))?;
-        }
+        path.map_or(Ok(()), Self::try_open)?;
         self.ask(Wish::Open(path.map(Path::to_owned)));
         Ok(())
+    }
+
+    /// Whether a file could be written.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn try_open(path: &Path) -> Result<(), String> {
+        open(path).map(drop).map_err(|error| format!("access log {}: {error}", path.display()))
     }
 
     /// Opens the file again (SIGUSR1): whoever rotates logs has moved it.

@@ -1,9 +1,10 @@
 //! From files to a snapshot.
 
+use super::running::Running;
 use super::upkeep::{Upkeep, is_name};
 use super::{runners, wasm};
 use crate::builtin::Builtins;
-use crate::conf::{Config, Report, Resources, Source, process, resources};
+use crate::conf::{Config, Report, Resources, Severity, Source, changes, process, resources};
 use crate::plugin::Loader;
 use crate::proxy_wasm::{self, Host};
 use crate::runner::Runners;
@@ -11,11 +12,24 @@ use crate::schema::Path as At;
 use crate::snapshot::{Inputs, Snapshot, compile};
 use crate::upstream::NodeTable;
 use crate::worker::Resolve;
+use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+const HINT: &str = "name the configuration with `-c DIR/config.yaml`";
+
+const RESOURCES_HINT: &str = "routes are read from the `apisix.yaml` beside the configuration";
+
+/// A file without `#END` is taken when it has not changed for so long.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// How long to wait for that.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The files of one gateway, and what is kept between two loads of them.
 #[derive(Debug)]
@@ -25,8 +39,14 @@ pub struct Loading {
     pub config: Config,
     config_source: Source,
     config_warnings: Report,
-    /// The Proxy-Wasm host: modules that did not change are kept between loads.
-    pub(super) host: Option<Arc<Host>>,
+    /// The document of the settings.
+    settings: Value,
+    /// The Proxy-Wasm host, once there are plugins for it: modules that did not change are kept
+    /// between loads.
+    pub(super) host: HostCell,
+    compiler: Option<PathBuf>,
+    /// Makes native plugins; those that count go on counting.
+    builtins: Builtins,
     /// Makes plugins of external runners.
     pub(super) runners: Runners,
     /// What is known of upstreams' nodes.
@@ -34,6 +54,26 @@ pub struct Loading {
     /// Keeps that up to date.
     upkeep: Upkeep,
     number: u64,
+    /// Whether the resources that were taken last ended with `#END`: then the next must, too.
+    had_end: bool,
+    /// Of what was read last.
+    fingerprint: u64,
+    /// What a running gateway has beside its workers.
+    pub(super) running: Option<Running>,
+    /// What the settings were before a reload that is not carried through yet.
+    before: Option<Settings>,
+}
+
+/// The host, made when the first plugin comes.
+pub(super) type HostCell = Arc<OnceLock<Arc<Host>>>;
+
+/// The settings of the process, and where they were read.
+#[derive(Debug)]
+struct Settings {
+    config: Config,
+    source: Source,
+    warnings: Report,
+    document: Value,
 }
 
 /// Why there is no configuration to run with.
@@ -87,8 +127,7 @@ impl Loading {
     /// # Errors
     /// The file is missing or wrong.
     pub fn open(config_path: &Path, compiler: Option<&Path>) -> Result<Self, Failure> {
-        let hint = "name the configuration with `-c DIR/config.yaml`";
-        let config_source = read(config_path, hint)?;
+        let config_source = read(config_path, HINT)?;
         let (config, config_warnings) =
             process::read(&config_source, &environment).map_err(|mut report| {
                 // All that is wrong is shown at once.
@@ -100,35 +139,48 @@ impl Loading {
         let upkeep = Upkeep::start(&config.dns).map_err(Failure::File)?;
         if config_warnings.has_errors() {
             let runners = Runners::new(runners::places(&config).unwrap_or_default());
-            let mut wrong = Self {
-                config_path: config_path.to_owned(),
-                config,
-                config_source,
-                config_warnings,
-                host: None,
-                runners,
-                nodes: NodeTable::default(),
-                upkeep,
-                number: 0,
-            };
+            let mut wrong =
+                Self::new(config_path, config, config_source, config_warnings, runners, upkeep);
             return Err(wrong
                 .snapshot()
                 .map_or_else(|failure| failure, |(_, report)| Failure::Wrong(report)));
         }
-        let host = wasm::host(&config, compiler).map_err(Failure::File)?.map(Arc::new);
         let runners = Runners::new(runners::places(&config).map_err(Failure::File)?);
-        let config_path = config_path.to_owned();
-        Ok(Self {
-            config_path,
+        let mut loading =
+            Self::new(config_path, config, config_source, config_warnings, runners, upkeep);
+        loading.compiler = compiler.map(Path::to_owned);
+        loading.start_host()?;
+        loading.settings =
+            process::value(&loading.config_source, &environment).map_err(Failure::Wrong)?;
+        Ok(loading)
+    }
+
+    fn new(
+        config_path: &Path,
+        config: Config,
+        config_source: Source,
+        config_warnings: Report,
+        runners: Runners,
+        upkeep: Upkeep,
+    ) -> Self {
+        Self {
+            config_path: config_path.to_owned(),
             config,
             config_source,
             config_warnings,
-            host,
+            settings: Value::Null,
+            host: HostCell::default(),
+            compiler: None,
+            builtins: Builtins::default(),
             runners,
             nodes: NodeTable::default(),
             upkeep,
             number: 0,
-        })
+            had_end: false,
+            fingerprint: 0,
+            running: None,
+            before: None,
+        }
     }
 
     /// Who answers workers' questions for names.
@@ -142,14 +194,102 @@ impl Loading {
         self.upkeep.update(snapshot);
     }
 
+    /// Sets the host up when the first plugins for it are there.
+    fn start_host(&mut self) -> Result<(), Failure> {
+        if self.host.get().is_none()
+            && let Some(host) =
+                wasm::host(&self.config, self.compiler.as_deref()).map_err(Failure::File)?
+        {
+            // Nobody else sets it.
+            let _ = self.host.set(Arc::new(host));
+        }
+        Ok(())
+    }
+
+    /// Reads both files again and compiles them. Until [`Loading::commit`] nothing is lost: what
+    /// was before comes back with [`Loading::forget`].
+    ///
+    /// # Errors
+    /// A file is missing, wrong or still being written, or an address can't be listened on.
+    pub(super) fn reload(&mut self) -> Result<(Snapshot, Report), Failure> {
+        let source = settled(&self.config_path, HINT)?;
+        let (config, warnings) = process::read(&source, &environment).map_err(Failure::Wrong)?;
+        let document = process::value(&source, &environment).map_err(Failure::Wrong)?;
+        self.before = Some(self.exchange(Settings { config, source, warnings, document }));
+        let built = self.rebuild();
+        if built.is_err() {
+            self.forget();
+        }
+        built
+    }
+
+    fn rebuild(&mut self) -> Result<(Snapshot, Report), Failure> {
+        self.start_host()?;
+        let listen = match &mut self.running {
+            Some(running) => Some(running.prepare(&self.config).map_err(Failure::File)?),
+            None => None,
+        };
+        let (mut snapshot, report) = self.snapshot()?;
+        snapshot.listen = listen;
+        Ok((snapshot, report))
+    }
+
+    /// What was read last has come to serve: carries out what else it says.
+    pub(super) fn commit(&mut self) {
+        let Some(before) = self.before.take() else { return };
+        log::set_max_level(self.config.log_level);
+        if let Some(running) = &mut self.running {
+            running.commit(&self.config);
+        }
+        for change in changes(&before.document, &self.settings) {
+            if process::needs_restart(&change.field) {
+                log::warn!("`{}` has changed: that counts after a restart", change.field);
+            }
+        }
+    }
+
+    /// What was read last does not come to serve.
+    pub(super) fn forget(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.exchange(before);
+        }
+        if let Some(running) = &mut self.running {
+            running.forget();
+        }
+    }
+
+    fn exchange(&mut self, settings: Settings) -> Settings {
+        Settings {
+            config: std::mem::replace(&mut self.config, settings.config),
+            source: std::mem::replace(&mut self.config_source, settings.source),
+            warnings: std::mem::replace(&mut self.config_warnings, settings.warnings),
+            document: std::mem::replace(&mut self.settings, settings.document),
+        }
+    }
+
+    /// Of the two files as they were read last.
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// The two files.
+    pub(super) fn files(&self) -> [PathBuf; 2] {
+        [self.config_path.clone(), self.config_path.with_file_name("apisix.yaml")]
+    }
+
     /// Reads the resources and compiles them. Gives the warnings of both files too.
     ///
     /// # Errors
     /// The file is missing or wrong; the next try gets the same number again.
     pub fn snapshot(&mut self) -> Result<(Snapshot, Report), Failure> {
-        let source = read_resources(&self.config_path)?;
-        let read = resources::read(&source, &environment, true);
+        let source = settled(&self.config_path.with_file_name("apisix.yaml"), RESOURCES_HINT)?;
+        self.fingerprint = fingerprint([&self.config_source.text, &source.text]);
+        let has_end = resources::has_end(&source);
+        let read = resources::read(&source, &environment, self.had_end);
         let (resources, mut report) = read.map_err(|report| self.wrong(report))?;
+        if !has_end && !self.had_end {
+            report.extend(resources::unfinished(&source, Severity::Warning));
+        }
         let names = self.resolve(&resources);
         let (mut guests, missing) = match self.load_guests() {
             Ok(guests) => (guests, Report::default()),
@@ -159,9 +299,9 @@ impl Loading {
         let wrong =
             report.has_errors() || missing.has_errors() || self.config_warnings.has_errors();
         report.extend(missing);
-        let mut builtins = Builtins::default();
+        self.builtins.begin(ids(&resources));
         self.runners.set_ids(ids(&resources));
-        let mut loaders: Vec<&mut dyn Loader> = vec![&mut builtins, &mut self.runners];
+        let mut loaders: Vec<&mut dyn Loader> = vec![&mut self.builtins, &mut self.runners];
         if let Some(guests) = &mut guests {
             loaders.push(guests);
         }
@@ -178,6 +318,7 @@ impl Loading {
                 report.extend(Report::new(&source, Vec::new(), warnings));
                 report.extend(self.config_warnings.clone());
                 self.number += 1;
+                self.had_end = has_end;
                 Ok((snapshot, report))
             }
             Ok((_, warnings)) => {
@@ -225,7 +366,7 @@ impl Loading {
     }
 
     fn load_guests(&self) -> Result<Option<proxy_wasm::Plugins>, Report> {
-        let Some(host) = &self.host else { return Ok(None) };
+        let Some(host) = self.host.get() else { return Ok(None) };
         let folder = self.config_path.parent().unwrap_or(Path::new(""));
         wasm::load(host, &self.config, &self.config_source, folder).map(Some)
     }
@@ -243,8 +384,33 @@ fn ids(resources: &Resources) -> Vec<(At, String)> {
 }
 
 fn read_resources(config_path: &Path) -> Result<Source, Failure> {
-    let path = config_path.with_file_name("apisix.yaml");
-    read(&path, "routes are read from the `apisix.yaml` beside the configuration")
+    read(&config_path.with_file_name("apisix.yaml"), RESOURCES_HINT)
+}
+
+/// Reads a file that somebody may be writing: as soon as it ends with `#END`, or has not changed
+/// for a moment.
+fn settled(path: &Path, hint: &str) -> Result<Source, Failure> {
+    let age = || path.metadata().and_then(|of| of.modified()).ok()?.elapsed().ok();
+    let until = Instant::now() + SETTLE_PATIENCE;
+    loop {
+        let source = read(path, hint)?;
+        // A clock that was set back must not keep a file from being read.
+        if resources::has_end(&source) || age().is_none_or(|age| age >= SETTLE) {
+            return Ok(source);
+        }
+        if Instant::now() > until {
+            let name = path.display();
+            return Err(Failure::File(format!("{name}: is being written all the time")));
+        }
+        std::thread::sleep(SETTLE);
+    }
+}
+
+/// Of texts; another one means that something changed.
+pub(super) fn fingerprint(texts: [&str; 2]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    texts.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn wrong_resources(source: &Source) -> Report {

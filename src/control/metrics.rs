@@ -2,8 +2,9 @@
 //! thing (its plugin `prometheus`), ours for the rest, plugins' own as they named them.
 
 use super::access_log::AccessLog;
+use super::load::HostCell;
 use super::store::Store;
-use crate::proxy_wasm::{Host, Metric, MetricValue, PluginCount};
+use crate::proxy_wasm::{Metric, MetricValue, PluginCount};
 use crate::stats::{Counter, Counters, Exposition, Kind, PluginCounters, legal_name};
 use crate::worker::Shared;
 use axum::Router;
@@ -22,7 +23,7 @@ pub(super) struct Observed {
     pub(super) prefix: String,
     pub(super) workers: Vec<Arc<Counters>>,
     pub(super) shared: Arc<Shared>,
-    pub(super) host: Option<Arc<Host>>,
+    pub(super) host: HostCell,
     pub(super) store: Arc<Store>,
     pub(super) access: AccessLog,
 }
@@ -52,7 +53,7 @@ impl Observed {
         self.nodes(&mut to);
         self.each_worker(&mut to);
         self.configuration(&mut to);
-        if let Some(host) = &self.host {
+        if let Some(host) = self.host.get() {
             plugins(&mut to, &host.counters());
             guests(&mut to, host.metrics());
         }

@@ -21,10 +21,12 @@ mod logger;
 mod metrics;
 mod run;
 mod runners;
+mod running;
 mod server;
 mod store;
 mod upkeep;
 mod wasm;
+mod watch;
 mod workers;
 
 pub use check::{Checked, apisix_schema, check, config_schema};

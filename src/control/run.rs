@@ -7,10 +7,11 @@
 
 use super::access_log::AccessLog;
 use super::metrics::{self, Observed};
+use super::running::Running;
 use super::server::Server;
 use super::store::Store;
 use super::workers::{announce, join, reserve_all, settings, start_workers, wait_until_started};
-use super::{Failure, Loading, flush_log, runners, show_warnings, start_log};
+use super::{Failure, Loading, flush_log, runners, show_warnings, start_log, watch};
 use crate::stats::Counters;
 use crate::worker::{Shared, Stop};
 use std::net::SocketAddr;
@@ -106,7 +107,9 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
             return Err(why);
         }
     }
-    let (config, host) = (loading.config.clone(), loading.host.clone());
+    let (config, host) = (loading.config.clone(), Arc::clone(&loading.host));
+    let (files, seen) = (loading.files(), loading.fingerprint());
+    loading.running = Some(Running::new(&config, &listen, access.clone()));
     let store = Store::new(loading, Arc::clone(&shared), taken, workers.len());
     if let Some(server) = metrics {
         let prefix = config.metrics.prefix.clone();
@@ -120,8 +123,11 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
         println!("ringgate: metrics on http://{address}{uri}");
     }
     let reloads = Reloads::start(&store);
+    if config.watch {
+        watch::start(files, seen, reloads.clone());
+    }
     let ending = tokio::task::spawn_blocking(move || join(workers));
-    let exit = watch(&shared, &reloads, &access, signals, ending).await;
+    let exit = wait_for_wishes(&shared, &reloads, &access, signals, ending).await;
     access.flush();
     Ok(exit)
 }
@@ -208,7 +214,7 @@ impl Reloads {
 }
 
 /// Handles signals until all workers have ended.
-async fn watch(
+async fn wait_for_wishes(
     shared: &Shared,
     reloads: &Reloads,
     access: &AccessLog,

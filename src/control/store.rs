@@ -111,7 +111,7 @@ impl Store {
     /// # Errors
     /// They are wrong, or a worker can't run them; what served before serves on.
     pub(super) async fn reload_files(self: &Arc<Self>, cause: &str) -> Result<Live, Failure> {
-        self.change(cause, Loading::snapshot).await
+        self.change(cause, Loading::reload).await
     }
 
     /// Makes a change: `build` makes the snapshot, on a thread where it may take its time.
@@ -177,12 +177,14 @@ async fn publish(
     let (refusals, late) = desk.word_of_workers(turn).await;
     if refusals.is_empty() {
         desk.loading.keep_up(&desk.shared.snapshot());
+        desk.loading.commit();
         retire(before);
         if !late.is_empty() {
             log::warn!("snapshot {number}: workers {late:?} did not take it yet");
         }
         return Ok(Live { number, late });
     }
+    desk.loading.forget();
     // All workers serve the same thing, or the gateway would answer one way or the other.
     let (turn, refused) = desk.shared.publish(before);
     retire(refused);

@@ -1,7 +1,8 @@
 //! Room `schema`: typed reads of JSON values that collect every problem with its path.
 //!
 //! In: a JSON value and the path it stands at.
-//! Out: typed fields, or problems, all of them; the JSON Schema of what is read ([`survey`](fn@survey)).
+//! Out: typed fields, or problems, all of them; the JSON Schema of what is read
+//! ([`survey`](fn@survey)).
 //! May not know: files, positions in text, what the values configure.
 //!
 //! ```text

@@ -24,7 +24,7 @@ use std::ops::RangeInclusive;
 /// How often a document is read at most, and how often without learning anything new: then every
 /// combination of kinds that matters has come up.
 const PASSES_MAX: u64 = 5_000;
-const PASSES_IDLE: u64 = 400;
+const PASSES_IDLE: u64 = 1_500;
 
 /// Deeper places are left open: documents that nest without end are read, too.
 const DEPTH_MAX: usize = 14;

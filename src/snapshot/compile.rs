@@ -135,6 +135,7 @@ impl<'a> Compiler<'a> {
             upstream_names,
             plugins: std::mem::take(&mut self.plugins),
             rules: rules(self.inputs.config),
+            listen: None,
             access_log: self.inputs.config.access_log.as_ref().map(|log| log.format.clone()),
         }
     }

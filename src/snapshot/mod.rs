@@ -29,6 +29,7 @@ use crate::http::{HeadLimits, Method, uri};
 use crate::plugin::{LogFormat, Message, Plugin, RouteFacts, UpstreamNames};
 use crate::route::{Lookup, Router};
 use crate::upstream::{Timeouts, Upstream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Everything a request needs, as of one moment. A request keeps the snapshot it began with.
@@ -50,6 +51,8 @@ pub struct Snapshot {
     pub plugins: Vec<Arc<dyn Plugin>>,
     /// What holds for every downstream connection.
     pub rules: Rules,
+    /// Where workers listen; `None`: where they do already.
+    pub listen: Option<Vec<SocketAddr>>,
     /// How a request's line looks in the access log, if there is one.
     pub access_log: Option<LogFormat>,
 }

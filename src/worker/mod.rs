@@ -36,7 +36,7 @@ pub use shared::{Report, Shared, Stop, Taken};
 pub use start::{Settings, Started, start};
 
 use crate::exchange::Exchange;
-use crate::net::Socket;
+use crate::net::{Listener, Socket};
 use crate::plugin::{Chore, Errand, Locals, Services};
 use crate::snapshot::{Pinned, Rules};
 use crate::stats::Counters;
@@ -83,6 +83,7 @@ struct Worker {
     runners: runner::Pools,
     grpc: Grpc,
     access: AccessBuffer,
+    listeners: RefCell<Vec<Rc<Listener>>>,
 }
 
 /// Wakes a connection's task when its deadline is due or the worker stops.

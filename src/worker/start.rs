@@ -153,6 +153,7 @@ fn build(
         runners: super::runner::Pools::default(),
         grpc: super::Grpc::default(),
         access: super::AccessBuffer::new(settings.access.clone()),
+        listeners: RefCell::default(),
     };
     worker.count_for(&worker.pinned().snapshot);
     Ok(Rc::new(worker))
@@ -172,21 +173,48 @@ async fn serve(
     net::spawn(letters::read(Rc::clone(worker), doorbell, letters));
     // What plugins asked for while they were prepared.
     worker.run_errands();
-    let mut listeners = Vec::new();
-    for address in &settings.listen {
-        let listener =
-            Listener::bind(*address).map_err(|e| format!("can't listen on {address}: {e}"))?;
-        listeners.push(Rc::new(listener));
-    }
-    let addresses = listeners.iter().map(|listener| listener.local()).collect();
-    for listener in &listeners {
-        net::spawn(accept(Rc::clone(worker), Rc::clone(listener)));
-    }
+    let addresses = worker.listen_on(&settings.listen)?;
     // Nobody listening means that the gateway is ending already.
     let _ = started.send(Started { index: settings.index, outcome: Ok((addresses, kind.get())) });
-    worker.tick(&listeners, settings.drain_ms).await;
+    worker.tick(settings.drain_ms).await;
     worker.access.flush();
     Ok(())
+}
+
+impl Worker {
+    /// Listens on these addresses and on no others; gives them with the ports the kernel chose.
+    /// Connections that are open already go on, whoever accepted them.
+    ///
+    /// # Errors
+    /// One can't be listened on; nothing has changed then.
+    pub(super) fn listen_on(
+        self: &Rc<Self>,
+        wanted: &[SocketAddr],
+    ) -> Result<Vec<SocketAddr>, String> {
+        let mut listeners = self.listeners.borrow_mut();
+        let is_there = |address: &SocketAddr| {
+            address.port() != 0 && listeners.iter().any(|listener| listener.local() == *address)
+        };
+        let bind = |address: &SocketAddr| {
+            Listener::bind(*address)
+                .map(Rc::new)
+                .map_err(|error| format!("can't listen on {address}: {error}"))
+        };
+        let missing = wanted.iter().filter(|address| !is_there(address));
+        let added = missing.map(bind).collect::<Result<Vec<_>, _>>()?;
+        listeners.retain(|listener| {
+            let stays = wanted.contains(&listener.local());
+            if !stays {
+                listener.stop();
+            }
+            stays
+        });
+        for listener in &added {
+            net::spawn(accept(Rc::clone(self), Rc::clone(listener)));
+        }
+        listeners.extend(added);
+        Ok(listeners.iter().map(|listener| listener.local()).collect())
+    }
 }
 
 async fn accept(worker: Rc<Worker>, listener: Rc<Listener>) {

@@ -3,7 +3,7 @@
 use super::clock::epoch_ns;
 use super::{Ring, Stop, Taken, Worker};
 use crate::limits::TICK_MS;
-use crate::net::{self, Listener};
+use crate::net;
 use crate::plugin::Chore;
 use crate::snapshot::{Pinned, Snapshot};
 use std::rc::Rc;
@@ -14,7 +14,7 @@ const MAINTAIN_EVERY: u64 = 4;
 
 impl Worker {
     /// Runs until the worker may end: all connections are gone after a stop, or it must stop now.
-    pub(super) async fn tick(self: &Rc<Self>, listeners: &[Rc<Listener>], drain_ms: u64) {
+    pub(super) async fn tick(self: &Rc<Self>, drain_ms: u64) {
         let mut count = 0_u64;
         let mut drain_until = u64::MAX;
         loop {
@@ -33,7 +33,7 @@ impl Worker {
                 Stop::No => continue,
                 Stop::Now => return,
                 Stop::Drain if !self.stopping.get() => {
-                    self.begin_drain(listeners);
+                    self.begin_drain();
                     drain_until = now + drain_ms;
                 }
                 Stop::Drain => {}
@@ -51,11 +51,9 @@ impl Worker {
         }
     }
 
-    fn begin_drain(&self, listeners: &[Rc<Listener>]) {
+    fn begin_drain(&self) {
         self.stopping.set(true);
-        for listener in listeners {
-            listener.stop();
-        }
+        self.listeners.borrow().iter().for_each(|listener| listener.stop());
         for alarm in self.deadlines.borrow_mut().values_mut() {
             alarm.ring(Ring::Drain);
         }
@@ -87,6 +85,10 @@ impl Worker {
             }
             let before = self.pinned();
             Ok(Pinned::new(Arc::clone(snapshot), Some(&before), &mut locals.random))
+        });
+        let prepared = prepared.and_then(|taken| {
+            let listen = snapshot.listen.as_deref().filter(|_| !self.stopping.get());
+            listen.map_or(Ok(()), |listen| self.listen_on(listen).map(drop)).map(|()| taken)
         });
         match prepared {
             Ok(taken) => {

@@ -148,6 +148,9 @@ impl Setup {
                 let _ = writeln!(text, "  workers: {workers}");
             }
         }
+        if !self.ringgate.iter().any(|line| line.starts_with("watch:")) {
+            text.push_str("  watch: false\n");
+        }
         if !self.ringgate.iter().any(|line| line.starts_with("log:")) {
             text.push_str("  log: {level: info}\n");
         }

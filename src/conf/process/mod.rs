@@ -64,10 +64,13 @@ pub fn value(source: &Source, env: Env<'_>) -> Result<Value, Report> {
 }
 
 /// Sections that are looked at once, when the process starts.
-const AT_START: [&str; 9] = [
+const AT_START: [&str; 12] = [
     "apisix.control",
+    "apisix.dns_resolver",
+    "apisix.dns_resolver_valid",
     "apisix.enable_admin",
     "apisix.enable_control",
+    "apisix.resolver_timeout",
     "apisix.status",
     "deployment",
     "ext-plugin",
@@ -117,6 +120,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         driver: ringgate.driver,
         limits: ringgate.limits,
         drain: ringgate.drain,
+        watch: ringgate.watch,
         log_level: ringgate.log_level,
         cache_dir: ringgate.cache_dir,
         node: ringgate.node,

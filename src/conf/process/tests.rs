@@ -113,6 +113,7 @@ fn defaults_are_those_of_apisix() {
         driver: Driver::Auto,
         limits: Limits { head_bytes: 32 * 1024, headers: 100 },
         drain: Duration::from_secs(30),
+        watch: true,
         log_level: log::LevelFilter::Warn,
         cache_dir: None,
         node: Identity::default(),

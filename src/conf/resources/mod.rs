@@ -56,8 +56,8 @@ pub fn read(
     env: Env<'_>,
     require_end: bool,
 ) -> Result<(Resources, Report), Report> {
-    let whole = !require_end || source.text.trim_end().ends_with("#END");
-    let unfinished = || if whole { Report::default() } else { unfinished(source) };
+    let whole = !require_end || has_end(source);
+    let unfinished = || if whole { Report::default() } else { unfinished(source, Severity::Error) };
     let and_unfinished = |mut report: Report| {
         report.extend(unfinished());
         report
@@ -75,13 +75,21 @@ pub fn value(source: &Source, env: Env<'_>) -> Result<Value, Report> {
     Ok(Document::expanded(source, env)?.value)
 }
 
-fn unfinished(source: &Source) -> Report {
+/// Whether a document ends with `#END`, by which a file shows that it was written whole.
+#[must_use]
+pub fn has_end(source: &Source) -> bool {
+    source.text.trim_end().ends_with("#END")
+}
+
+/// What there is to say of a document without `#END`.
+#[must_use]
+pub fn unfinished(source: &Source, severity: Severity) -> Report {
     let line = source.text.lines().count();
     let length = source.text.lines().last().unwrap_or_default().chars().count();
     let spot = (line > 0).then_some(Spot { line, column: length + 1, length: 1 });
     let fault = Fault::new("the document does not end with `#END`")
         .hint("write `#END` on a last line: it shows that the file is whole");
-    Report::of(vec![Page::new(source).at(Severity::Error, spot, fault)])
+    Report::of(vec![Page::new(source).at(severity, spot, fault)])
 }
 
 fn read_document(mut document: Document<'_>) -> (Resources, Report) {

@@ -378,6 +378,7 @@ impl Setup {
             upstream_names: Arc::default(),
             plugins: vec![],
             rules: self.rules,
+            listen: None,
             access_log: None,
         };
         (Pinned::new(Arc::new(snapshot), None, &mut fastrand::Rng::with_seed(1)), calls, asks)

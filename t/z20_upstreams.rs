@@ -1,7 +1,7 @@
 //! Upstreams that die, and upstreams that misbehave in every way, under load, with the figures.
 //!
 //! ```sh
-//! cargo test --release --test t z10_upstreams -- --ignored --nocapture --test-threads 1
+//! cargo test --release --test t z20_upstreams -- --ignored --nocapture --test-threads 1
 //! ```
 //!
 //! It takes minutes; every `cargo test` runs a small version of each.
