@@ -99,6 +99,7 @@ fn balanced(plugins: Vec<Arc<dyn Plugin>>, balancer: Balancer) -> Rc<Pinned> {
         target,
         prepared: None,
         timeouts: None,
+        upgrades: false,
     };
     let board = Board::new("u");
     let peer = |last| {

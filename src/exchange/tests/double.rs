@@ -300,6 +300,7 @@ pub(super) struct Setup {
     pub(super) checks: Option<Checks>,
     pub(super) target: Target,
     pub(super) rules: Rules,
+    pub(super) upgrades: bool,
 }
 
 impl Default for Setup {
@@ -316,6 +317,7 @@ impl Default for Setup {
             checks: None,
             target: Target::Upstream(0),
             rules: Rules { body_ms: 4_000, send_ms: 5_000, ..Rules::default() },
+            upgrades: false,
         }
     }
 }
@@ -345,6 +347,7 @@ impl Setup {
             target,
             prepared: None,
             timeouts,
+            upgrades: self.upgrades,
         };
         let route = |chain, target| named("r", chain, target, None);
         let board = Board::new("u");
