@@ -21,6 +21,12 @@ pub(super) enum Parked {
 }
 
 impl Exchange {
+    /// Whether plugins may come back to it while it waits: only then it needs to be parked.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// The driver has nothing to do for this exchange: its message can be reached from now on, and
     /// `waker` is woken when somebody asks something.
     pub fn park(&mut self, waker: &Waker, cx: &mut Cx<'_>) {
@@ -39,13 +45,6 @@ impl Exchange {
             self.message.held_body = None;
             self.swap_kept(direction, position);
         }
-    }
-
-    /// Whether others may want its message while it waits: without a plugin that waits nobody does,
-    /// and there is no need to park.
-    #[must_use]
-    pub fn is_reachable(&self) -> bool {
-        self.key.is_some()
     }
 
     /// Whether a plugin asked for something since the exchange was last looked at.
