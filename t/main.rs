@@ -20,6 +20,7 @@ mod conformance;
 mod d00_upstream;
 mod d10_upstream_faults;
 mod d20_nginx;
+mod differential;
 mod e00_fault_injection;
 mod e10_native_plugins;
 mod f00_wasm;
