@@ -72,7 +72,7 @@ fn main() {
         Loading::open(&folder.join("config.yaml"), None).expect("a good configuration");
     let (snapshot, _) = loading.snapshot().expect("good resources");
     let reservation = reserve(([127, 0, 0, 1], 0).into()).expect("a free port");
-    let shared = Shared::new(Arc::new(snapshot), Box::new(drop));
+    let shared = Shared::new(Arc::new(snapshot), Box::new(drop), loading.resolver());
     let (sender, started) = crossbeam::channel::bounded(1);
     let settings = Settings {
         index: 0,
