@@ -84,7 +84,8 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let (reports, taken) = mpsc::unbounded_channel();
     // A report that nobody reads any more is one at the end of the process.
     let report = Box::new(move |taken| drop(reports.send(taken)));
-    let shared = Shared::new(Arc::new(first), report);
+    loading.keep_up(&first);
+    let shared = Shared::new(Arc::new(first), report, loading.resolver());
     let reservations = reserve_all(&loading.config.listen)?;
     let metrics = metrics_server(&loading)?;
     let listen: Vec<SocketAddr> = reservations.iter().map(|held| held.address).collect();
@@ -94,7 +95,8 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let counters: Vec<Arc<Counters>> =
         settings(&loading, &listen, &access.sink)?.iter().map(|_| Arc::default()).collect();
     // Dropped when the workers have ended: requests in flight still need theirs.
-    let _runners = runners::start(&loading.config, loading.runners.all())?;
+    let places = loading.runners.all().to_vec();
+    let _runners = runners::start(&loading.config, &places)?;
     let (workers, started) = start_workers(&loading, &shared, &listen, &counters, &access.sink)?;
     let outcome = wait_until_started(workers.len(), &started);
     drop(reservations);
@@ -112,8 +114,10 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let store = Store::new(loading, Arc::clone(&shared), taken, workers.len());
     if let Some(server) = metrics {
         let prefix = config.metrics.prefix.clone();
-        let (store, access) = (Arc::clone(&store), access.clone());
-        let observed = Observed { prefix, workers: counters, host, store, access };
+        let (store, access, runners) = (Arc::clone(&store), access.clone(), places);
+        let shared = Arc::clone(&shared);
+        let workers = counters;
+        let observed = Observed { prefix, workers, shared, host, store, access, runners };
         let uri = &config.metrics.uri;
         let address = server.address;
         server
