@@ -1,5 +1,6 @@
 //! What the control thread and the workers share: the snapshot and the wish to stop.
 
+use super::guard::Guard;
 use crate::net::Bell;
 use crate::snapshot::Snapshot;
 use arc_swap::ArcSwap;
@@ -47,6 +48,7 @@ pub struct Shared {
     /// One for each worker.
     bells: Mutex<Vec<Bell>>,
     report: Report,
+    pub(super) guard: Guard,
 }
 
 impl std::fmt::Debug for Shared {
@@ -65,6 +67,7 @@ impl Shared {
             stop: AtomicU8::new(Stop::No as u8),
             bells: Mutex::default(),
             report,
+            guard: Guard::default(),
         })
     }
 
