@@ -24,9 +24,10 @@ test: tools ## run every test
 	$(CARGO) test --no-default-features --lib
 	$(CARGO) test
 
-soak: tools ## endless loops, traps and hot swaps by the thousand, under load, with figures
+soak: tools ## loops, traps, hot swaps, reloads, dying and misbehaving upstreams, under load, with figures
 	$(CARGO) test --release --test t z00_soak -- --ignored --nocapture --test-threads 1
 	$(CARGO) test --release --test t z10_reloads -- --ignored --nocapture --test-threads 1
+	$(CARGO) test --release --test t z20_upstreams -- --ignored --nocapture --test-threads 1
 
 FUZZ ?= pairs property guest foreign runner proxy request response chunked uri conf expr
 FUZZ_SECONDS ?= 600

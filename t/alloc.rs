@@ -76,7 +76,7 @@ fn main() {
     let reservation = reserve(&anywhere).expect("a free port");
     let place = reservation.place.clone();
     let Address::Tcp(address) = place.options.address else { panic!("it is on TCP") };
-    let shared = Shared::new(Arc::new(snapshot), Box::new(drop));
+    let shared = Shared::new(Arc::new(snapshot), Box::new(drop), loading.resolver());
     let (sender, started) = crossbeam::channel::bounded(1);
     let settings = Settings {
         index: 0,

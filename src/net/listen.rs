@@ -106,6 +106,7 @@ const IPPROTO_TCP: i32 = 6;
 const TCP_DEFER_ACCEPT: i32 = 9;
 const TCP_FASTOPEN: i32 = 23;
 
+// SAFETY: the C library has this function, with these parameters (setsockopt(2)).
 unsafe extern "C" {
     fn setsockopt(fd: i32, level: i32, name: i32, value: *const u32, bytes: u32) -> i32;
 }

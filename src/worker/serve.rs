@@ -129,6 +129,7 @@ impl Downstream {
             Some(Command::Finish(ending)) => ending,
             first => self.drive(worker, &mut exchange, first).await,
         };
+        worker.see_to_errands();
         self.output = exchange.take_output();
         let message = exchange.message();
         self.kept.inherit(&message.filter_state);

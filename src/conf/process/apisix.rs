@@ -1,8 +1,8 @@
 //! The section `apisix`: listeners, router, path rules.
 
 use super::super::load::Duplicate;
-use super::super::settings::Router;
-use super::{ignore, is_off, listen};
+use super::super::settings::{Dns, Router};
+use super::{dns, ignore, is_off, listen};
 use crate::listen::Options;
 use crate::schema::{Fault, Object};
 use serde_json::Value;
@@ -15,13 +15,11 @@ const ROUTERS: [(&str, Option<Router>); 3] = [
 
 /// Keys without effect here. `trusted_addresses` is one of them because nobody is trusted without
 /// it.
-const IGNORED: [&str; 28] = [
+const IGNORED: [&str; 25] = [
     "control",
     "data_encryption",
     "disable_sync_configuration_during_start",
     "disable_upstream_healthcheck",
-    "dns_resolver",
-    "dns_resolver_valid",
     "enable_admin",
     "enable_control",
     "enable_debug",
@@ -37,7 +35,6 @@ const IGNORED: [&str; 28] = [
     "lru",
     "max_post_args_readable_size",
     "proxy_cache",
-    "resolver_timeout",
     "show_upstream_status_in_response_header",
     "status",
     "stream_proxy",
@@ -51,6 +48,7 @@ pub(super) struct Apisix {
     pub(super) server_tokens: bool,
     pub(super) router: Router,
     pub(super) delete_uri_tail_slash: bool,
+    pub(super) dns: Dns,
 }
 
 pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Apisix {
@@ -61,6 +59,7 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> A
         server_tokens: object.boolean("enable_server_tokens").unwrap_or(true),
         router: router(object.section("router")),
         delete_uri_tail_slash: object.boolean("delete_uri_tail_slash").unwrap_or(false),
+        dns: dns::read(&mut object),
     };
     for key in ["match_uri_encoded_slash", "normalize_uri_like_servlet"] {
         if let Some(reader) = object.get(key).filter(|reader| reader.boolean() == Some(true)) {
