@@ -21,13 +21,13 @@ const BACKLOG_MAX: i64 = 1024 * 1024;
 const PROBES_MAX: i64 = 127;
 const PROBE_TIME_MAX: Duration = Duration::from_secs(32_767);
 
-/// `node_listen`: a port, or a list of ports and of `{ip, port}`.
+/// `node_listen`: a port, or a list of ports and of `{ip, port}`. None at all only for a list that
+/// is empty.
 pub(super) fn nodes(object: &mut Object<'_>, duplicates: &mut Vec<Duplicate>) -> Vec<Options> {
-    let Some(reader) = object.get("node_listen") else {
-        return vec![Options::new(anywhere(DEFAULT_PORT))];
-    };
+    let usual = || vec![Options::new(anywhere(DEFAULT_PORT))];
+    let Some(reader) = object.get("node_listen") else { return usual() };
     if !reader.value().is_array() {
-        return port(&reader).map(|port| Options::new(anywhere(port))).into_iter().collect();
+        return port(&reader).map_or_else(usual, |port| vec![Options::new(anywhere(port))]);
     }
     let mut once = Once::new("the address");
     let entry = |element: Reader<'_>| {
@@ -38,7 +38,12 @@ pub(super) fn nodes(object: &mut Object<'_>, duplicates: &mut Vec<Duplicate>) ->
         see(&mut once, &address, &element, duplicates);
         Some(Options::new(address))
     };
-    reader.list_of(0..=usize::MAX, entry).unwrap_or_default()
+    let is_empty = reader.value().as_array().is_some_and(Vec::is_empty);
+    match reader.list_of(0..=usize::MAX, entry) {
+        Some(all) if is_empty || !all.is_empty() => all,
+        // What is there is wrong, and was said to be.
+        _ => usual(),
+    }
 }
 
 fn anywhere(port: u16) -> Address {

@@ -488,7 +488,11 @@ fn every_rule_has_a_message() {
     for (text, wanted) in [
         ("[]", "error: expected an object, found a list"),
         ("apisix: 1", "error: expected an object, found integer 1"),
-        ("apisix: {node_listen: []}", "error: expected a list that is not empty, found one of 0"),
+        (
+            "apisix: {node_listen: []}",
+            "error: there is no address to listen on | give `apisix.node_listen` a port, or \
+             `ringgate.listen` an entry",
+        ),
         ("apisix: {proxy_mode: stream}", "error: only `proxy_mode: http` is supported yet"),
         (
             "apisix: {router: {http: radixtree_uri_with_parameter}}",
