@@ -20,7 +20,7 @@ run: release ## build, start the gateway with conf/, print what to try
 	@examples/demo/run.sh
 
 test: tools ## run every test
-	@.ci/need nginx-light wabt python3 python3-venv
+	@.ci/need nginx-light haproxy wabt python3 python3-venv
 	$(CARGO) test --no-default-features --lib
 	$(CARGO) test
 
