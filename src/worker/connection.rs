@@ -100,7 +100,9 @@ pub(super) async fn serve(
         host: Vec::new(),
         kept: Properties::default(),
     };
-    downstream.run_guarded(&worker, proxied).await;
+    if let Some(_pass) = downstream.enter(&worker, proxied).await {
+        downstream.run(&worker).await;
+    }
     worker.deadlines.borrow_mut().remove(alarm);
     worker.give_back_buffer(downstream.input);
     worker.give_back_buffer(downstream.output);
@@ -108,7 +110,7 @@ pub(super) async fn serve(
 }
 
 impl Downstream {
-    pub(super) async fn run(&mut self, worker: &Rc<Worker>) {
+    async fn run(&mut self, worker: &Rc<Worker>) {
         loop {
             let served = loop {
                 match self.serve_next(worker).await {

@@ -6,11 +6,12 @@
 //!                 └──────────► 503, some at a time; the rest: closed ◄┘
 //! ```
 
-use super::Worker;
 use super::connection::Downstream;
+use super::{Shared, Worker};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -80,31 +81,46 @@ fn source(ip: IpAddr) -> IpAddr {
     }
 }
 
-impl Downstream {
-    /// Serves the connection if there is room for it.
-    pub(super) async fn run_guarded(&mut self, worker: &Rc<Worker>, proxied: bool) {
-        let guard = &worker.shared.guard;
-        let most = worker.pinned.borrow().snapshot.rules.connections_max;
-        if guard.enter() > most {
-            self.turn_away(worker).await;
-        } else if !proxied || self.learn_origin(worker).await {
-            self.run_for_source(worker).await;
-        }
-        guard.leave();
-    }
+/// A connection's place among those that are open, given back when it is dropped.
+pub(super) struct Pass {
+    shared: Arc<Shared>,
+    source: Option<IpAddr>,
+}
 
-    async fn run_for_source(&mut self, worker: &Rc<Worker>) {
-        let most = worker.pinned.borrow().snapshot.rules.connections_per_source_max;
-        // A plugin may name another client later; it is this one's connection all the same.
-        let (guard, ip) = (&worker.shared.guard, self.facts.peer.ip());
-        if most == usize::MAX {
-            self.run(worker).await;
-        } else if guard.enter_source(ip, most) {
-            self.run(worker).await;
-            guard.leave_source(ip);
-        } else {
-            self.turn_away(worker).await;
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.shared.guard.leave();
+        if let Some(ip) = self.source {
+            self.shared.guard.leave_source(ip);
         }
+    }
+}
+
+impl Downstream {
+    /// Finds a place for the connection; without one, or without the header it must begin with, it
+    /// is over.
+    pub(super) async fn enter(&mut self, worker: &Rc<Worker>, proxied: bool) -> Option<Pass> {
+        let rules = worker.pinned.borrow().snapshot.rules;
+        let open = worker.shared.guard.enter();
+        let mut pass = Pass { shared: Arc::clone(&worker.shared), source: None };
+        if open > rules.connections_max {
+            self.turn_away(worker).await;
+            return None;
+        }
+        if proxied && !self.learn_origin(worker).await {
+            return None;
+        }
+        if rules.connections_per_source_max == usize::MAX {
+            return Some(pass);
+        }
+        // A plugin may name another client later; it is this one's connection all the same.
+        let ip = self.facts.peer.ip();
+        if !pass.shared.guard.enter_source(ip, rules.connections_per_source_max) {
+            self.turn_away(worker).await;
+            return None;
+        }
+        pass.source = Some(ip);
+        Some(pass)
     }
 
     /// Tells that there is no room, before any request is read.
