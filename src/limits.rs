@@ -118,6 +118,21 @@ pub const ACCESS_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(ACCESS_BUFFER_BYTES < ACCESS_BUFFER_BYTES_MAX);
 const _: () = assert!(RUNNER_CALL_MS < HOLD_MS_MAX);
+/// The most memory that a connection holds between two requests or while a head arrives: its read
+/// buffer, grown in doublings to the longest head by default, output that was not sent yet, and
+/// half a page of bookkeeping. With `ringgate.limits.connections` it bounds what idle clients cost.
+pub const IDLE_CONNECTION_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX + 2 * OUTPUT_BYTES_HIGH + 2 * 1024;
+
+/// The most that a running exchange holds beside that, without plugins that hold bodies back: its
+/// head as a message, what waits for either side, and a buffer for reading from each.
+pub const EXCHANGE_BYTES_MAX: usize =
+    2 * HEAD_BYTES_MAX + 2 * (BACKLOG_BYTES_MAX + BODY_BUFFER_BYTES) + 2 * BODY_BUFFER_BYTES;
+
+/// What each plugin that holds bodies adds, by default: one body each way.
+pub const HOLDING_BYTES_MAX: usize = 2 * HELD_BODY_BYTES_MAX;
+
+const _: () = assert!(IDLE_CONNECTION_BYTES_MAX == 194 * 1024);
+const _: () = assert!(EXCHANGE_BYTES_MAX == 576 * 1024);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX < READ_BUFFER_BYTES);
 const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);
 const _: () = assert!(READ_BUFFER_BYTES <= HEAD_BYTES_MAX);

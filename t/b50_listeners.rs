@@ -40,7 +40,7 @@ fn addresses(gateway: &Gateway, count: usize) -> Vec<String> {
     all.expect("all listeners listen in time")
 }
 
-fn second(gateway: &Gateway) -> SocketAddr {
+pub(crate) fn second(gateway: &Gateway) -> SocketAddr {
     addresses(gateway, 2)[1].parse().expect("an address")
 }
 

@@ -15,6 +15,7 @@ mod b20_malformed;
 mod b30_limits;
 mod b40_upgrade;
 mod b50_listeners;
+mod b60_guards;
 mod c00_routes;
 mod c10_references;
 mod conformance;

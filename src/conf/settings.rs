@@ -72,6 +72,10 @@ pub enum Provider {
 pub struct Downstream {
     /// How long an idle connection is kept; zero closes it after one answer. Default 60 s.
     pub keepalive_timeout: Duration,
+    /// How many requests a connection carries; `None` is no limit, the default.
+    pub keepalive_requests: Option<u64>,
+    /// How old a connection may be that gets another request; `None` is no limit, the default.
+    pub keepalive_time: Option<Duration>,
     /// How long a head may take to arrive. Default 60 s.
     pub client_header_timeout: Duration,
     /// How long a body may pause between two reads. Default 60 s.
@@ -184,6 +188,16 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Header fields of a head.
     pub headers: usize,
+    /// `connections`: open at a time, of all clients; `None` is no limit, as for the next.
+    pub connections: Option<usize>,
+    /// `connections_per_source`: of them, from one address, or one /64 of IPv6.
+    pub connections_per_source: Option<usize>,
+    /// `head_rate`: bytes a second that a head must have at least; 0 is no rate, as for the next.
+    pub head_rate: u64,
+    /// `body_rate`: the same of a body, while it is waited for.
+    pub body_rate: u64,
+    /// `rate_grace`: how long it may be slower. Default 5 s.
+    pub rate_grace: Duration,
 }
 
 /// An entry of `wasm.plugins`.

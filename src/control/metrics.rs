@@ -146,7 +146,7 @@ impl Observed {
 
     fn each_worker(&self, to: &mut Exposition) {
         type Field = fn(&Counters) -> &Counter;
-        let families: [(&str, Kind, &str, Field); 9] = [
+        let families: [(&str, Kind, &str, Field); 10] = [
             ("connections_total", Kind::Counter, "Connections accepted", |w| &w.connections),
             ("connections_open", Kind::Gauge, "Connections open now", |w| &w.open),
             ("tunnels_total", Kind::Counter, "Switched to another protocol", |w| &w.tunnels),
@@ -154,6 +154,9 @@ impl Observed {
             ("requests_total", Kind::Counter, "Requests answered", |w| &w.requests),
             ("prepared_total", Kind::Counter, "Of these, by a prepared response", |w| &w.prepared),
             ("refused_total", Kind::Counter, "Malformed requests", |w| &w.refused),
+            ("turned_away_total", Kind::Counter, "Connections there was no room for", |w| {
+                &w.turned_away
+            }),
             ("aborted_total", Kind::Counter, "Responses cut off", |w| &w.aborted),
             ("snapshot", Kind::Gauge, "Number of the snapshot it serves", |w| &w.snapshot),
         ];

@@ -280,7 +280,10 @@ impl Exchange {
         }
         if self.request.wants_reading(self.upstream.backlog()) {
             self.request.reading = true;
-            self.timers.arm(Timer::DownstreamRead, now, self.rules().body_ms);
+            self.request.asked_ms = now;
+            let (rules, bytes) = (self.rules(), self.message.request_bytes);
+            let allowed = rules.body_rate.left_ms(bytes, self.request.waited_ms).min(rules.body_ms);
+            self.timers.arm(Timer::DownstreamRead, now, allowed);
             return Some(Command::ReadDownstream);
         }
         None

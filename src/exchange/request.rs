@@ -20,6 +20,9 @@ pub(super) struct RequestSide {
     pub(super) length: BodyLength,
     /// A read is running.
     pub(super) reading: bool,
+    /// Since when, and how long all reads before it took, in milliseconds.
+    pub(super) asked_ms: u64,
+    pub(super) waited_ms: u64,
     /// Body bytes through the chain, not yet taken over by the upstream's output.
     pub(super) released: Vec<u8>,
     /// The client waits for a 100 and got none yet.
@@ -49,6 +52,7 @@ impl RequestSide {
         self.version = arrival.head.version;
         self.length = arrival.head.body;
         self.reading = false;
+        self.waited_ms = 0;
         self.released.clear();
         self.released.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
         self.expects_continue = arrival.head.expect_continue;
@@ -180,6 +184,8 @@ impl Exchange {
             return self.tunnel_up(bytes, cx);
         }
         self.request.reading = false;
+        let took = cx.locals.now_ms.saturating_sub(self.request.asked_ms);
+        self.request.waited_ms = self.request.waited_ms.saturating_add(took);
         self.request.expects_continue = false;
         self.timers.disarm(Timer::DownstreamRead);
         self.message.body.clear();

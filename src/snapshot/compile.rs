@@ -4,7 +4,7 @@
 //! Everything that is wrong is found in one go; on any error there is no snapshot.
 
 use super::upstreams::{ms, timeouts};
-use super::{Chain, Prepared, Route, Rules, Snapshot, Step, Target};
+use super::{Chain, MinRate, Prepared, Route, Rules, Snapshot, Step, Target};
 use crate::conf::{Config, GlobalRule, Meta, PluginConf, Resources, Router as RouterConf, Rule};
 use crate::conf::{Route as RouteConf, Service};
 use crate::expr::Expr;
@@ -401,6 +401,7 @@ fn error_body(value: &Value) -> Vec<u8> {
 }
 
 fn rules(config: &Config) -> Rules {
+    let grace_ms = ms(config.limits.rate_grace);
     Rules {
         head: HeadLimits { bytes: config.limits.head_bytes, fields: config.limits.headers },
         body_bytes_max: config.downstream.client_max_body_size,
@@ -408,6 +409,12 @@ fn rules(config: &Config) -> Rules {
         body_ms: ms(config.downstream.client_body_timeout),
         idle_ms: ms(config.downstream.keepalive_timeout),
         send_ms: ms(config.downstream.send_timeout),
+        head_rate: MinRate { bytes: config.limits.head_rate, grace_ms },
+        body_rate: MinRate { bytes: config.limits.body_rate, grace_ms },
+        requests_max: config.downstream.keepalive_requests.unwrap_or(u64::MAX),
+        age_ms: config.downstream.keepalive_time.map_or(u64::MAX, ms),
+        connections_max: config.limits.connections.unwrap_or(usize::MAX),
+        connections_per_source_max: config.limits.connections_per_source.unwrap_or(usize::MAX),
         cut_tail_slash: config.delete_uri_tail_slash,
         underscores: config.downstream.underscores_in_headers,
         via: config.via,

@@ -100,12 +100,53 @@ pub struct Rules {
     pub idle_ms: u64,
     /// How long to wait between two successful sends.
     pub send_ms: u64,
+    /// How fast a head must come at least.
+    pub head_rate: MinRate,
+    /// How fast a body must come at least, while it is waited for.
+    pub body_rate: MinRate,
+    /// Requests of one connection.
+    pub requests_max: u64,
+    /// How old a connection may be; then it carries one request more.
+    pub age_ms: u64,
+    /// Open connections of all workers.
+    pub connections_max: usize,
+    /// Those of one source.
+    pub connections_per_source_max: usize,
     /// `/foo/` is matched as `/foo`.
     pub cut_tail_slash: bool,
     /// Fields with `_` in their names are kept; nginx's other way is to drop them.
     pub underscores: bool,
     /// Forwarded messages say that they went through here (RFC 9110 §7.6.3).
     pub via: bool,
+}
+
+/// The least that a client must send: so many bytes for each second, after some time without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinRate {
+    /// Bytes a second; 0: it may be as slow as it likes.
+    pub bytes: u64,
+    /// The time without.
+    pub grace_ms: u64,
+}
+
+impl MinRate {
+    /// No least rate.
+    pub const NONE: Self = Self { bytes: 0, grace_ms: 0 };
+
+    /// Whether there is no least rate.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self.bytes == 0
+    }
+
+    /// How long a client may still take that has sent `bytes` and was waited for so long.
+    #[must_use]
+    pub fn left_ms(self, bytes: u64, waited_ms: u64) -> u64 {
+        match bytes.saturating_mul(1000).checked_div(self.bytes) {
+            Some(earned) => self.grace_ms.saturating_add(earned).saturating_sub(waited_ms),
+            None => u64::MAX,
+        }
+    }
 }
 
 impl Default for Rules {
@@ -118,6 +159,12 @@ impl Default for Rules {
             body_ms: 60_000,
             idle_ms: 60_000,
             send_ms: 10_000,
+            head_rate: MinRate::NONE,
+            body_rate: MinRate::NONE,
+            requests_max: u64::MAX,
+            age_ms: u64::MAX,
+            connections_max: usize::MAX,
+            connections_per_source_max: usize::MAX,
             cut_tail_slash: false,
             underscores: true,
             via: true,

@@ -43,6 +43,8 @@ pub struct Counters {
     pub refused: Counter,
     /// Responses cut off.
     pub aborted: Counter,
+    /// Connections there was no room for.
+    pub turned_away: Counter,
     /// The snapshot it serves.
     pub snapshot: Counter,
     /// What its routes answered.

@@ -29,8 +29,11 @@ pub(super) struct Downstream {
     /// Bytes received and not used up yet; those before `at` are used.
     pub(super) input: Vec<u8>,
     pub(super) at: usize,
-    /// A head has begun to arrive, and its deadline is set.
-    head_begun: bool,
+    /// Since when a head arrives.
+    head_since: Option<u64>,
+    /// Requests it may still carry.
+    pub(super) requests_left: u64,
+    since_ms: u64,
     /// Bytes to send.
     pub(super) output: Vec<u8>,
     /// Bytes of the running exchange that were given to the socket.
@@ -88,14 +91,16 @@ pub(super) async fn serve(
         head: RequestHead::default(),
         input: worker.take_buffer(worker.buffer_bytes),
         at: 0,
-        head_begun: false,
+        head_since: None,
+        requests_left: worker.pinned.borrow().snapshot.rules.requests_max,
+        since_ms: worker.clock.now_ms(),
         output: Vec::new(),
         sent: 0,
         scratch: Vec::new(),
         host: Vec::new(),
         kept: Properties::default(),
     };
-    if !proxied || downstream.learn_origin(&worker).await {
+    if let Some(_pass) = downstream.enter(&worker, proxied).await {
         downstream.run(&worker).await;
     }
     worker.deadlines.borrow_mut().remove(alarm);
@@ -156,6 +161,7 @@ impl Downstream {
             match wait_for(worker, self.alarm, &mut reading).await {
                 Ok((result, buffer)) => {
                     self.input = buffer;
+                    self.look_at_age(worker);
                     return match result {
                         Ok(0) | Err(_) => Arrived::End,
                         Ok(_) => Arrived::Bytes,
@@ -169,16 +175,28 @@ impl Downstream {
         }
     }
 
-    /// A head's deadline begins with its first byte and does not move with the others.
+    /// A head's deadline begins with its first byte; the others move it only as far as the least
+    /// rate allows.
     fn arm_for_head(&mut self, worker: &Worker, idle: bool) {
-        let rules = worker.pinned.borrow().snapshot.rules;
-        let now = worker.clock.now_ms();
+        let pinned = worker.pinned.borrow();
+        let (rules, now) = (&pinned.snapshot.rules, worker.clock.now_ms());
         if idle {
-            self.head_begun = false;
-            worker.arm(self.alarm, now + rules.idle_ms);
-        } else if !self.head_begun {
-            self.head_begun = true;
-            worker.arm(self.alarm, now + rules.head_ms);
+            self.head_since = None;
+            return worker.arm(self.alarm, now + rules.idle_ms);
+        }
+        let begun = self.head_since.is_some();
+        let since = *self.head_since.get_or_insert(now);
+        if !begun || !rules.head_rate.is_none() {
+            let allowed = rules.head_rate.left_ms(self.input.len() as u64, 0).min(rules.head_ms);
+            worker.arm(self.alarm, since + allowed);
+        }
+    }
+
+    /// An old connection carries one request more.
+    fn look_at_age(&mut self, worker: &Worker) {
+        let age_ms = worker.clock.now_ms().saturating_sub(self.since_ms);
+        if age_ms >= worker.pinned.borrow().snapshot.rules.age_ms {
+            self.requests_left = self.requests_left.min(1);
         }
     }
 
@@ -218,7 +236,7 @@ impl Downstream {
     }
 
     /// Reads and throws away what still comes, for a while.
-    async fn linger(&mut self, worker: &Rc<Worker>) {
+    pub(super) async fn linger(&mut self, worker: &Rc<Worker>) {
         self.socket.end_sending();
         worker.arm(self.alarm, worker.clock.now_ms() + LINGER_MS);
         let mut left = LINGER_BYTES;

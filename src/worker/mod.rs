@@ -21,6 +21,7 @@ mod counting;
 mod drive;
 mod errands;
 mod grpc;
+mod guard;
 mod letters;
 mod lookup;
 mod proxied;
@@ -76,6 +77,8 @@ struct Worker {
     next_connection: Cell<u64>,
     next_request: Cell<u64>,
     stopping: Cell<bool>,
+    /// Connections that are being told that there is no room.
+    telling: Cell<usize>,
     services: Rc<Services>,
     /// Kept for its memory.
     errands: RefCell<Vec<Errand>>,

@@ -69,6 +69,7 @@ impl Downstream {
         let plain = self.head.version == Version::Http11
             && self.head.keep_alive
             && self.head.body == BodyLength::None
+            && self.requests_left > 1
             && !worker.closes_after(&pinned.snapshot.rules);
         if !plain {
             return false;
@@ -88,6 +89,7 @@ impl Downstream {
             self.log_prepared(worker, pinned, route, &answer, body_sent);
         }
         self.at += self.head.len;
+        self.requests_left -= 1;
         true
     }
 
@@ -120,6 +122,7 @@ impl Downstream {
         let (of_others, head) = (self.output.len() as u64, self.head.len as u64);
         self.sent = 0;
         self.begin_exchange(worker, pinned, route, &mut exchange);
+        self.requests_left = self.requests_left.saturating_sub(1);
         self.at += self.head.len;
         let ending = match worker.with_cx(|cx| exchange.poll(cx)) {
             // A local response, mostly: nothing to wait for, so no operations to set up.
@@ -178,7 +181,7 @@ impl Downstream {
             kept: &self.kept,
             started_ns: epoch_ns(),
             number,
-            closing: worker.closes_after(&pinned.snapshot.rules),
+            closing: self.requests_left <= 1 || worker.closes_after(&pinned.snapshot.rules),
         };
         let mut locals = worker.locals.borrow_mut();
         locals.now_ms = worker.clock.now_ms();

@@ -1,5 +1,6 @@
 //! What the control thread and the workers share: the snapshot and the wish to stop.
 
+use super::guard::Guard;
 use super::lookup::Resolve;
 use crate::net::Bell;
 use crate::snapshot::Snapshot;
@@ -50,6 +51,7 @@ pub struct Shared {
     /// For names that plugins call.
     resolver: Arc<dyn Resolve>,
     report: Report,
+    pub(super) guard: Guard,
 }
 
 impl std::fmt::Debug for Shared {
@@ -69,6 +71,7 @@ impl Shared {
             bells: Mutex::default(),
             resolver,
             report,
+            guard: Guard::default(),
         })
     }
 

@@ -146,6 +146,7 @@ fn build(
         next_connection: Cell::new((settings.index as u64) << 48 | 1),
         next_request: Cell::new((settings.index as u64) << 48 | 1),
         stopping: Cell::new(false),
+        telling: Cell::new(0),
         services,
         errands: RefCell::default(),
         postbox,

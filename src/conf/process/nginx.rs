@@ -81,6 +81,10 @@ fn downstream(http: &mut Object<'_>) -> Downstream {
     let minute = Duration::from_secs(60);
     Downstream {
         keepalive_timeout: units::time(http, "keepalive_timeout", true).unwrap_or(minute),
+        keepalive_requests: http
+            .integer("keepalive_requests", 1..=i64::MAX)
+            .and_then(|requests| requests.try_into().ok()),
+        keepalive_time: units::time(http, "keepalive_time", false),
         client_header_timeout: units::time(http, "client_header_timeout", false).unwrap_or(minute),
         client_body_timeout: units::time(http, "client_body_timeout", false).unwrap_or(minute),
         send_timeout: units::time(http, "send_timeout", false).unwrap_or(Duration::from_secs(10)),

@@ -19,6 +19,9 @@ const RING_ENTRIES_MAX: i64 = 32_768;
 /// The largest head that may be allowed: heads are kept in one piece for every connection.
 const HEAD_BYTES_CEILING: i64 = 1024 * 1024;
 
+/// More than a process has descriptors.
+const CONNECTIONS_MAX: i64 = 1 << 30;
+
 /// Names that lead to a text of `node.metadata`.
 const METADATA_DEPTH_MAX: usize = 8;
 
@@ -113,8 +116,18 @@ fn bounds(mut object: Object<'_>) -> Limits {
         let fault = Fault::new("`body_bytes` has a name in APISIX already");
         reader.error_on_key(fault.hint("use `nginx_config.http.client_max_body_size`"));
     }
+    let connections = size(&mut object, "connections", 1, CONNECTIONS_MAX);
+    let connections_per_source = size(&mut object, "connections_per_source", 1, CONNECTIONS_MAX);
+    let head_rate = units::size(&mut object, "head_rate").unwrap_or(0);
+    let body_rate = units::size(&mut object, "body_rate").unwrap_or(0);
+    let rate_grace = units::time(&mut object, "rate_grace", true);
     object.finish();
     Limits {
+        connections,
+        connections_per_source,
+        head_rate,
+        body_rate,
+        rate_grace: rate_grace.unwrap_or(Duration::from_secs(5)),
         head_bytes: head_bytes.unwrap_or(limits::HEAD_BYTES_MAX),
         headers: headers.unwrap_or(limits::HEADERS_MAX),
     }
