@@ -72,6 +72,9 @@ struct Worker {
     #[expect(clippy::vec_box)]
     exchanges: RefCell<Vec<Box<Exchange>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
+    /// The sum of their sizes, and what it may be.
+    pooled_bytes: Cell<usize>,
+    pooled_bytes_max: usize,
     buffer_bytes: usize,
     next_connection: Cell<u64>,
     next_request: Cell<u64>,
@@ -150,12 +153,16 @@ impl Worker {
     /// An empty buffer with room for at least `room` bytes.
     fn take_buffer(&self, room: usize) -> Vec<u8> {
         let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
+        self.pooled_bytes.set(self.pooled_bytes.get() - buffer.capacity());
         buffer.reserve(room);
         buffer
     }
 
     fn give_back_buffer(&self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= crate::limits::POOLED_BUFFER_BYTES_MAX {
+        let pooled = self.pooled_bytes.get() + buffer.capacity();
+        let fits = buffer.capacity() <= crate::limits::POOLED_BUFFER_BYTES_MAX;
+        if buffer.capacity() > 0 && fits && pooled <= self.pooled_bytes_max {
+            self.pooled_bytes.set(pooled);
             buffer.clear();
             self.buffers.borrow_mut().push(buffer);
         }
