@@ -1,4 +1,4 @@
-//! The request path allocates nothing in the steady state: native, wasm and proxied.
+//! The request path allocates nothing in the steady state: native, wasm and proxied, access log on.
 //!
 //! Runs a worker in this process under an allocator that counts, warms each path up, then asks it a
 //! thousand times more. Threads of the test itself are not counted.
@@ -7,7 +7,7 @@ use ringgate::control::Loading;
 use ringgate::limits::READ_BUFFER_BYTES;
 use ringgate::net::{DriverChoice, reserve};
 use ringgate::stats::Counters;
-use ringgate::worker::{Settings, Shared, Stop, start};
+use ringgate::worker::{AccessSource, Settings, Shared, Stop, access_log, start};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -66,6 +66,8 @@ fn main() {
     let (snapshot, _) = loading.snapshot().expect("good resources");
     let reservation = reserve(([127, 0, 0, 1], 0).into()).expect("a free port");
     let shared = Shared::new(Arc::new(snapshot), Box::new(drop));
+    let (sink, source) = access_log();
+    std::thread::spawn(move || throw_away(&source));
     let (sender, started) = crossbeam::channel::bounded(1);
     let settings = Settings {
         index: 0,
@@ -76,7 +78,7 @@ fn main() {
         buffers: 0,
         listen: vec![reservation.address],
         drain_ms: 1_000,
-        access: None,
+        access: Some(sink),
     };
     let counters = Arc::new(Counters::default());
     let worker = start(settings, Arc::clone(&shared), counters, sender).expect("a worker");
@@ -97,6 +99,17 @@ fn main() {
     let passed = paths.len() - failed;
     println!("\n{passed} passed, {failed} failed");
     assert_eq!(failed, 0, "some request path allocates");
+}
+
+/// Takes the access log's lines as the thread that writes them does.
+fn throw_away(source: &AccessSource) {
+    COUNTED.set(false);
+    while let Ok(mut lines) = source.full.recv() {
+        assert!(lines.ends_with(b"}\n"), "whole lines of JSON");
+        lines.clear();
+        // Nobody waits for it: there are as many places as buffers.
+        let _ = source.empty.try_send(lines);
+    }
 }
 
 /// Allocations of the worker while it answers, after a warm-up on the same connection.
@@ -175,7 +188,7 @@ fn write_configuration(folder: &std::path::Path, upstream: SocketAddr) {
          \x20   - {{ name: rust, priority: 3, file: {dist}/fault_injection_rust.wasm }}\n\
          \x20   - {{ name: c, priority: 2, file: {dist}/fault_injection_c.wasm }}\n\
          \x20   - {{ name: headers, priority: 1, file: {dist}/header_rust.wasm }}\n\
-         nginx_config: {{ http: {{ upstream: {{ keepalive_requests: 1000000 }} }} }}\n\
+         nginx_config: {{ http: {{ access_log: a.log, upstream: {{ keepalive_requests: 1000000 }} }} }}\n\
          ringgate: {{ cache_dir: {} }}\n",
         cache.display()
     );
