@@ -18,6 +18,10 @@ pub const HEADERS_CEILING: usize = 256;
 /// are only an attack (RFC 9112 §7.1.1).
 pub const CHUNK_LINE_BYTES_MAX: usize = 4 * 1024;
 
+/// Chunk extensions of one body, all together: one byte in each chunk must not come with kilobytes
+/// that nobody reads (RFC 9112 §7.1.1).
+pub const CHUNK_EXTENSIONS_BYTES_MAX: usize = 16 * 1024;
+
 /// Trailer section, counted like a head.
 pub const TRAILERS_BYTES_MAX: usize = 8 * 1024;
 
@@ -32,6 +36,10 @@ pub const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Size of the buffer that bodies are read into: large enough that a 64 KiB socket read needs one
 /// system call, small enough for thousands of streaming exchanges.
 pub const BODY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Read buffer of either side of a tunnel: most of those are silent most of the time, and there may
+/// be very many.
+pub const TUNNEL_BUFFER_BYTES: usize = 8 * 1024;
 
 /// Output gathered before a connection stops answering pipelined requests and sends first.
 pub const OUTPUT_BYTES_HIGH: usize = 64 * 1024;
@@ -105,4 +113,5 @@ const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);
 const _: () = assert!(READ_BUFFER_BYTES <= HEAD_BYTES_MAX);
 const _: () = assert!(TRAILERS_BYTES_MAX <= HEAD_BYTES_MAX);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < BODY_BUFFER_BYTES);
+const _: () = assert!(TUNNEL_BUFFER_BYTES <= BODY_BUFFER_BYTES);
 const _: () = assert!(BODY_BUFFER_BYTES <= POOLED_BUFFER_BYTES_MAX);

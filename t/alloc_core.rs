@@ -94,6 +94,7 @@ fn pinned(plugins: Vec<Arc<dyn Plugin>>) -> Rc<Pinned> {
         target,
         prepared: None,
         timeouts: None,
+        upgrades: false,
     };
     let peer = |last| Peer {
         address: Some(([10, 0, 0, last], 80).into()),

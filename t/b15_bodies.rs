@@ -1,6 +1,7 @@
 //! Bodies both ways: lengths, chunks, trailers, `Expect`, and ten megabytes of them.
 
 use crate::harness::{Gateway, Message, Setup, Upstream, drivers};
+use std::io::Write;
 
 fn proxy(upstream: &Upstream) -> String {
     format!("routes: [{{uri: /*, upstream: {{nodes: {{\"{}\": 1}}}}}}]", upstream.node())
@@ -193,5 +194,39 @@ fn ten_megabytes_up_and_down() {
         }
         client.send("0\r\n\r\n");
         assert!(client.response().body == body, "the chunked body came back changed");
+    }
+}
+
+/// A gigabyte up and the same down at once, both streamed: what the process holds is bounded.
+#[test]
+fn a_gigabyte_each_way_through_a_process_of_fifty_megabytes() {
+    const PIECE: usize = 1024 * 1024;
+    const PIECES: usize = 1024;
+    let upstream = Upstream::script(|conversation| {
+        let Some(head) = conversation.head() else { return };
+        let length = head.field("content-length").unwrap_or_default();
+        conversation.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
+        while let Some(bytes) = conversation.wire.some() {
+            conversation.send(bytes);
+        }
+    });
+    for driver in drivers() {
+        let gateway = Setup::new(proxy(&upstream)).driver(*driver).start();
+        let mut client = gateway.client();
+        let length = PIECE * PIECES;
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"));
+        let mut stream = client.wire().stream().try_clone().expect("a second handle");
+        let sender = std::thread::spawn(move || {
+            let piece = patterned(PIECE);
+            (0..PIECES).for_each(|_| stream.write_all(&piece).expect("it is taken"));
+        });
+        assert_eq!(client.wire().head().expect("a head").status(), 200);
+        let piece = patterned(PIECE);
+        for at in 0..PIECES {
+            assert!(client.wire().exactly(PIECE) == piece, "megabyte {at} came back changed");
+        }
+        sender.join().expect("everything was sent");
+        let peak = gateway.process().peak_memory_kb();
+        assert!(peak < 50_000, "{peak} kB for {length} bytes each way");
     }
 }

@@ -39,6 +39,8 @@ pub struct Config {
     pub workers: Workers,
     /// `ringgate.driver`.
     pub driver: Driver,
+    /// `ringgate.via`: whether forwarded messages carry a `Via`. Default true.
+    pub via: bool,
     /// `ringgate.limits`.
     pub limits: Limits,
     /// `ringgate.timeouts.drain`: how long a stopping worker waits for exchanges in flight.

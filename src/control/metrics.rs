@@ -123,9 +123,11 @@ impl Observed {
 
     fn each_worker(&self, to: &mut Exposition) {
         type Field = fn(&Counters) -> &Counter;
-        let families: [(&str, Kind, &str, Field); 7] = [
+        let families: [(&str, Kind, &str, Field); 9] = [
             ("connections_total", Kind::Counter, "Connections accepted", |w| &w.connections),
             ("connections_open", Kind::Gauge, "Connections open now", |w| &w.open),
+            ("tunnels_total", Kind::Counter, "Switched to another protocol", |w| &w.tunnels),
+            ("tunnels_open", Kind::Gauge, "Tunnels open now", |w| &w.tunnels_open),
             ("requests_total", Kind::Counter, "Requests answered", |w| &w.requests),
             ("prepared_total", Kind::Counter, "Of these, by a prepared response", |w| &w.prepared),
             ("refused_total", Kind::Counter, "Malformed requests", |w| &w.refused),

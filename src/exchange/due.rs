@@ -8,6 +8,9 @@ use super::{Cx, Exchange, Stage, Timer};
 impl Exchange {
     /// A timer of this exchange may be due; calling too often does no harm.
     pub fn on_due(&mut self, cx: &mut Cx<'_>) {
+        if self.is_tunnel() {
+            return self.on_tunnel_due(cx);
+        }
         while self.stage == Stage::Running
             && let Some(timer) = self.timers.take_due(cx.locals.now_ms)
         {

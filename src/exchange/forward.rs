@@ -2,19 +2,29 @@
 //! removed and the forwarding fields set (APISIX reference §5).
 
 use super::body::Encoder;
-use super::outgoing::{is_hop_by_hop, is_nominated, nominates_fields};
-use crate::http::{write_field, write_number_field};
+use super::outgoing::{is_hop_by_hop, write_via};
+use super::tunnel::offered;
+use crate::http::{Headers, list_members, write_field, write_number_field};
 use crate::plugin::Message;
 use crate::upstream::{HostPolicy, Peer, Upstream};
 use std::io::Write;
 use std::net::IpAddr;
 
+/// Where a request goes, and how.
+pub(super) struct Hop<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) peer: Option<&'a Peer>,
+    /// This gateway names itself.
+    pub(super) via: bool,
+    /// What the client offers of other protocols is offered.
+    pub(super) upgrades: bool,
+}
+
 /// Writes request line and fields, the empty line included.
 pub(super) fn write_request_head(
     out: &mut Vec<u8>,
     message: &Message,
-    upstream: &Upstream,
-    peer: Option<&Peer>,
+    hop: &Hop<'_>,
     framing: Encoder,
 ) {
     let request = &message.request;
@@ -22,24 +32,60 @@ pub(super) fn write_request_head(
     out.push(b' ');
     out.extend_from_slice(&request.target);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
-    out.extend_from_slice(host(message, upstream, peer));
+    out.extend_from_slice(host(message, hop.upstream, hop.peer));
     out.extend_from_slice(b"\r\n");
     write_forwarding_fields(out, message);
-    let nominates = nominates_fields(&request.headers);
+    let mut takes_trailers = false;
     for (name, value) in request.headers.iter() {
-        let dropped = is_remade(name)
-            || is_hop_by_hop(name)
-            || nominates && is_nominated(&request.headers, name);
-        if !dropped {
+        if is_hop_by_hop(name) {
+            takes_trailers |= name.len() == 2 && names_trailers(value);
+        } else if !is_remade(name) {
             write_field(out, name, value);
         }
     }
+    if hop.via {
+        write_via(out, request.version);
+    }
+    write_hop_fields(out, takes_trailers, hop.upgrades.then_some(&request.headers));
     match framing {
         Encoder::Length(bytes) => write_number_field(out, b"Content-Length", bytes),
         Encoder::Chunked => write_field(out, b"Transfer-Encoding", b"chunked"),
         Encoder::None | Encoder::UntilClose => {}
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The fields of this hop alone, and the options that say so (RFC 9110 §7.6.1).
+fn write_hop_fields(out: &mut Vec<u8>, takes_trailers: bool, upgrade: Option<&Headers>) {
+    if takes_trailers {
+        out.extend_from_slice(b"TE: trailers\r\n");
+    }
+    if let Some(headers) = upgrade {
+        write_list(out, b"Upgrade", offered(headers));
+    }
+    let options: &[u8] = match (takes_trailers, upgrade) {
+        (false, None) => return,
+        (true, None) => b"TE",
+        (false, Some(_)) => b"Upgrade",
+        (true, Some(_)) => b"TE, Upgrade",
+    };
+    write_field(out, b"Connection", options);
+}
+
+fn write_list<'a>(out: &mut Vec<u8>, name: &[u8], members: impl Iterator<Item = &'a [u8]>) {
+    out.extend_from_slice(name);
+    let mut before: &[u8] = b": ";
+    for member in members {
+        out.extend_from_slice(before);
+        out.extend_from_slice(member);
+        before = b", ";
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A client that takes trailers gets them: they are passed on (RFC 9110 §10.1.4).
+fn names_trailers(te: &[u8]) -> bool {
+    list_members(te).any(|member| member.eq_ignore_ascii_case(b"trailers"))
 }
 
 fn host<'a>(message: &'a Message, upstream: &'a Upstream, peer: Option<&'a Peer>) -> &'a [u8] {
@@ -148,7 +194,9 @@ mod tests {
     fn written(message: &Message, host: HostPolicy, framing: Encoder) -> String {
         let peer = Peer { address: None, host: b"node:81".to_vec(), weight: 1, priority: 0 };
         let mut out = Vec::new();
-        write_request_head(&mut out, message, &upstream(host), Some(&peer), framing);
+        let upstream = upstream(host);
+        let hop = Hop { upstream: &upstream, peer: Some(&peer), via: true, upgrades: false };
+        write_request_head(&mut out, message, &hop, framing);
         String::from_utf8(out).expect("text")
     }
 
@@ -156,7 +204,8 @@ mod tests {
     fn a_plain_head() {
         let expected = "GET /a?b HTTP/1.1\r\nHost: shop.example:8080\r\nX-Real-IP: 10.0.0.1\r\n\
             X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: http\r\n\
-            X-Forwarded-Host: shop.example\r\nX-Forwarded-Port: 9080\r\n\r\n";
+            X-Forwarded-Host: shop.example\r\nX-Forwarded-Port: 9080\r\n\
+            Via: 1.1 ringgate\r\n\r\n";
         assert_eq!(written(&message(), HostPolicy::Pass, Encoder::None), expected);
     }
 
@@ -182,8 +231,9 @@ mod tests {
     fn what_is_left_out_and_what_is_remade() {
         let mut message = message();
         for (name, value) in [
-            ("Connection", "close, X-Hop"),
-            ("X-Hop", "1"),
+            ("Connection", "close"),
+            ("HTTP2-Settings", "AAMAAABkAAQAAP__"),
+            ("Via", "1.0 fred"),
             ("Keep-Alive", "1"),
             ("TE", "trailers"),
             ("Upgrade", "h2c"),
@@ -209,11 +259,30 @@ mod tests {
                 "X-Forwarded-Proto: http",
                 "X-Forwarded-Host: shop.example",
                 "X-Forwarded-Port: 9080",
+                "Via: 1.0 fred",
                 "X-Kept: yes",
+                "Via: 1.1 ringgate",
+                "TE: trailers",
+                "Connection: TE",
                 "Content-Length: 3",
                 ""
             ]
         );
+    }
+
+    #[test]
+    fn offers_of_other_protocols() {
+        let mut message = message();
+        message.request.headers.append(b"Upgrade", b"h2c, websocket");
+        message.request.headers.append(b"Upgrade", b"foo/1");
+        message.request.headers.append(b"TE", b"trailers");
+        let upstream = upstream(HostPolicy::Pass);
+        let hop = Hop { upstream: &upstream, peer: None, via: false, upgrades: true };
+        let mut out = Vec::new();
+        write_request_head(&mut out, &message, &hop, Encoder::None);
+        let head = String::from_utf8(out).expect("text");
+        let end = "TE: trailers\r\nUpgrade: websocket, foo/1\r\nConnection: TE, Upgrade\r\n\r\n";
+        assert!(head.ends_with(end), "{head}");
     }
 
     #[test]

@@ -24,16 +24,17 @@ impl Exchange {
     /// Sends `message.local`, made by the plugin of `step` or by the gateway. It takes the
     /// response's way through the chain, unless a response is on that way already: then it takes
     /// that one's place, as far as that one has come. A response that has begun can only be cut
-    /// off.
+    /// off, unless nothing of it was sent and the gateway itself answers instead.
     pub(super) fn respond(&mut self, step: Option<usize>, cx: &mut Cx<'_>) {
         if self.stage != Stage::Running {
             return;
         }
         if self.response.has_begun() {
-            return match step {
-                Some(_) => self.abort(Cause::PluginClosed),
-                None => self.give_up(),
-            };
+            match step {
+                Some(_) => return self.abort(Cause::PluginClosed),
+                None if !self.response.take_back() => return self.give_up(),
+                None => self.message.response_bytes = 0,
+            }
         }
         self.request.drop_rest();
         self.spoil_upstream();

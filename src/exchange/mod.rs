@@ -43,6 +43,7 @@ mod forward;
 pub mod grpc;
 mod hold;
 mod local;
+mod max_forwards;
 mod outgoing;
 mod pass;
 mod request;
@@ -52,6 +53,7 @@ mod retry;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod tunnel;
 mod upstream;
 mod waiting;
 
@@ -70,6 +72,7 @@ use response::ResponseSide;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use timers::Timers;
+use tunnel::Tunnel;
 use upstream::UpstreamSide;
 use waiting::Parked;
 
@@ -93,6 +96,13 @@ pub enum Command {
     /// Read from the upstream; then [`Exchange::on_upstream`], [`Exchange::on_upstream_end`] or
     /// [`Exchange::on_upstream_broken`].
     ReadUpstream,
+    /// Both connections speak another protocol from here on, and may be silent for hours: nothing
+    /// to do but to know it.
+    Switch,
+    /// Tell the client that nothing more comes; it may still send.
+    EndDownstream,
+    /// Tell the upstream that nothing more comes; it may still send.
+    EndUpstream,
     /// Drop the upstream connection, or the making of it, and everything running on it.
     CloseUpstream,
     /// Keep the upstream connection: it may carry another request.
@@ -183,12 +193,14 @@ pub struct Exchange {
 ///
 /// ```text
 /// Idle ─ begin ─► Running ─ response complete, or given up ─► Ending ─ log, Finish ─► Idle
+///                    └─ another protocol ─► Tunnel ─ both ended ──▲
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
     Idle,
     Running,
+    Tunnel(Tunnel),
     Ending(Ending),
 }
 
@@ -232,6 +244,7 @@ impl Exchange {
         match self.stage {
             Stage::Idle => None,
             Stage::Running => self.poll_running(cx),
+            Stage::Tunnel(tunnel) => self.poll_tunnel(tunnel, cx),
             Stage::Ending(ending) => Some(self.poll_ending(ending, cx)),
         }
     }
@@ -302,7 +315,7 @@ impl Exchange {
 
     /// Gives the exchange up: the client sees a cut-off response or just a closed connection.
     fn abort(&mut self, cause: Cause) {
-        if self.stage == Stage::Running {
+        if self.stage == Stage::Running || self.is_tunnel() {
             self.note(cause);
             self.give_up();
         }
@@ -310,6 +323,9 @@ impl Exchange {
 
     /// The same, when it is known why.
     fn give_up(&mut self) {
+        if self.is_tunnel() {
+            return self.break_tunnel();
+        }
         if self.stage == Stage::Running {
             let begun = self.response.has_begun();
             self.stage = Stage::Ending(if begun { Ending::Abort } else { Ending::Close });

@@ -64,6 +64,9 @@ impl Exchange {
         } else {
             write_status_line(out, status);
             write_upstream_fields(out, headers, cx.date.as_bytes());
+            if self.pinned.as_ref().is_some_and(|pinned| pinned.snapshot.rules.via) {
+                write_via(out, self.reply.version);
+            }
             if self.reply.status >= 500 {
                 write_number_field(out, b"X-APISIX-Upstream-Status", self.reply.status.into());
             }
@@ -146,15 +149,54 @@ impl Shape<'_> {
 }
 
 /// Writes a 1xx response as it came, without what may not stand in one (RFC 9110 §8.6, §15.2).
-pub(super) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8]) {
+pub(super) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8], via: bool) {
+    let mut headers = Headers::new();
+    headers.adopt(&bytes[..head.len], &head.fields);
+    remove_nominated(&mut headers);
     write_status_line(out, head.status);
-    for field in &head.fields {
-        let (name, value) = (field.name.of(bytes), field.value.of(bytes));
+    for (name, value) in headers.iter() {
         if !is_hop_by_hop(name) && !name.eq_ignore_ascii_case(b"content-length") {
             write_field(out, name, value);
         }
     }
+    if via {
+        write_via(out, head.version);
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the head of a 101 that was offered and accepted: the fields of this hop belong in it.
+pub(super) fn write_tunnel_head(out: &mut Vec<u8>, headers: &Headers, date: &[u8], via: bool) {
+    write_status_line(out, 101);
+    write_upstream_fields(out, headers, date);
+    if via {
+        write_via(out, Version::Http11);
+    }
+    for protocol in headers.values(b"upgrade") {
+        write_field(out, b"Upgrade", protocol);
+    }
+    out.extend_from_slice(b"Connection: Upgrade\r\n\r\n");
+}
+
+/// Adds this gateway to those that the message went through: behind the `Via` fields that are
+/// there, with the version it was received in and a name instead of an address (RFC 9110 §7.6.3).
+pub(super) fn write_via(out: &mut Vec<u8>, received: Version) {
+    out.extend_from_slice(match received {
+        Version::Http11 => b"Via: 1.1 ringgate\r\n",
+        Version::Http10 => b"Via: 1.0 ringgate\r\n",
+    });
+}
+
+/// Takes away the fields that Connection names (RFC 9110 §7.6.1), before a plugin adds its own: a
+/// client must not be able to take those away. Framing and what belongs to a connection anyway stay
+/// for whoever deals with them.
+#[cold]
+pub(super) fn remove_nominated(headers: &mut Headers) {
+    headers.remove_if(|headers, name| {
+        !is_hop_by_hop(name)
+            && !name.eq_ignore_ascii_case(b"content-length")
+            && is_nominated(headers, name)
+    });
 }
 
 /// The upstream's fields without those of its connection; our Server, its Date or ours.
@@ -194,11 +236,12 @@ fn connection_options(headers: &Headers) -> impl Iterator<Item = &[u8]> {
     headers.values(b"connection").flat_map(list_members)
 }
 
-/// Fields that belong to one connection only (RFC 9110 §7.6.1).
+/// Fields that belong to one connection only (RFC 9110 §7.6.1, RFC 7540 §3.2.1).
 pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     match name.len() {
         2 => name.eq_ignore_ascii_case(b"te"),
         7 => name.eq_ignore_ascii_case(b"upgrade"),
+        14 => name.eq_ignore_ascii_case(b"http2-settings"),
         10 => name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive"),
         16 => name.eq_ignore_ascii_case(b"proxy-connection"),
         17 => name.eq_ignore_ascii_case(b"transfer-encoding"),

@@ -3,6 +3,7 @@
 use super::body::Decoder;
 use super::cause::Cause;
 use super::flow::{Direction, Flow, Passed};
+use super::outgoing::remove_nominated;
 use super::upstream::State;
 use super::{Arrival, Cx, Exchange, Timer};
 use crate::http::{BodyLength, Method, Version};
@@ -23,6 +24,8 @@ pub(super) struct RequestSide {
     pub(super) released: Vec<u8>,
     /// The client waits for a 100 and got none yet.
     expects_continue: bool,
+    /// It offers another protocol, and may.
+    pub(super) may_upgrade: bool,
     rest: Rest,
 }
 
@@ -49,6 +52,7 @@ impl RequestSide {
         self.released.clear();
         self.released.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
         self.expects_continue = arrival.head.expect_continue;
+        self.may_upgrade = arrival.head.upgrade && arrival.head.body == BodyLength::None;
         self.rest = Rest::Wanted;
     }
 
@@ -137,16 +141,22 @@ impl Exchange {
         let (head, bytes) = (arrival.head, arrival.bytes);
         let request = &mut message.request;
         request.method.extend_from_slice(head.method_span.of(bytes));
-        request.target.extend_from_slice(head.target.of(bytes));
-        if request.target.is_empty() {
+        let target = head.target.of(bytes);
+        match target.first() {
             // The last proxy turns an absolute-form of the server itself into `*` (RFC 9112
             // §3.2.4).
-            request.target.push(if head.method == Method::Options { b'*' } else { b'/' });
+            None => request.target.push(if head.method == Method::Options { b'*' } else { b'/' }),
+            Some(b'?') => request.target.push(b'/'),
+            Some(_) => {}
         }
+        request.target.extend_from_slice(target);
         request.path.extend_from_slice(arrival.path);
         request.authority.extend_from_slice(head.authority.of(bytes));
         request.version = head.version;
         request.headers.adopt(&bytes[..head.len], &head.fields);
+        if head.nominates {
+            remove_nominated(&mut request.headers);
+        }
         request.body = head.body;
     }
 
@@ -166,6 +176,9 @@ impl Exchange {
     /// Bytes from the client that belong to the request's body. Gives how many were used; the
     /// others are the next request's and stay with the driver.
     pub fn on_downstream(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> usize {
+        if self.is_tunnel() {
+            return self.tunnel_up(bytes, cx);
+        }
         self.request.reading = false;
         self.request.expects_continue = false;
         self.timers.disarm(Timer::DownstreamRead);
@@ -194,12 +207,23 @@ impl Exchange {
     /// The client will send nothing more, in the middle of its request.
     pub fn on_downstream_end(&mut self, cx: &mut Cx<'_>) {
         let _ = cx;
+        if self.is_tunnel() {
+            return self.end_tunnel_up();
+        }
         self.request.reading = false;
         self.timers.disarm(Timer::DownstreamRead);
         self.request.refuse_rest();
         if !self.response.is_complete() {
             self.abort(Cause::ClientClosed);
         }
+    }
+
+    /// The client's connection broke.
+    pub fn on_downstream_broken(&mut self, cx: &mut Cx<'_>) {
+        if self.is_tunnel() {
+            return self.abort(Cause::ClientClosed);
+        }
+        self.on_downstream_end(cx);
     }
 
     fn on_body_piece(&mut self, done: bool, cx: &mut Cx<'_>) {
@@ -242,7 +266,7 @@ impl Exchange {
     }
 
     /// The request is broken or too large: nothing after it on this connection can be trusted.
-    fn fail_request(&mut self, status: u16, cause: Cause, cx: &mut Cx<'_>) {
+    pub(super) fn fail_request(&mut self, status: u16, cause: Cause, cx: &mut Cx<'_>) {
         self.request.refuse_rest();
         self.message.body.clear();
         if self.response.is_complete() {

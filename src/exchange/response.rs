@@ -23,6 +23,8 @@ pub(super) struct ResponseSide {
     pub(super) encoder: Encoder,
     /// The connection's output: earlier responses of the batch, then this one.
     pub(super) out: Vec<u8>,
+    /// Where this response begins in the output, while nothing of it was given to the driver.
+    unsent_at: Option<usize>,
     /// The other output buffer, while one is being sent.
     spare: Vec<u8>,
     /// A send is running.
@@ -54,6 +56,7 @@ impl ResponseSide {
         self.flow.clear();
         self.stage = Stage::Waiting;
         self.out = out;
+        self.unsent_at = None;
         self.spare.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
         self.sending = false;
         self.local_body.clear();
@@ -87,8 +90,21 @@ impl ResponseSide {
         std::mem::take(&mut self.local_body_waits)
     }
 
+    /// Its head comes next in the output.
     pub(super) fn set_begun(&mut self) {
         self.stage = Stage::Begun;
+        self.unsent_at = Some(self.out.len());
+    }
+
+    /// Takes back what is in the output of a response that is not whole, if nothing of it is on its
+    /// way: another one may take its place. Tells whether that was so.
+    pub(super) fn take_back(&mut self) -> bool {
+        let at = self.unsent_at.take().filter(|_| self.stage == Stage::Begun);
+        if let Some(at) = at {
+            self.out.truncate(at);
+            self.stage = Stage::Passing;
+        }
+        at.is_some()
     }
 
     pub(super) fn set_complete(&mut self) {
@@ -117,6 +133,7 @@ impl ResponseSide {
 
     pub(super) fn begin_sending(&mut self) -> Vec<u8> {
         self.sending = true;
+        self.unsent_at = None;
         std::mem::replace(&mut self.out, std::mem::take(&mut self.spare))
     }
 
@@ -140,6 +157,9 @@ impl Exchange {
     /// shown again, at the next [`Command::ReadUpstream`](super::Command::ReadUpstream): at once if
     /// this call used any, else with more behind them.
     pub fn on_upstream(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> usize {
+        if self.is_tunnel() {
+            return self.tunnel_down(bytes, cx);
+        }
         self.upstream.reading = false;
         self.upstream.got_bytes |= !bytes.is_empty();
         self.timers.disarm(Timer::UpstreamRead);
@@ -148,6 +168,9 @@ impl Exchange {
             && let Some(len) = self.on_upstream_head(&bytes[used..], cx)
         {
             used += len;
+        }
+        if self.is_tunnel() {
+            return used + self.tunnel_down(&bytes[used..], cx);
         }
         if !self.response.is_waiting() && self.response.takes_upstream_body() {
             used += self.on_upstream_body(&bytes[used..], cx);
@@ -159,6 +182,9 @@ impl Exchange {
 
     /// The upstream closed its connection properly.
     pub fn on_upstream_end(&mut self, cx: &mut Cx<'_>) {
+        if self.is_tunnel() {
+            return self.end_tunnel_down();
+        }
         let ends = !self.response.is_waiting() && self.response.decoder.ends_with_connection();
         if !ends {
             return self.on_upstream_broken("closed too early", cx);
@@ -174,6 +200,9 @@ impl Exchange {
     pub fn on_upstream_broken(&mut self, why: &str, cx: &mut Cx<'_>) {
         self.upstream.reading = false;
         self.timers.disarm(Timer::UpstreamRead);
+        if self.is_tunnel() {
+            return self.abort(Cause::UpstreamClosed);
+        }
         if self.response.is_waiting() {
             return self.on_no_response(Failure::Closed, why, cx);
         }
@@ -186,7 +215,6 @@ impl Exchange {
 
     /// The client took everything, or not; the buffer comes back.
     pub fn on_downstream_sent(&mut self, mut buffer: Vec<u8>, sent: bool, cx: &mut Cx<'_>) {
-        let _ = cx;
         self.response.sending = false;
         self.timers.disarm(Timer::DownstreamSend);
         buffer.clear();
@@ -194,6 +222,9 @@ impl Exchange {
             self.response.out = buffer;
         } else {
             self.response.spare = buffer;
+        }
+        if self.is_tunnel() {
+            return self.on_tunnel_sent(sent, cx);
         }
         if !sent {
             self.response.out.clear();
@@ -220,6 +251,9 @@ impl Exchange {
             return Some(len);
         }
         if self.reply.status == 101 {
+            if self.begin_tunnel(bytes, cx) {
+                return Some(len);
+            }
             self.on_no_response(Failure::Garbage, "switched protocols unasked", cx);
             return None;
         }
@@ -254,7 +288,8 @@ impl Exchange {
         if self.reply.status == 100 || self.response.version == Version::Http10 {
             return;
         }
-        write_interim(&mut self.response.out, &self.reply, bytes);
+        let via = self.rules().via;
+        write_interim(&mut self.response.out, &self.reply, bytes, via);
     }
 
     fn on_upstream_body(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> usize {

@@ -61,6 +61,8 @@ pub(super) struct UpstreamSide {
     /// Whether the connection may carry another request, as far as is known.
     pub(super) keeps: bool,
     close_wanted: bool,
+    /// It was asked to switch protocols, and may.
+    pub(super) offered_upgrade: bool,
 }
 
 impl UpstreamSide {
@@ -79,6 +81,20 @@ impl UpstreamSide {
     /// Bytes waiting to be sent upstream.
     pub(super) fn backlog(&self) -> usize {
         self.out.len()
+    }
+
+    /// Adds to what waits to be sent.
+    pub(super) fn add_output(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// What waits, to be sent now, unless a send runs or nothing waits.
+    pub(super) fn take_output(&mut self) -> Option<Vec<u8>> {
+        if self.sending || self.out.is_empty() || self.send_failed {
+            return None;
+        }
+        self.sending = true;
+        Some(std::mem::replace(&mut self.out, std::mem::take(&mut self.spare)))
     }
 
     /// Nothing more will be asked of an upstream.
@@ -112,6 +128,9 @@ impl Exchange {
         self.choose_route_again();
         match self.chosen_route().target {
             Target::Upstream(upstream) => {
+                if !self.count_forward(cx) {
+                    return;
+                }
                 self.upstream.upstream = upstream;
                 self.upstream.state = State::Wanted;
                 self.upstream.first_try_ms = cx.locals.now_ms;
@@ -141,6 +160,9 @@ impl Exchange {
             // What went wrong is for the read to tell: the upstream may have answered before.
             self.upstream.send_failed = true;
             self.upstream.keeps = false;
+        }
+        if self.is_tunnel() {
+            return self.on_tunnel_sent(sent, cx);
         }
         if self.upstream.reading && self.upstream.is_served() {
             // Its time to answer begins when it has the request.
@@ -258,17 +280,14 @@ impl Exchange {
         if self.upstream.state != State::Open {
             return None;
         }
-        let side = &mut self.upstream;
-        if !side.sending && !side.out.is_empty() && !side.send_failed {
-            side.sending = true;
+        if let Some(bytes) = self.upstream.take_output() {
             if self.message.attempts.sent_ns == 0 {
                 self.message.attempts.sent_ns = self.now_ns(cx);
             }
-            let side = &mut self.upstream;
-            let bytes = std::mem::replace(&mut side.out, std::mem::take(&mut side.spare));
             self.arm_upstream(Timer::UpstreamSend, cx);
             return Some(Command::SendUpstream(bytes));
         }
+        let side = &mut self.upstream;
         if side.head_written && !side.reading && self.response.wants_reading() {
             side.reading = true;
             self.arm_upstream(Timer::UpstreamRead, cx);
@@ -312,9 +331,12 @@ impl Exchange {
         let pinned = Rc::clone(self.pinned());
         let upstream = &pinned.snapshot.upstreams[self.upstream.upstream];
         let peer = self.upstream.tried.last().map(|at| &upstream.peers[*at]);
+        let upgrades = self.offers_upgrade();
         let side = &mut self.upstream;
-        forward::write_request_head(&mut side.out, &self.message, upstream, peer, side.encoder);
+        let hop = forward::Hop { upstream, peer, via: pinned.snapshot.rules.via, upgrades };
+        forward::write_request_head(&mut side.out, &self.message, &hop, side.encoder);
         side.head_written = true;
+        side.offered_upgrade = upgrades;
         // A plugin may have changed it: what may be sent again, and whether the response has a
         // body, goes by the method the upstream was asked with.
         self.request.method = Method::from_bytes(&self.message.request.method);

@@ -1,14 +1,16 @@
 //! The chunked transfer coding, decoded as it arrives (RFC 9112 §7.1).
 //!
 //! ```text
-//!  Size ─► Extension ─► SizeLf ─► Data ─► DataCr ─► DataLf ─┐
-//!   ▲                     │ size 0                           │
-//!   └─────────────────────┼──────────────────────────────────┘
-//!                         ▼
-//!                      Trailers ─► Done
+//!  SizeStart ─► Size ─┬───────────────────────► SizeLf ─► Data ─► DataCr ─► DataLf ─► SizeStart
+//!                     └─► extensions, checked ──►  │ size 0
+//!                         and ignored (§7.1.1)     ▼
+//!                                               Trailers ─► Done
 //! ```
+//!
+//! The grammar is taken at its word: a size line with stray spaces, an extension without a name, a
+//! quote that does not end are read differently by different parsers, so they end the message.
 
-use super::fields::field_of;
+use super::fields::{field_of, is_tchar};
 use super::{Field, Headers};
 use crate::limits;
 
@@ -16,8 +18,12 @@ use crate::limits;
 #[derive(Clone, Debug, Default)]
 pub struct Chunked {
     state: State,
-    /// Bytes of the current size line, or of the trailer section.
+    /// The size of the current chunk; in its data, bytes that are still to come.
+    size: u64,
+    /// Bytes of the current size line.
     line_bytes: usize,
+    /// Bytes of extensions in the whole body.
+    extension_bytes: usize,
     trailers: Vec<u8>,
 }
 
@@ -25,16 +31,62 @@ pub struct Chunked {
 enum State {
     #[default]
     SizeStart,
-    Size(u64),
-    /// Between the size and its line end; ignored (RFC 9112 §7.1.1).
-    Extension(u64),
-    SizeLf(u64),
-    /// Bytes left of this chunk.
-    Data(u64),
+    Size,
+    Extension(Extension),
+    SizeLf,
+    Data,
     DataCr,
     DataLf,
     Trailers,
     Done,
+}
+
+/// Where in `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` the decoder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    /// After whitespace: a semicolon must follow.
+    Gap,
+    /// After the semicolon.
+    Start,
+    Name,
+    /// After a name and whitespace.
+    NameGap,
+    /// After the equals sign.
+    ValueStart,
+    Value,
+    Quoted,
+    QuotedPair,
+    QuoteEnd,
+}
+
+impl Extension {
+    /// The state after one more byte; `None`: it may not stand there.
+    fn next(self, byte: u8) -> Option<State> {
+        use Extension::{
+            Gap, Name, NameGap, QuoteEnd, Quoted, QuotedPair, Start, Value, ValueStart,
+        };
+        let next = match (self, byte) {
+            (Name | Value | QuoteEnd, b'\r') => return Some(State::SizeLf),
+            (Gap | Name | NameGap | Value | QuoteEnd, b';') => Start,
+            (Name | NameGap, b'=') => ValueStart,
+            (Gap | Value | QuoteEnd, b' ' | b'\t') => Gap,
+            (Start | ValueStart, b' ' | b'\t') => self,
+            (Name | NameGap, b' ' | b'\t') => NameGap,
+            (Start | Name, byte) if is_tchar(byte) => Name,
+            (ValueStart, b'"') => Quoted,
+            (ValueStart | Value, byte) if is_tchar(byte) => Value,
+            (Quoted, b'"') => QuoteEnd,
+            (Quoted, b'\\') => QuotedPair,
+            (Quoted | QuotedPair, byte) if is_text(byte) => Quoted,
+            _ => return None,
+        };
+        Some(State::Extension(next))
+    }
+}
+
+/// What may stand in a quoted string: no control but tab (RFC 9110 §5.6.4).
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 /// How far one call came.
@@ -53,7 +105,9 @@ impl Chunked {
     /// Forgets the body and keeps the memory.
     pub fn reset(&mut self) {
         self.state = State::SizeStart;
+        self.size = 0;
         self.line_bytes = 0;
+        self.extension_bytes = 0;
         self.trailers.clear();
     }
 
@@ -65,7 +119,7 @@ impl Chunked {
         let mut at = 0;
         while at < input.len() && self.state != State::Done {
             match self.state {
-                State::Data(left) => at += self.copy(left, &input[at..], out),
+                State::Data => at += self.copy(&input[at..], out),
                 State::Trailers => at += self.gather_trailers(&input[at..])?,
                 _ => {
                     self.step(input[at])?;
@@ -99,11 +153,13 @@ impl Chunked {
         }
     }
 
-    fn copy(&mut self, left: u64, input: &[u8], out: &mut Vec<u8>) -> usize {
-        let take = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+    fn copy(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
+        let take = usize::try_from(self.size).unwrap_or(usize::MAX).min(input.len());
         out.extend_from_slice(&input[..take]);
-        let left = left - take as u64;
-        self.state = if left == 0 { State::DataCr } else { State::Data(left) };
+        self.size -= take as u64;
+        if self.size == 0 {
+            self.state = State::DataCr;
+        }
         take
     }
 
@@ -113,23 +169,36 @@ impl Chunked {
             return Err("a chunk size line is too long");
         }
         self.state = match (self.state, byte) {
-            (State::SizeStart, _) => State::Size(hex(byte).ok_or("a chunk size is not hex")?),
-            (State::Size(size) | State::Extension(size), b'\r') => State::SizeLf(size),
-            // BWS before an extension is allowed (RFC 9112 §7.1.1), a space inside or before the
-            // size is not.
-            (State::Size(size), b';' | b' ' | b'\t') => State::Extension(size),
-            (State::Size(size), _) => State::Size(grow(size, byte)?),
-            (State::Extension(_), b'\n' | 0) => return Err("a control byte in a chunk extension"),
-            (State::Extension(size), _) => State::Extension(size),
-            (State::SizeLf(0), b'\n') => self.begin(State::Trailers),
-            (State::SizeLf(size), b'\n') => self.begin(State::Data(size)),
+            (State::SizeStart, _) => {
+                self.size = hex(byte).ok_or("a chunk size is not hex")?;
+                State::Size
+            }
+            (State::Size, b'\r') => State::SizeLf,
+            (State::Size, b';') => State::Extension(Extension::Start),
+            (State::Size, b' ' | b'\t') => State::Extension(Extension::Gap),
+            (State::Size, _) => {
+                self.size = grow(self.size, byte)?;
+                State::Size
+            }
+            (State::Extension(extension), _) => self.extend(extension, byte)?,
+            (State::SizeLf, b'\n') if self.size == 0 => self.begin(State::Trailers),
+            (State::SizeLf, b'\n') => self.begin(State::Data),
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => self.begin(State::SizeStart),
-            (State::SizeLf(_), _) => return Err("a chunk size line without LF"),
+            (State::SizeLf, _) => return Err("a chunk size line without LF"),
             (State::DataCr | State::DataLf, _) => return Err("a chunk without CRLF at its end"),
-            (State::Data(_) | State::Trailers | State::Done, _) => self.state,
+            (State::Data | State::Trailers | State::Done, _) => self.state,
         };
         Ok(())
+    }
+
+    /// One more byte of an extension. All of a body's are bounded (RFC 9112 §7.1.1).
+    fn extend(&mut self, extension: Extension, byte: u8) -> Result<State, ChunkError> {
+        self.extension_bytes += 1;
+        if self.extension_bytes > limits::CHUNK_EXTENSIONS_BYTES_MAX {
+            return Err("the chunk extensions are too large");
+        }
+        extension.next(byte).ok_or("an invalid chunk extension")
     }
 
     fn begin(&mut self, state: State) -> State {
@@ -193,7 +262,8 @@ mod tests {
 
     #[test]
     fn bodies_in_pieces_of_any_size() {
-        let input = b"5\r\nhello\r\n6;a=b\r\n world\r\n00\r\nX: y\r\nZ: \r\n\r\nNEXT";
+        let input =
+            b"5\r\nhello\r\n6;a=b ; c = \"\\\"d;\" ;e\r\n world\r\n00\r\nX: y\r\nZ: \r\n\r\nNEXT";
         for step in 1..=input.len() {
             let (body, left, trailers) = decode(input, step).expect("valid");
             assert_eq!(body, b"hello world", "{step}");
@@ -224,6 +294,17 @@ mod tests {
             "10000000000000000\r\n",
             "g\r\n",
             "5;a\n\r\nhello",
+            "5 \r\nhello",
+            "5 5\r\nhello",
+            "5 a\r\nhello",
+            "5;\r\nhello",
+            "5;a=\r\nhello",
+            "5;a b\r\nhello",
+            "5;a=b c\r\nhello",
+            "5;a=\"b\r\nhello",
+            "5;a=\"b\"c\r\nhello",
+            "5;a=\"\0\"\r\nhello",
+            "5;a\rb\r\nhello",
             "0\r\n\n",
             "0\r\nA: b\n\r\n",
             "0\r\nA: b\n\n",
@@ -241,11 +322,20 @@ mod tests {
     }
 
     #[test]
+    fn extensions_of_a_whole_body_are_bounded() {
+        let chunk = format!("1;a={}\r\nx\r\n", "y".repeat(1000));
+        let fits = limits::CHUNK_EXTENSIONS_BYTES_MAX / chunk.len();
+        assert_eq!(decode(chunk.repeat(fits).as_bytes(), 999), Err("incomplete"));
+        let refused = decode(chunk.repeat(fits + 1).as_bytes(), 999);
+        assert_eq!(refused, Err("the chunk extensions are too large"));
+    }
+
+    #[test]
     fn the_largest_size_is_kept_whole() {
         let mut decoder = Chunked::default();
         let progress = decoder.decode(b"3ffffffffffffff\r\n", &mut Vec::new()).expect("fits");
         assert!(!progress.done);
-        assert_eq!(decoder.state, State::Data(0x03ff_ffff_ffff_ffff));
+        assert_eq!((decoder.state, decoder.size), (State::Data, 0x03ff_ffff_ffff_ffff));
     }
 
     #[test]

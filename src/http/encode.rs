@@ -28,8 +28,9 @@ pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the last chunk and the trailer section (RFC 9112 §7.1.2). Fields that would change
-/// framing or routing have no business there and are left out (RFC 9110 §6.5.1).
+/// Writes the last chunk and the trailer section (RFC 9112 §7.1.2). Fields that mean something
+/// before the body only are left out: a recipient that merges trailers into the head must not get
+/// another framing, route, identity or format from them (RFC 9110 §6.5.1).
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: &Headers) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.iter() {
@@ -41,21 +42,56 @@ pub fn write_last_chunk(out: &mut Vec<u8>, trailers: &Headers) {
 }
 
 fn is_forbidden_trailer(name: &[u8]) -> bool {
-    const FORBIDDEN: [&[u8]; 12] = [
+    const FRAMING: [&[u8]; 9] = [
         b"transfer-encoding",
         b"content-length",
-        b"host",
         b"connection",
+        b"proxy-connection",
         b"keep-alive",
         b"te",
         b"trailer",
         b"upgrade",
+        b"http2-settings",
+    ];
+    const ROUTING: [&[u8]; 9] = [
+        b"host",
+        b"max-forwards",
+        b"via",
+        b"forwarded",
+        b"x-real-ip",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+    ];
+    const IDENTITY: [&[u8]; 7] = [
+        b"authorization",
+        b"proxy-authorization",
+        b"www-authenticate",
+        b"proxy-authenticate",
+        b"cookie",
+        b"set-cookie",
+        b"authentication-info",
+    ];
+    const CONTROL: [&[u8]; 14] = [
+        b"cache-control",
+        b"expect",
+        b"pragma",
+        b"range",
+        b"age",
+        b"expires",
+        b"date",
+        b"location",
+        b"retry-after",
+        b"vary",
         b"content-encoding",
         b"content-type",
         b"content-range",
-        b"authorization",
+        b"content-location",
     ];
-    FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+    let named = |known: &&[u8]| name.eq_ignore_ascii_case(known);
+    let conditional = name.len() > 3 && name[..3].eq_ignore_ascii_case(b"if-");
+    conditional || FRAMING.iter().chain(&ROUTING).chain(&IDENTITY).chain(&CONTROL).any(named)
 }
 
 fn write_hex(out: &mut Vec<u8>, value: usize) {
@@ -85,7 +121,9 @@ mod tests {
     #[test]
     fn trailers_can_not_forge_framing() {
         let mut trailers = Headers::new();
-        trailers.append(b"Content-Length", b"5");
+        for name in ["Content-Length", "X-Forwarded-For", "cookie", "If-Match", "VIA", "Trailer"] {
+            trailers.append(name.as_bytes(), b"5");
+        }
         trailers.append(b"X-Sum", b"1");
         let mut out = Vec::new();
         write_last_chunk(&mut out, &trailers);

@@ -63,7 +63,8 @@ pub fn is_field_value(bytes: &[u8]) -> bool {
     bytes.iter().all(|b| *b == b'\t' || (*b >= 0x20 && *b != 0x7f))
 }
 
-fn is_tchar(b: u8) -> bool {
+/// A byte of a token (RFC 9110 §5.6.2).
+pub(super) fn is_tchar(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 

@@ -127,6 +127,18 @@ impl Headers {
         self.fields.len() != before
     }
 
+    /// Takes every field away whose name `goes`, which may look at the section.
+    pub fn remove_if(&mut self, goes: impl Fn(&Self, &[u8]) -> bool) {
+        let mut at = 0;
+        while let Some(field) = self.fields.get(at) {
+            if goes(self, field.name.of(&self.arena)) {
+                self.fields.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
     /// Bytes the section takes as `name: value` lines (without the closing empty line).
     #[must_use]
     pub fn encoded_len(&self) -> usize {

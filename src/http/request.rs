@@ -37,7 +37,7 @@ pub struct RequestHead {
     pub method: Method,
     /// The method's spelling.
     pub method_span: Span,
-    /// Path and query; of an absolute-form the part after the authority (empty means `/`).
+    /// Path and query; of an absolute-form the part after the authority (no path means `/`).
     pub target: Span,
     /// The version spoken.
     pub version: Version,
@@ -51,8 +51,10 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// Whether the client waits for a 100 before its body (RFC 9110 §10.1.1).
     pub expect_continue: bool,
-    /// Whether the client asks for another protocol.
+    /// Whether the client offers another protocol, and says so in both fields (RFC 9110 §7.8).
     pub upgrade: bool,
+    /// Whether Connection has options that may be fields' names (RFC 9110 §7.6.1).
+    pub nominates: bool,
 }
 
 impl RequestHead {
@@ -61,6 +63,30 @@ impl RequestHead {
     /// # Errors
     /// The first rule that the head breaks, or a limit it exceeds.
     pub fn parse(&mut self, input: &[u8], limits: HeadLimits) -> Result<bool, RequestError> {
+        match self.parse_known(input, limits) {
+            Err(RequestError::Version) => self.parse_later_minor(input, limits),
+            outcome => outcome,
+        }
+    }
+
+    /// A later minor version is read as the last one known (RFC 9110 §2.5).
+    #[cold]
+    fn parse_later_minor(
+        &mut self,
+        input: &[u8],
+        limits: HeadLimits,
+    ) -> Result<bool, RequestError> {
+        match version_at(input) {
+            Some(at) if input[at + 5] == b'1' && input[at + 7] > b'1' => {
+                let mut as_known = input.to_vec();
+                as_known[at + 7] = b'1';
+                self.parse_known(&as_known, limits)
+            }
+            _ => Err(RequestError::Version),
+        }
+    }
+
+    fn parse_known(&mut self, input: &[u8], limits: HeadLimits) -> Result<bool, RequestError> {
         let within = &input[..input.len().min(limits.bytes)];
         let mut table = [const { MaybeUninit::uninit() }; limits::HEADERS_CEILING];
         let table = &mut table[..limits.fields.min(limits::HEADERS_CEILING)];
@@ -107,9 +133,6 @@ impl RequestHead {
         if authority.is_empty() || !is_authority(authority) {
             return Err(RequestError::Bad("the target's authority is invalid"));
         }
-        if path.first() == Some(&b'?') {
-            return Err(RequestError::Bad("an absolute target without a path has a query"));
-        }
         self.target = span_of(head, path);
         Ok(Some(span_of(head, authority)))
     }
@@ -137,7 +160,8 @@ impl RequestHead {
             Version::Http10 => facts.keep_alive,
         };
         self.keep_alive = persists && !facts.close;
-        self.upgrade = facts.upgrade && self.version == Version::Http11;
+        self.upgrade = facts.upgrade && facts.upgrade_option && self.version == Version::Http11;
+        self.nominates = facts.nominates;
         self.expect_continue = facts.expect_continue
             && self.version == Version::Http11
             && self.body != BodyLength::None;
@@ -186,6 +210,8 @@ struct Facts {
     close: bool,
     keep_alive: bool,
     upgrade: bool,
+    upgrade_option: bool,
+    nominates: bool,
     expect_continue: bool,
 }
 
@@ -208,6 +234,7 @@ impl Facts {
                 }
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.note_coding(value)?,
+            14 | 17 => refuse_likeness(name)?,
             _ => {}
         }
         Ok(Keep::Field)
@@ -215,21 +242,26 @@ impl Facts {
 
     fn note_connection(&mut self, value: &[u8]) {
         for option in list_members(value) {
-            self.close |= option.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            match option.len() {
+                5 if option.eq_ignore_ascii_case(b"close") => self.close = true,
+                10 if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+                7 if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade_option = true,
+                _ => self.nominates = true,
+            }
         }
     }
 
     fn note_expect(&mut self, value: &[u8]) -> Result<(), RequestError> {
-        if !value.eq_ignore_ascii_case(b"100-continue") {
+        let known = |member: &[u8]| member.eq_ignore_ascii_case(b"100-continue");
+        if !list_members(value).all(known) {
             return Err(RequestError::Expectation);
         }
-        self.expect_continue = true;
+        self.expect_continue |= list_members(value).next().is_some();
         Ok(())
     }
 
-    /// Only a single `chunked` is understood. Anything else ends in 501, and in 400 where
-    /// `chunked` is repeated or not last, which makes framing ambiguous (RFC 9112 §6.1, §6.3).
+    /// Only a single `chunked` is understood. Other codings before it end in 501; where `chunked`
+    /// is missing, repeated or not last the length can't be known: 400 (RFC 9112 §6.1, §6.3).
     fn note_coding(&mut self, value: &[u8]) -> Result<(), RequestError> {
         self.transfer_encodings += 1;
         if self.transfer_encodings > 1 {
@@ -241,16 +273,10 @@ impl Facts {
         }
         let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
         let times = list_members(value).filter(|coding| is_chunked(coding)).count();
-        let last = list_members(value).last();
-        match (times, last) {
-            (1, Some(last)) if is_chunked(last) => {
-                Err(RequestError::NotImplemented("a transfer coding other than chunked"))
-            }
-            (0, Some(_)) => {
-                Err(RequestError::NotImplemented("a transfer coding other than chunked"))
-            }
-            _ => Err(RequestError::Bad("chunked must be the last transfer coding, once")),
+        if times == 1 && list_members(value).last().is_some_and(is_chunked) {
+            return Err(RequestError::NotImplemented("a transfer coding other than chunked"));
         }
+        Err(RequestError::Bad("chunked must be the last transfer coding, once"))
     }
 
     fn framing(&self, version: Version) -> Result<BodyLength, RequestError> {
@@ -264,6 +290,16 @@ impl Facts {
             (false, Some(length)) => Ok(BodyLength::Known(length)),
         }
     }
+}
+
+/// Servers behind CGI-like interfaces take `_` in a name for `-`: to them a likeness of a framing
+/// field is one.
+fn refuse_likeness(name: &[u8]) -> Result<(), RequestError> {
+    let likeness = |of: &[u8]| name.eq_ignore_ascii_case(of);
+    if likeness(b"content_length") || likeness(b"transfer_encoding") {
+        return Err(RequestError::Bad("a framing field spelled with an underscore"));
+    }
+    Ok(())
 }
 
 /// A head that has not ended: more is needed, unless no more is allowed.
@@ -281,7 +317,7 @@ fn incomplete(input: &[u8], limits: HeadLimits) -> Result<bool, RequestError> {
 fn classify(error: httparse::Error, input: &[u8]) -> RequestError {
     match error {
         httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
-        httparse::Error::Version if names_other_version(input) => RequestError::Version,
+        httparse::Error::Version if version_at(input).is_some() => RequestError::Version,
         httparse::Error::Version => RequestError::Bad("an invalid HTTP version"),
         httparse::Error::HeaderName => RequestError::Bad("an invalid field name"),
         httparse::Error::HeaderValue => RequestError::Bad("an invalid field value"),
@@ -292,19 +328,18 @@ fn classify(error: httparse::Error, input: &[u8]) -> RequestError {
     }
 }
 
-/// Whether the request line ends in `HTTP/` digit `.` digit: a version, only not ours.
-fn names_other_version(input: &[u8]) -> bool {
-    let start = input.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(0);
-    let input = &input[start..];
-    let line = input[..memchr(b'\n', input).unwrap_or(input.len())].trim_ascii_end();
-    let mut parts = line.split(|b| *b == b' ');
-    let (Some(_), Some(_), Some(version), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return false;
-    };
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+/// Where the version stands in a request line that ends in `HTTP/` digit `.` digit: it is a
+/// version, only not ours.
+fn version_at(input: &[u8]) -> Option<usize> {
+    let start = input.iter().position(|b| !matches!(b, b'\r' | b'\n'))?;
+    let line = &input[start..];
+    let line = &line[..memchr(b'\n', line).unwrap_or(line.len())];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let at = line.len().checked_sub(8)?;
+    let is_version = matches!(line[at..], [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit());
+    let spaces = line.iter().filter(|b| **b == b' ').count();
+    (is_version && spaces == 2 && line[..at].ends_with(b" ")).then_some(start + at)
 }
 
 fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
@@ -329,6 +364,7 @@ fn is_authority(value: &[u8]) -> bool {
     };
     let port_fits = match port {
         [] => true,
+        [b'%', ..] => return is_encoded_authority(value),
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
     };
@@ -342,7 +378,25 @@ fn is_ipv6_literal(host: &[u8]) -> bool {
     text.parse::<std::net::Ipv6Addr>().is_ok()
 }
 
-/// Bytes of a registered name (RFC 3986 §3.2.2): unreserved, sub-delims, `%`.
+/// A name with percent-encodings: two hexadecimal digits each (RFC 3986 §3.2.2).
+#[cold]
+fn is_encoded_authority(value: &[u8]) -> bool {
+    let mut plain = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = memchr(b'%', rest) {
+        match rest.get(at + 1..at + 3) {
+            Some([high, low]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {}
+            _ => return false,
+        }
+        plain.extend_from_slice(&rest[..at]);
+        plain.push(b'x');
+        rest = &rest[at + 3..];
+    }
+    plain.extend_from_slice(rest);
+    is_authority(&plain)
+}
+
+/// Bytes of a registered name (RFC 3986 §3.2.2) but `%`: unreserved, sub-delims.
 const IN_HOST: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -350,7 +404,7 @@ const IN_HOST: [bool; 256] = {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let others = b"-._~%!$&'()*+,;=";
+    let others = b"-._~!$&'()*+,;=";
     let mut at = 0;
     while at < others.len() {
         table[others[at] as usize] = true;

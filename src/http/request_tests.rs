@@ -72,6 +72,9 @@ fn expectations() {
     let waits = |fields: &str| head(fields).expect("valid").expect("complete").expect_continue;
     assert!(waits("Content-Length: 1\r\nExpect: 100-Continue\r\n"));
     assert!(!waits("Expect: 100-continue\r\n"), "no body, nothing to wait for");
+    assert!(waits("Content-Length: 1\r\nExpect: , 100-continue,\r\n"), "empty members");
+    assert!(!waits("Content-Length: 1\r\nExpect:\r\n"));
+    assert_eq!(head("Expect: 100-continue, tea\r\n").expect_err("unknown").status(), 417);
     assert_eq!(head("Expect: tea\r\n").expect_err("unknown").status(), 417);
     let old = good(b"POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n");
     assert!(!old.expect_continue, "RFC 9110 §10.1.1: ignored in HTTP/1.0");
@@ -85,10 +88,12 @@ fn target_forms() {
     assert_eq!(head.target.of(input), b"/p?q");
     let input = b"GET http://b HTTP/1.1\r\nHost: other\r\n\r\n";
     assert_eq!(good(input).target.of(input), b"");
+    let input = b"GET http://b?q HTTP/1.1\r\nHost: other\r\n\r\n";
+    assert_eq!(good(input).target.of(input), b"?q", "RFC 3986: a query without a path");
     let input = b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n";
     assert_eq!(good(input).target.of(input), b"*");
     for target in
-        ["*", "a", "ftp://a/", "http:///", "http://u@h/", "http://a?q", "/a#b", "/\u{7f}", "/é"]
+        ["*", "a", "ftp://a/", "http:///", "http://u@h/", "http://a#q", "/a#b", "/\u{7f}", "/é"]
     {
         let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(status(head.as_bytes()), 400, "{target}");
@@ -102,6 +107,7 @@ fn host_rules() {
     assert_eq!(with("Host: a\r\n"), 0);
     assert_eq!(with("Host:\r\n"), 0, "an empty Host is valid");
     assert_eq!(with("Host: [::1]:80\r\n"), 0);
+    assert_eq!(with("Host: a%2Db%41:80\r\n"), 0);
     for hosts in [
         "",
         "Host: a\r\nHost: a\r\n",
@@ -114,6 +120,10 @@ fn host_rules() {
         "Host: [::1\r\n",
         "Host: [g]\r\n",
         "Host: [::1]x\r\n",
+        "Host: a%\r\n",
+        "Host: a%2\r\n",
+        "Host: a%zz:80\r\n",
+        "Host: a%20b/\r\n",
     ] {
         assert_eq!(with(hosts), 400, "{hosts:?}");
     }
@@ -122,7 +132,7 @@ fn host_rules() {
 
 #[test]
 fn what_is_refused() {
-    let table: [(&[u8], u16); 34] = [
+    let table: [(&[u8], u16); 35] = [
         (b"GET / HTTP/1.1\nHost: a\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\n\n", 400),
@@ -142,17 +152,18 @@ fn what_is_refused() {
         (b"GET / HTTQ/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET / http/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-        (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
         (b"GET / HTTP/0.9\r\nHost: a\r\n\r\n", 505),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\ntransfer_encoding: x\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 501),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", 400),
@@ -161,6 +172,32 @@ fn what_is_refused() {
     for (input, expected) in table {
         assert_eq!(status(input), expected, "{}", String::from_utf8_lossy(input));
     }
+}
+
+#[test]
+fn later_minor_versions_are_read_as_the_last_known() {
+    let input = b"\r\nGET /a HTTP/1.7\r\nHost: a\r\n\r\nrest";
+    let head = good(input);
+    assert_eq!((head.version, head.target.of(input)), (Version::Http11, &b"/a"[..]));
+    assert_eq!(head.len, input.len() - 4);
+    assert!(head.keep_alive);
+    for end in 0..input.len() - 4 {
+        let complete = parse(&input[..end]).map(|head| head.is_some());
+        assert!(complete == Ok(false), "{end}: {complete:?}");
+    }
+}
+
+#[test]
+fn upgrades_are_said_twice() {
+    let head = |fields: &str, version: &str| {
+        good(format!("GET / HTTP/{version}\r\nHost: a\r\n{fields}\r\n").as_bytes())
+    };
+    assert!(head("Upgrade: x\r\nConnection: a, Upgrade\r\n", "1.1").upgrade);
+    assert!(!head("Upgrade: x\r\n", "1.1").upgrade);
+    assert!(!head("Connection: upgrade\r\n", "1.1").upgrade);
+    assert!(!head("Upgrade: x\r\nConnection: upgrade\r\n", "1.0").upgrade);
+    assert!(head("Connection: close, x-a\r\n", "1.1").nominates);
+    assert!(!head("Connection: close, keep-alive, upgrade\r\n", "1.1").nominates);
 }
 
 #[test]

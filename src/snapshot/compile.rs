@@ -182,12 +182,15 @@ impl<'a> Compiler<'a> {
         }
         steps.extend_from_slice(global);
         let chain = Chain::new(steps);
+        let of_service = service.flatten().and_then(|service| service.enable_websocket);
+        let upgrades = route.enable_websocket.or(of_service).unwrap_or(false);
         Route {
             facts: self.facts(route, service.flatten(), target),
             prepared: prepare(&chain),
             chain,
             target,
             timeouts: route.timeout.map(timeouts),
+            upgrades,
         }
     }
 
@@ -208,6 +211,7 @@ impl<'a> Compiler<'a> {
             target,
             prepared: None,
             timeouts: None,
+            upgrades: false,
         }
     }
 
@@ -416,6 +420,7 @@ fn unmatched(global: Vec<Step>) -> Route {
         target: Target::NoRoute,
         prepared: None,
         timeouts: None,
+        upgrades: false,
     }
 }
 
@@ -459,6 +464,7 @@ fn rules(config: &Config) -> Rules {
         send_ms: ms(config.downstream.send_timeout),
         cut_tail_slash: config.delete_uri_tail_slash,
         underscores: config.downstream.underscores_in_headers,
+        via: config.via,
     }
 }
 

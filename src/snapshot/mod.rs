@@ -67,6 +67,8 @@ pub struct Route {
     pub prepared: Option<Prepared>,
     /// The route's own timeouts, which win over its upstream's.
     pub timeouts: Option<Timeouts>,
+    /// Clients may switch to another protocol (`enable_websocket`).
+    pub upgrades: bool,
 }
 
 /// Where a request goes.
@@ -99,6 +101,8 @@ pub struct Rules {
     pub cut_tail_slash: bool,
     /// Fields with `_` in their names are kept; nginx's other way is to drop them.
     pub underscores: bool,
+    /// Forwarded messages say that they went through here (RFC 9110 §7.6.3).
+    pub via: bool,
 }
 
 impl Default for Rules {
@@ -113,6 +117,7 @@ impl Default for Rules {
             send_ms: 10_000,
             cut_tail_slash: false,
             underscores: true,
+            via: true,
         }
     }
 }

@@ -29,6 +29,10 @@ pub struct Counters {
     pub connections: Counter,
     /// Connections open now.
     pub open: Counter,
+    /// Connections that switched to another protocol.
+    pub tunnels: Counter,
+    /// Of these, open now.
+    pub tunnels_open: Counter,
     /// Requests answered.
     pub requests: Counter,
     /// Of these, by a prepared response.

@@ -9,6 +9,7 @@ use super::{Ring, Worker};
 use crate::exchange::{Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
+use crate::time::DeadlineId;
 use crate::upstream::KeepAlive;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -31,6 +32,23 @@ struct UpstreamLink {
     at: usize,
     /// The exchange was shown what is left and could use none of it: it needs more behind it.
     starved: bool,
+}
+
+/// Counts a tunnel for as long as it lives.
+struct OpenTunnel(Rc<Worker>);
+
+impl OpenTunnel {
+    fn count(worker: &Rc<Worker>) -> Self {
+        worker.counters.tunnels.up();
+        worker.counters.tunnels_open.up();
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.counters.tunnels_open.down();
+    }
 }
 
 /// The operations of one exchange that may run at the same time.
@@ -84,6 +102,27 @@ where
         poll_slot(&mut self.sleep, cx).map(|()| Event::Slept)
     }
 
+    /// Waits for what happens next.
+    async fn next(
+        &mut self,
+        worker: &Rc<Worker>,
+        alarm: DeadlineId,
+        exchange: &mut Exchange,
+    ) -> Event {
+        worker.arm(alarm, exchange.due_ms());
+        let event = poll_fn(|cx| {
+            let rang = worker.rang(alarm, cx.waker());
+            match (self.poll(cx), rang) {
+                (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
+                (Poll::Pending, _) => worker.park(exchange, cx.waker()),
+                (event, _) => event,
+            }
+        })
+        .await;
+        worker.with_cx(|cx| exchange.unpark(cx));
+        event
+    }
+
     /// Drops everything that runs on the upstream connection.
     fn drop_upstream(&mut self) {
         self.connect.set(None);
@@ -96,6 +135,7 @@ impl Downstream {
     /// Runs an exchange that has begun to its end.
     pub(super) async fn drive(&mut self, worker: &Rc<Worker>, exchange: &mut Exchange) -> Ending {
         let mut link = UpstreamLink::default();
+        let mut tunnel: Option<OpenTunnel> = None;
         let mut operations = Operations {
             read_down: pin!(None),
             send_down: pin!(None),
@@ -111,7 +151,7 @@ impl Downstream {
                         self.give_input(worker, exchange);
                     }
                     Command::ReadDownstream => {
-                        let buffer = self.body_buffer();
+                        let buffer = self.body_buffer(worker, tunnel.is_some());
                         operations.read_down.set(Some(net::read(self.socket.clone(), buffer)));
                     }
                     Command::SendDownstream(bytes) => {
@@ -136,9 +176,12 @@ impl Downstream {
                             continue;
                         }
                         let Some(socket) = link.socket.clone() else { continue };
-                        let buffer = link.read_buffer(worker);
+                        let buffer = link.read_buffer(worker, tunnel.is_some());
                         operations.read_up.set(Some(net::read(socket, buffer)));
                     }
+                    Command::Switch => tunnel = Some(OpenTunnel::count(worker)),
+                    Command::EndDownstream => self.socket.end_sending(),
+                    Command::EndUpstream => link.end_sending(),
                     Command::CloseUpstream => {
                         operations.drop_upstream();
                         link.close(worker);
@@ -150,17 +193,7 @@ impl Downstream {
                     Command::Finish(ending) => return ending,
                 }
             }
-            worker.arm(self.alarm, exchange.due_ms());
-            let event = poll_fn(|cx| {
-                let rang = worker.rang(self.alarm, cx.waker());
-                match (operations.poll(cx), rang) {
-                    (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
-                    (Poll::Pending, _) => worker.park(exchange, cx.waker()),
-                    (event, _) => event,
-                }
-            })
-            .await;
-            worker.with_cx(|cx| exchange.unpark(cx));
+            let event = operations.next(worker, self.alarm, exchange).await;
             self.on_event(worker, exchange, &mut link, event);
         }
     }
@@ -176,8 +209,9 @@ impl Downstream {
             Event::ReadDown((result, buffer)) => {
                 self.input = buffer;
                 match result {
-                    Ok(bytes) if bytes > 0 => self.give_input(worker, exchange),
-                    _ => worker.with_cx(|cx| exchange.on_downstream_end(cx)),
+                    Ok(0) => worker.with_cx(|cx| exchange.on_downstream_end(cx)),
+                    Ok(_) => self.give_input(worker, exchange),
+                    Err(_) => worker.with_cx(|cx| exchange.on_downstream_broken(cx)),
                 }
             }
             Event::SentDown((result, buffer)) => {
@@ -220,11 +254,14 @@ impl Downstream {
     }
 
     /// The read buffer for a body: all of it was used up, so it is empty; large bodies get more
-    /// room.
-    fn body_buffer(&mut self) -> Vec<u8> {
+    /// room, tunnels less.
+    fn body_buffer(&mut self, worker: &Worker, tunnel: bool) -> Vec<u8> {
         let mut buffer = std::mem::take(&mut self.input);
         buffer.clear();
         self.at = 0;
+        if tunnel {
+            return worker.tunnel_buffer(buffer);
+        }
         if buffer.capacity() < limits::BODY_BUFFER_BYTES {
             buffer.reserve(limits::BODY_BUFFER_BYTES);
         }
@@ -256,10 +293,13 @@ impl UpstreamLink {
     }
 
     /// The read buffer, behind what the exchange could not use yet (an incomplete head).
-    fn read_buffer(&mut self, worker: &Worker) -> Vec<u8> {
+    fn read_buffer(&mut self, worker: &Worker, tunnel: bool) -> Vec<u8> {
         let mut buffer = std::mem::take(&mut self.input);
         buffer.drain(..self.at);
         self.at = 0;
+        if tunnel {
+            return worker.tunnel_buffer(buffer);
+        }
         if buffer.capacity() == 0 {
             buffer = worker.take_buffer(limits::BODY_BUFFER_BYTES);
         }
@@ -267,6 +307,13 @@ impl UpstreamLink {
             buffer.reserve(limits::BODY_BUFFER_BYTES);
         }
         buffer
+    }
+
+    /// Tells the upstream that nothing more comes.
+    fn end_sending(&self) {
+        if let Some(socket) = &self.socket {
+            socket.end_sending();
+        }
     }
 
     fn close(&mut self, worker: &Worker) {
@@ -286,6 +333,17 @@ impl UpstreamLink {
 }
 
 impl Worker {
+    /// A read buffer for a side of a tunnel, in place of an empty one of any size: it may wait for
+    /// hours.
+    fn tunnel_buffer(&self, buffer: Vec<u8>) -> Vec<u8> {
+        debug_assert!(buffer.is_empty());
+        if (1..=limits::TUNNEL_BUFFER_BYTES).contains(&buffer.capacity()) {
+            return buffer;
+        }
+        self.give_back_buffer(buffer);
+        Vec::with_capacity(limits::TUNNEL_BUFFER_BYTES)
+    }
+
     /// Lends the worker's own state to a call of an exchange, at the time of now.
     fn with_cx<T>(self: &Rc<Self>, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
         self.with_locals(|locals| f(&mut Cx { locals, date: &self.date.borrow() }))

@@ -129,7 +129,9 @@ impl Downstream {
             status: message.response.status,
             ingress: head + message.request_bytes,
             egress: (self.sent + self.output.len() as u64).saturating_sub(of_others),
-            latency_ns: Some(epoch_ns().saturating_sub(message.started_ns)),
+            // How long a tunnel was open says nothing about how fast an answer came.
+            latency_ns: (message.response.status != 101)
+                .then(|| epoch_ns().saturating_sub(message.started_ns)),
         };
         worker.count(pinned, route, &answer);
         if pinned.snapshot.access_log.is_some() {

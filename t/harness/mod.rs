@@ -14,8 +14,10 @@ mod grpc;
 mod message;
 mod nginx;
 mod process;
+mod python;
 pub(crate) mod runner;
 mod upstream;
+mod websocket;
 mod wire;
 
 pub(crate) use client::{Client, get};
@@ -26,6 +28,7 @@ pub(crate) use message::Message;
 pub(crate) use nginx::Nginx;
 pub(crate) use process::{Ended, Process, ringgate};
 pub(crate) use upstream::{Conversation, Refusing, Upstream};
+pub(crate) use websocket::WebSocketEcho;
 pub(crate) use wire::{Cut, Wire};
 
 use std::time::{Duration, Instant};

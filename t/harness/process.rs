@@ -104,6 +104,16 @@ impl Process {
         self.child.id()
     }
 
+    /// The most memory it has had so far (`VmHWM`), in kilobytes.
+    #[track_caller]
+    pub(crate) fn peak_memory_kb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("the process runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = peak.and_then(|text| text.trim().split(' ').next());
+        number.and_then(|text| text.parse().ok()).expect("a number of kilobytes")
+    }
+
     pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the process is ours")
     }

@@ -62,6 +62,11 @@ impl Wire {
 
     /// Closes with a reset instead of an end.
     pub(crate) fn reset(self) {
+        self.reset_on_drop();
+    }
+
+    /// Ends with a reset when it is dropped.
+    pub(crate) fn reset_on_drop(&self) {
         let none = Some(std::time::Duration::ZERO);
         rustix::net::sockopt::set_socket_linger(&self.stream, none).expect("a socket");
     }
@@ -90,6 +95,22 @@ impl Wire {
     fn take(&mut self, bytes: usize) -> Vec<u8> {
         let rest = self.input.split_off(bytes);
         std::mem::replace(&mut self.input, rest)
+    }
+
+    /// This many bytes.
+    #[track_caller]
+    pub(crate) fn exactly(&mut self, bytes: usize) -> Vec<u8> {
+        let mut came = Vec::new();
+        self.copy(bytes, &mut came).expect("as many bytes");
+        came
+    }
+
+    /// Some bytes, as they come; `None` at the end, however it comes.
+    pub(crate) fn some(&mut self) -> Option<Vec<u8>> {
+        if self.input.is_empty() {
+            self.fill().ok()?;
+        }
+        Some(self.take(self.input.len()))
     }
 
     fn line(&mut self) -> Result<String, Cut> {

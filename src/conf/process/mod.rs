@@ -114,6 +114,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         runners: runners::read(object.section("ext-plugin")),
         workers: ringgate.workers,
         driver: ringgate.driver,
+        via: ringgate.via,
         limits: ringgate.limits,
         drain: ringgate.drain,
         watch: ringgate.watch,

@@ -39,6 +39,7 @@ const DRIVERS: [(&str, Driver); 3] =
 pub(super) struct Ringgate {
     pub(super) workers: Workers,
     pub(super) driver: Driver,
+    pub(super) via: bool,
     pub(super) limits: Limits,
     pub(super) drain: Duration,
     pub(super) watch: bool,
@@ -53,6 +54,7 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> R
     let ringgate = Ringgate {
         workers: workers(&mut object, duplicates),
         driver: object.one_of("driver", &DRIVERS).unwrap_or_default(),
+        via: object.boolean("via").unwrap_or(true),
         limits: bounds(object.section("limits")),
         drain: units::time(&mut timeouts, "drain", true).unwrap_or(Duration::from_secs(30)),
         watch: object.boolean("watch").unwrap_or(true),

@@ -109,6 +109,7 @@ fn defaults_are_those_of_apisix() {
         runners: Vec::new(),
         workers: Workers::Auto,
         driver: Driver::Auto,
+        via: true,
         limits: Limits { head_bytes: 32 * 1024, headers: 100 },
         drain: Duration::from_secs(30),
         watch: true,
@@ -218,6 +219,7 @@ ringgate:
     - {core: 1, ring_entries: 256, buffer_bytes: 8192, buffers: 64, pool: 4}
     - core: 0
   driver: epoll
+  via: false
   limits: {head_bytes: 8192, headers: 50}
   timeouts: {drain: 5s}
   log: {level: debug}
@@ -253,6 +255,7 @@ ringgate:
     assert_eq!((&workers[0], workers[1].core, workers[1].pool), (&first, 0, None));
     assert_eq!(config.limits, Limits { head_bytes: 8192, headers: 50 });
     assert_eq!((config.driver, config.drain), (Driver::Epoll, Duration::from_secs(5)));
+    assert!(!config.via);
     assert_eq!(config.log_level, log::LevelFilter::Debug);
     assert_eq!(config.cache_dir.as_deref(), Some("cache"));
     let text = |path: &[&str], text: &str| {

@@ -25,6 +25,7 @@ pub(super) struct Outcome {
     /// The client's bytes that were used up.
     pub(super) used: usize,
     pub(super) sends: usize,
+    pub(super) client_told: bool,
     pub(super) ms: u64,
     /// The route that was told of at the end.
     pub(super) route: Option<String>,
@@ -70,6 +71,7 @@ pub(super) fn run(case: Case, choose: &mut dyn FnMut(usize) -> usize) -> Outcome
         calls: world.calls.lock().expect("no panic").clone(),
         used: world.used(),
         sends: world.sends,
+        client_told: world.client_told,
         ms: world.locals.now_ms - began,
         links: world.links,
     }

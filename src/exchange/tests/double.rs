@@ -299,6 +299,7 @@ pub(super) struct Setup {
     pub(super) host: HostPolicy,
     pub(super) target: Target,
     pub(super) rules: Rules,
+    pub(super) upgrades: bool,
 }
 
 impl Default for Setup {
@@ -313,6 +314,7 @@ impl Default for Setup {
             host: HostPolicy::Pass,
             target: Target::Upstream(0),
             rules: Rules { body_ms: 4_000, send_ms: 5_000, ..Rules::default() },
+            upgrades: false,
         }
     }
 }
@@ -342,6 +344,7 @@ impl Setup {
             target,
             prepared: None,
             timeouts,
+            upgrades: self.upgrades,
         };
         let route = |chain, target| named("r", chain, target, None);
         let peer = |at| Peer {

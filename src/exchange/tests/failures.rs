@@ -125,7 +125,6 @@ fn a_cut_off_answer_never_looks_whole() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhell", Then::Closes),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhell\r\n", Then::Closes),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhell\r\n0\r\n", Then::Closes),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhell\r\nx", Then::Waits),
         ("HTTP/1.1 200 OK\r\n\r\nhell", Then::Breaks),
     ] {
         for version in ["1.1", "1.0"] {
@@ -142,6 +141,25 @@ fn a_cut_off_answer_never_looks_whole() {
             );
         }
     }
+}
+
+/// As long as nothing of the response was sent, a bad body is as bad as a bad head.
+#[test]
+fn a_bad_chunk_is_a_502_or_cuts_the_response_off() {
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhell\r\nx";
+    let case = || Case::get().peer(answer);
+    let outcome = whole(case().client(|client| client.gathered = OK.into()));
+    assert_eq!((outcome.status(), outcome.ending), (502, Ending::KeepAlive));
+    assert!(outcome.text.starts_with(OK), "what was there before stays");
+    check(case, |outcome| {
+        assert_eq!(outcome.links[0].fate, Fate::Closed);
+        match outcome.ending {
+            Ending::Abort => {
+                assert!(outcome.response.as_ref().is_none_or(|parsed| !parsed.complete));
+            }
+            _ => assert_eq!(outcome.status(), 502),
+        }
+    });
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! that keeps the contract of [`super`] and checks that the exchange keeps it too.
 //!
 //! ```text
-//! tables: proxied failures local bodies holds limits ─► case ─┐      ┌─ double: plugins, snapshots
-//! seeds:  plan ─► sim ────────────────────────────────────────┴► world ─ script: client, peers
+//! tables: proxied failures local bodies holds … ─► case ─┐      ┌─ double: plugins, snapshots
+//! seeds:  plan ─► sim ───────────────────────────────────┴► world ─ script: client, peers
 //!                                                                    └─ naive: what came out
 //! ```
 
@@ -21,4 +21,5 @@ mod reasons;
 mod reroute;
 mod script;
 mod sim;
+mod tunnels;
 mod world;

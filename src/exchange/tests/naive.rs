@@ -61,9 +61,13 @@ pub(super) fn request(bytes: &[u8]) -> Option<Parsed> {
     assert_eq!(message.start.split(' ').count(), 3, "request line {:?}", message.start);
     assert!(message.start.ends_with(" HTTP/1.1"), "request line {:?}", message.start);
     assert!(message.get("host").is_some(), "{:?}", message.fields);
-    for hop in ["connection", "keep-alive", "te", "upgrade", "proxy-connection", "expect"] {
+    for hop in ["keep-alive", "proxy-connection", "expect"] {
         assert!(message.get(hop).is_none(), "{hop} was forwarded");
     }
+    // What belongs to this hop says so, and nothing else is said to.
+    let own = ["TE", "Upgrade"].into_iter().filter(|name| message.get(name).is_some());
+    let own = own.collect::<Vec<_>>().join(", ");
+    assert_eq!(message.get("connection").unwrap_or_default(), own);
     let coding = message.get("transfer-encoding").map(str::to_owned);
     let length = message.get("content-length").map(|l| l.parse::<usize>().expect("a length"));
     assert!(coding.is_none() || length.is_none(), "two framings: {:?}", message.fields);

@@ -241,7 +241,8 @@ fn interim_responses_pass_and_100_does_not() {
             assert_eq!((outcome.status(), outcome.body().as_str()), (200, "hello"));
             let [hints] = &outcome.interim[..] else { panic!("{:?}", outcome.interim) };
             assert_eq!(hints.start, "HTTP/1.1 103 Early Hints");
-            assert_eq!(hints.fields, [("Link".to_owned(), "</s>".to_owned())]);
+            let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            assert_eq!(hints.fields, [field("Link", "</s>"), field("Via", "1.1 ringgate")]);
         },
     );
     let old = whole(Case::new("GET / HTTP/1.0\r\nHost: h\r\n\r\n").peer(&answer));

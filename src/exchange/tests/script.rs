@@ -88,6 +88,8 @@ pub(super) struct Link {
     /// Bytes read that the exchange did not use.
     pub(super) unused: Vec<u8>,
     pub(super) starved: bool,
+    /// Nothing more is sent to it, and it knows.
+    pub(super) told: bool,
     pub(super) fate: Fate,
 }
 
@@ -108,6 +110,7 @@ impl Link {
             read: 0,
             unused: Vec::new(),
             starved: false,
+            told: false,
             fate: Fate::Open,
         }
     }

@@ -52,6 +52,8 @@ pub(super) struct World {
     pub(super) head: RequestHead,
     pub(super) sends: usize,
     steps: usize,
+    /// Nothing more is sent to the client, and it knows.
+    pub(super) client_told: bool,
     /// What plugins keep for the connection.
     pub(super) kept: Properties,
 }
@@ -77,6 +79,7 @@ impl World {
             head: RequestHead::default(),
             sends: 0,
             steps: 0,
+            client_told: false,
             kept: Properties::default(),
         }
     }
@@ -193,6 +196,17 @@ impl World {
                 if again {
                     self.give_up(0);
                 }
+            }
+            Command::Switch => assert!(self.running.send_up.is_none() && !self.running.read_up),
+            Command::EndDownstream => {
+                assert!(self.running.send_down.is_none() && !self.client_told, "told once, last");
+                self.client_told = true;
+            }
+            Command::EndUpstream => {
+                assert!(self.running.send_up.is_none(), "its last bytes come first");
+                let link = self.link().expect("a connection to end");
+                assert!(!link.told, "told once");
+                link.told = true;
             }
             Command::CloseUpstream => self.close_upstream(),
             Command::ReleaseUpstream { address, .. } => self.release_upstream(address),
