@@ -20,6 +20,9 @@ struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
+/// Lines of the access log.
+static LINES: AtomicU64 = AtomicU64::new(0);
+
 thread_local! {
     static COUNTED: Cell<bool> = const { Cell::new(true) };
 }
@@ -93,6 +96,8 @@ fn main() {
     }
     let counted = ALLOCATIONS.load(Ordering::Relaxed);
     assert!(counted > 0, "starting a worker allocates: the counter does not count");
+    let lines = LINES.load(Ordering::Relaxed) as usize;
+    assert!(lines > ASKED * paths.len(), "{lines} requests were logged");
     shared.stop(Stop::Now);
     worker.join().expect("a worker that ends well");
     let _ = std::fs::remove_dir_all(&folder);
@@ -106,6 +111,7 @@ fn throw_away(source: &AccessSource) {
     COUNTED.set(false);
     while let Ok(mut lines) = source.full.recv() {
         assert!(lines.ends_with(b"}\n"), "whole lines of JSON");
+        LINES.fetch_add(lines.split(|byte| *byte == b'\n').count() as u64 - 1, Ordering::Relaxed);
         lines.clear();
         // Nobody waits for it: there are as many places as buffers.
         let _ = source.empty.try_send(lines);

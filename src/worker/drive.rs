@@ -5,7 +5,7 @@
 
 use super::connection::Downstream;
 use super::slots::{Slot, poll_slot};
-use super::{Ring, Worker};
+use super::{Ring, Worker, at_work};
 use crate::exchange::{Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
@@ -110,6 +110,7 @@ where
         exchange: &mut Exchange,
     ) -> Event {
         worker.arm(alarm, exchange.due_ms());
+        at_work(0);
         let event = poll_fn(|cx| {
             let rang = worker.rang(alarm, cx.waker());
             match (self.poll(cx), rang) {
@@ -119,6 +120,7 @@ where
             }
         })
         .await;
+        at_work(exchange.message().request_number);
         worker.with_cx(|cx| exchange.unpark(cx));
         event
     }
@@ -134,6 +136,7 @@ where
 impl Downstream {
     /// Runs an exchange that has begun to its end.
     pub(super) async fn drive(&mut self, worker: &Rc<Worker>, exchange: &mut Exchange) -> Ending {
+        at_work(exchange.message().request_number);
         let mut link = UpstreamLink::default();
         let mut tunnel: Option<OpenTunnel> = None;
         let mut operations = Operations {

@@ -1,9 +1,9 @@
 //! One request of a connection: parse, route, and answer at once or run an exchange.
 
-use super::Worker;
 use super::clock::epoch_ns;
 use super::connection::{Downstream, Served};
 use super::counting::Answer;
+use super::{Worker, at_work};
 use crate::exchange::{Arrival, Cx, Ending};
 use crate::http::{BodyLength, Headers, Method, RequestError, RequestHead, Version, uri};
 use crate::http::{write_error_page, write_field, write_number_field};
@@ -122,6 +122,7 @@ impl Downstream {
         self.begin_exchange(worker, pinned, route, &mut exchange);
         self.at += self.head.len;
         let ending = self.drive(worker, &mut exchange).await;
+        at_work(0);
         self.output = exchange.take_output();
         let message = exchange.message();
         self.kept.inherit(&message.filter_state);
