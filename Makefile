@@ -14,7 +14,7 @@ tools: # what every build needs
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install rustup, then try again." >&2; exit 1; }
 
 release: tools
-	$(CARGO) build --release --bin ringgate
+	$(CARGO) build --release --bin ringgate --example runner
 
 run: release ## build, start the gateway with conf/, print what to try
 	@examples/demo/run.sh
@@ -28,7 +28,7 @@ soak: tools ## endless loops, traps and hot swaps by the thousand, under load, w
 	$(CARGO) test --release --test t z00_soak -- --ignored --nocapture --test-threads 1
 	$(CARGO) test --release --test t z10_reloads -- --ignored --nocapture --test-threads 1
 
-FUZZ ?= pairs property guest foreign request response chunked uri conf expr
+FUZZ ?= pairs property guest foreign runner request response chunked uri conf expr
 FUZZ_SECONDS ?= 600
 
 # cargo-fuzz wants a nightly compiler for its flags; the stable one takes them when it is told so. Without a
@@ -46,7 +46,7 @@ demo: release ## ask each demo route, then compare the ways to write a plugin
 	@examples/demo/run.sh --then examples/demo/demo.sh
 
 bench: release ## measure against nginx and HAProxy (7 rounds; BENCH="--quick" for a short one)
-	@.ci/need wrk nginx-light haproxy python3
+	@.ci/need wrk nginx-light haproxy python3 python3-venv
 	python3 perf/bench.py $(BENCH)
 	$(CARGO) bench --no-default-features --bench route
 

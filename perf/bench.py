@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Callable, Sequence
 
 import report
 from load import KeepAlive, Load, Run, run_wrk
+from runners import Runners, runners
 from servers import (
+    ROOT,
     STARTERS,
     Fleet,
     Options,
@@ -25,6 +28,7 @@ from servers import (
     haproxy_connections,
     open_files,
     raise_open_files,
+    runner_path,
     shown,
     start_backend,
     stop_on_signals,
@@ -48,6 +52,7 @@ class Settings:
     hold_s: float
     million: int
     starts: int
+    runner_core: int
     options: Options
 
 
@@ -133,6 +138,57 @@ def wasm(settings: Settings) -> Section:
     if (kept := report.more_requests(rust or [], native)) is not None:
         section.verdicts.append(at_least("wasm (rust): req/s against native", kept, 0.90, [rust, native]))
     return section
+
+
+RUNNERS = {
+    "least": Target("runner, the least there can be (perf/runner)", "ringgate", runner_path("least")),
+    "go": Target("runner, the official one in Go", "ringgate", runner_path("go")),
+    "python": Target("runner, in Python", "ringgate", runner_path("python")),
+}
+GATEWAY_CPU_US = 12
+OF_NATIVE = 0.45
+
+
+def runner(settings: Settings) -> Section:
+    """ringgate only: the three ways to write a plugin, native, wasm, and in an external runner"""
+    load = Load(settings.connections, settings.seconds)
+    rows: dict[str, list[Run]] = {}
+    with runners(settings.runner_core, settings.options) as others:
+        options = replace(settings.options, runners=others.sockets)
+        targets = [NATIVE, WASM, *(RUNNERS[name] for name in others.sockets)]
+        with fleet(["ringgate"], options) as running:
+            present, notes = usable(targets, running)
+            for number in range(-1, settings.rounds):  # the first is a warm-up
+                for target in present:
+                    progress(f"Ways to write a plugin: round {number + 1}/{settings.rounds}, {target.label}")
+                    run = one_run_beside(target, running, others, load, settings)
+                    if number >= 0:
+                        rows.setdefault(target.label, []).append(run)
+            commands = commands_of(running, present, load, settings)
+            commands |= {server.name: " ".join(server.command) for server in others.servers.values()}
+    notes += [f"{RUNNERS[name].label} skipped: {why}" for name, why in others.missing.items()]
+    notes.append("wrk and the runner share one core: where the gateway's core is not used up, they are the limit.")
+    text = report.ways_table(list(rows.items())) if rows else ""
+    raw = {"commands": commands, "rows": {label: [run.raw() for run in runs] for label, runs in rows.items()}}
+    return Section("The ways to write a plugin", text, notes, runner_verdicts(rows), raw)
+
+
+def one_run_beside(target: Target, running: Fleet, others: Runners, load: Load, settings: Settings) -> Run:
+    name = next((name for name, known in RUNNERS.items() if known == target), None)
+    beside = others.servers[name] if name else None
+    return run_wrk(running.servers[target.server], target.path, load, settings.options.load_core, beside)
+
+
+def runner_verdicts(rows: dict[str, list[Run]]) -> list[Verdict]:
+    least, native = rows.get(RUNNERS["least"].label), rows.get(NATIVE.label)
+    if not least or not native:
+        return []
+    cpu = median(run.cpu_us for run in least)
+    text = f"a runner's call: the gateway's CPU µs/request ≤ {GATEWAY_CPU_US}"
+    verdicts = [Verdict(text, f"{cpu:.1f}", cpu <= GATEWAY_CPU_US, not report.held_core(least))]
+    if (kept := report.more_requests(least, native)) is not None:
+        verdicts.append(at_least("the least runner: req/s against native", kept, OF_NATIVE, [least, native]))
+    return verdicts
 
 
 def proxied(settings: Settings) -> Section:
@@ -423,7 +479,7 @@ def ready_verdicts(found: dict[str, list[float]]) -> list[Verdict]:
 # --- command line -------------------------------------------------------------------------------
 
 SCENARIOS: dict[str, Callable[[Settings], Section]] = {
-    scenario.__name__: scenario for scenario in (direct, wasm, proxied, pipelined, idle, million, ready)
+    scenario.__name__: scenario for scenario in (direct, wasm, runner, proxied, pipelined, idle, million, ready)
 }
 
 
@@ -461,6 +517,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--hold", type=float, default=5.0, help="seconds they are held (5)")
     parser.add_argument("--server-core", type=int, default=0, help="core of the server under test (0)")
     parser.add_argument("--load-core", type=int, default=1, help="core of wrk and the upstream (1)")
+    parser.add_argument("--runner-core", type=int, help="core of external plugin runners (that of wrk)")
     parser.add_argument("--driver", choices=["auto", "uring", "epoll"], help="ringgate's event loop")
     parser.add_argument("--out", type=Path, help="folder for the results (perf/results/DATE-HOST)")
     parser.add_argument("--no-save", action="store_true", help="print only")
@@ -491,6 +548,7 @@ def settings_of(chosen: argparse.Namespace, open_files: int) -> Settings:
         hold_s=min(chosen.hold, 1.0) if quick else chosen.hold,
         million=100_000 if quick else 1_000_000,
         starts=3 if quick else 7,
+        runner_core=chosen.load_core if chosen.runner_core is None else chosen.runner_core,
         options=Options(server_core=chosen.server_core, load_core=chosen.load_core, driver=chosen.driver),
     )
 
@@ -507,7 +565,27 @@ def save(chosen: argparse.Namespace, machine: dict[str, str], sections: list[tup
     how = f"Command: `perf/bench.py {' '.join(sys.argv[1:])}`".rstrip(" `") + "`"
     texts = [how, *(section.text() for _, section in sections), commands_text(sections), closing]
     report.save(folder, machine, texts, {name: section.raw for name, section in sections})
+    if any(name == "runner" and section.table for name, section in sections):
+        draw(folder)
     print(f"\nSaved in {shown(str(folder))}/")
+
+
+MATPLOTLIB = "matplotlib==3.10.8"
+
+
+def draw(folder: Path) -> None:
+    """The chart of the ways to write a plugin; matplotlib lives in an environment of its own."""
+    venv = ROOT / "target/plot"
+    python = str(venv / "bin/python")
+    steps = [[python, str(ROOT / "perf/chart.py"), str(folder)]]
+    if not (venv / MATPLOTLIB).exists():
+        steps = [[sys.executable, "-m", "venv", str(venv)], [python, "-m", "pip", "-q", "install", MATPLOTLIB], *steps]
+    for step in steps:
+        done = subprocess.run(step, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no words"])[-1]
+            return print(f"No chart: {shown(' '.join(step))}: {last}", file=sys.stderr)
+    (venv / MATPLOTLIB).touch()
 
 
 def commands_text(sections: list[tuple[str, Section]]) -> str:

@@ -55,6 +55,7 @@ class Run:
     utilisation: float  # the server's CPU time / wall time
     waited: float  # share of the time the server was ready but another ran on its core
     rss_kib: int
+    beside_us: float = 0.0  # CPU per request of another process that has a part in it
 
     @property
     def rps(self) -> float:
@@ -68,8 +69,9 @@ class Run:
         return {**asdict(self), "rps": self.rps, "failures": self.failures}
 
 
-def run_wrk(server: Server, path: str, load: Load, core: int) -> Run:
+def run_wrk(server: Server, path: str, load: Load, core: int, beside: Server | None = None) -> Run:
     command = load.command(core, server.url(path))
+    beside_before = beside.usage() if beside else None
     before = server.usage()
     done = subprocess.run(
         command,
@@ -79,6 +81,7 @@ def run_wrk(server: Server, path: str, load: Load, core: int) -> Run:
         start_new_session=True,
     )
     after = server.usage()
+    beside_ran_ns = beside.usage().ran_ns - beside_before.ran_ns if beside and beside_before else 0
     if done.returncode != 0:
         raise RuntimeError(f"wrk failed ({done.returncode}): {done.stdout}{done.stderr}")
     wall_ns = (after.at - before.at) * 1e9
@@ -89,6 +92,7 @@ def run_wrk(server: Server, path: str, load: Load, core: int) -> Run:
         utilisation=(after.ran_ns - before.ran_ns) / wall_ns,
         waited=(after.waited_ns - before.waited_ns) / wall_ns,
         rss_kib=server.rss_kib(),
+        beside_us=beside_ran_ns / 1e3 / max(parsed["requests"], 1),
     )
 
 

@@ -77,6 +77,32 @@ def load_row(label: str, runs: Sequence[Run], base: Sequence[Run] | None) -> lis
     ]
 
 
+WAYS_HEAD = (
+    "way",
+    "req/s [min-max]",
+    "of native",
+    "gateway CPU µs/req",
+    "runner CPU µs/req",
+    "p50 µs",
+    "p99 µs",
+    "gateway's core used",
+    "core waited",
+    "errors",
+)
+
+
+def ways_table(rows: Sequence[Row]) -> str:
+    """The ways to write a plugin, the first of them native."""
+    return table(WAYS_HEAD, [ways_row(label, runs, rows[0][1]) for label, runs in rows])
+
+
+def ways_row(label: str, runs: Sequence[Run], native: Sequence[Run]) -> list[str]:
+    own = load_row(label, runs, native)
+    beside = [run.beside_us for run in runs]
+    runner = spread(beside, "{:.2f}") if any(beside) else "-"
+    return [*own[:3], own[3], runner, *own[5:7], *own[8:]]
+
+
 def held_core(runs: Sequence[Run]) -> bool:
     return median(run.waited for run in runs) <= HELD_CORE
 

@@ -62,6 +62,8 @@ class Options:
     # Extra routes and plugin entries of the gateway, for the start-up scenario.
     routes: int = 0
     plugin_entries: int = 0
+    # External plugin runners that listen already: their sockets by name.
+    runners: dict[str, Path] = field(default_factory=dict)
     ready_deadline_s: float = 30.0
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -382,6 +384,10 @@ def wasm_path(language: str) -> str:
     return "/wasm" if language == "rust" else f"/wasm-{language}"
 
 
+def runner_path(name: str) -> str:
+    return f"/runner-{name}"
+
+
 def start_ringgate(folder: Path, port: int, upstream_port: int, options: Options) -> Server:
     if not GATEWAY.exists():
         raise Unavailable(f"{shown(str(GATEWAY))} is missing (cargo build --release)")
@@ -414,6 +420,9 @@ def ringgate_config(port: int, options: Options) -> dict[str, object]:
     }
     if plugins:
         config["wasm"] = {"plugins": plugins}
+    if options.runners:
+        named = {name: {"socket": str(path)} for name, path in options.runners.items()}
+        config["ext-plugin"] = {"runners": named}
     return config
 
 
@@ -440,6 +449,11 @@ def ringgate_routes(upstream_port: int, options: Options) -> dict[str, object]:
         routes.append({"id": f"wasm-{language}", "uri": wasm_path(language), "plugins": plugins})
     if options.instance_each and "rust" in wasm_plugins():
         routes.append({"id": "wasm-each", "uri": wasm_path("each"), "plugins": {"fault_each": {"conf": abort}}})
+    for name in options.runners:
+        conf = [{"name": "fault-injection", "value": json.dumps(abort)}]
+        plugins = {"ext-plugin-pre-req": {"runner": name, "conf": conf}}
+        upstream = {"nodes": {f"127.0.0.1:{upstream_port}": 1}}
+        routes.append({"id": name, "uri": runner_path(name), "plugins": plugins, "upstream": upstream})
     extra = [name for name, _ in extra_plugins(options)]
     for each in range(options.routes):
         plugins = {extra[each % len(extra)]: {"conf": abort}} if extra else {"fault-injection": {"abort": abort}}

@@ -1,8 +1,13 @@
-//! The request path allocates nothing in the steady state: native, wasm and proxied, access log on.
+//! The request path allocates nothing in the steady state: native, wasm, by a runner and proxied,
+//! with the access log on.
 //!
 //! Runs a worker in this process under an allocator that counts, warms each path up, then asks it a
 //! thousand times more. Threads of the test itself are not counted.
 
+#[path = "../perf/runner/answers.rs"]
+mod answers;
+
+use answers::Answers;
 use ringgate::control::Loading;
 use ringgate::limits::READ_BUFFER_BYTES;
 use ringgate::net::{DriverChoice, reserve};
@@ -12,6 +17,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -64,6 +71,7 @@ fn main() {
     let upstream = upstream();
     let folder = std::env::temp_dir().join(format!("ringgate-alloc-{}", std::process::id()));
     write_configuration(&folder, upstream);
+    runner(&folder.join("runner.sock"));
     let mut loading =
         Loading::open(&folder.join("config.yaml"), None).expect("a good configuration");
     let (snapshot, _) = loading.snapshot().expect("good resources");
@@ -87,7 +95,16 @@ fn main() {
     let worker = start(settings, Arc::clone(&shared), counters, sender).expect("a worker");
     started.recv().expect("a report").outcome.expect("it serves");
     let mut failed = 0;
-    let paths = ["/native", "/variable", "/wasm/rust", "/wasm/c", "/proxied", "/headers", "/none"];
+    let paths = [
+        "/native",
+        "/variable",
+        "/wasm/rust",
+        "/wasm/c",
+        "/runner",
+        "/proxied",
+        "/headers",
+        "/none",
+    ];
     for path in paths {
         let allocations = measure(reservation.address, path);
         let verdict = if allocations == 0 { "ok" } else { "FAILED" };
@@ -185,7 +202,29 @@ fn serve(mut stream: TcpStream) {
     }
 }
 
-fn write_configuration(folder: &std::path::Path, upstream: SocketAddr) {
+/// An external plugin runner.
+fn runner(socket: &Path) {
+    let listener = UnixListener::bind(socket).expect("a socket of our own");
+    std::thread::spawn(move || {
+        COUNTED.set(false);
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                COUNTED.set(false);
+                let answers = Answers::default();
+                let (mut input, mut out, mut piece) = (Vec::new(), Vec::new(), [0; 4096]);
+                while let Ok(bytes @ 1..) = stream.read(&mut piece) {
+                    input.extend_from_slice(&piece[..bytes]);
+                    let used = answers.answer(&input, &mut out);
+                    input.drain(..used);
+                    stream.write_all(&out).expect("the gateway reads");
+                    out.clear();
+                }
+            });
+        }
+    });
+}
+
+fn write_configuration(folder: &Path, upstream: SocketAddr) {
     std::fs::create_dir_all(folder).expect("a folder");
     let dist = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/plugins/dist");
     let cache = folder.join("cache");
@@ -195,7 +234,9 @@ fn write_configuration(folder: &std::path::Path, upstream: SocketAddr) {
          \x20   - {{ name: c, priority: 2, file: {dist}/fault_injection_c.wasm }}\n\
          \x20   - {{ name: headers, priority: 1, file: {dist}/header_rust.wasm }}\n\
          nginx_config: {{ http: {{ access_log: a.log, upstream: {{ keepalive_requests: 1000000 }} }} }}\n\
+         ext-plugin: {{ path_for_test: {} }}\n\
          ringgate: {{ cache_dir: {} }}\n",
+        folder.join("runner.sock").display(),
         cache.display()
     );
     let resources = format!(
@@ -204,6 +245,7 @@ fn write_configuration(folder: &std::path::Path, upstream: SocketAddr) {
          - {{ uri: /variable, plugins: {{ fault-injection: {{ abort: {{ http_status: 200, body: \"$uri $remote_addr\", headers: {{ h: $method }} }} }} }} }}\n\
          - {{ uri: /wasm/rust, plugins: {{ rust: {{ conf: {{ http_status: 200, body: hi }} }} }} }}\n\
          - {{ uri: /wasm/c, plugins: {{ c: {{ conf: {{ http_status: 200, body: hi }} }} }} }}\n\
+         - {{ uri: /runner, plugins: {{ ext-plugin-pre-req: {{ conf: [{{ name: a, value: b }}] }} }}, upstream: {{ nodes: {{ \"{upstream}\": 1 }} }} }}\n\
          - {{ uri: /proxied, upstream: {{ nodes: {{ \"{upstream}\": 1 }} }} }}\n\
          - {{ uri: /headers, plugins: {{ headers: {{ conf: {{ request: {{ x-a: b }}, response: {{ x-c: d }} }} }} }}, upstream: {{ nodes: {{ \"{upstream}\": 1 }} }} }}\n\
          #END\n"

@@ -7,7 +7,8 @@ use crate::harness::{Gateway, Setup, Upstream, drivers, eventually, skipped};
 use crate::i00_runners::setup;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const PRE: &str = "ext-plugin-pre-req: {conf: [{name: say, value: '{}'}]}";
@@ -355,39 +356,47 @@ fn a_command_that_is_not_there() {
     assert_eq!(gateway.get("/").status(), 200);
 }
 
-/// Sixty times under load. Every request gets an answer, soon, and nothing is left behind.
-#[test]
-fn a_runner_that_is_killed_again_and_again() {
-    const KILLS: usize = 60;
+/// Every second, under load. Every request gets an answer within its deadline, and nothing is left
+/// behind.
+pub(crate) fn killed_every_second(kills: u32) {
+    const CALL: Duration = Duration::from_secs(20);
     let upstream = Upstream::hello();
-    let Some(gateway) = managed(PRE, "start_timeout: 10s, call_timeout: 20s", &upstream) else {
-        return;
-    };
+    let settings = format!("start_timeout: 10s, call_timeout: {}s", CALL.as_secs());
+    let Some(gateway) = managed(PRE, &settings, &upstream) else { return };
     assert_eq!(gateway.get("/").status(), 299);
-    let done = std::sync::atomic::AtomicBool::new(false);
-    let (answered, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let done = AtomicBool::new(false);
+    let (answered, lost) = (AtomicU32::new(0), AtomicU32::new(0));
+    let longest = Mutex::new(Duration::ZERO);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut client = gateway.client();
+                let mut slowest = Duration::ZERO;
                 while !done.load(Ordering::Acquire) {
+                    let asked = Instant::now();
                     match client.get("/").status() {
                         299 => answered.fetch_add(1, Ordering::Relaxed),
                         503 => lost.fetch_add(1, Ordering::Relaxed),
                         other => panic!("{other}"),
                     };
+                    slowest = slowest.max(asked.elapsed());
                 }
+                let mut longest = longest.lock().expect("no panic");
+                *longest = longest.max(slowest);
             });
         }
+        let begun = Instant::now();
         let mut killed = 0;
-        for _ in 0..KILLS {
-            let mut pid = runner_pid(&gateway.log());
+        for kill in 1..=kills {
+            let mut pid = 0;
             eventually("another runner", || {
                 pid = runner_pid(&gateway.log());
                 pid != killed && is_alive(pid)
             });
             let seen = answered.load(Ordering::Relaxed);
             eventually("the runner serves", || answered.load(Ordering::Relaxed) > seen);
+            // The pace is what this is about.
+            std::thread::sleep((Duration::from_secs(1) * kill).saturating_sub(begun.elapsed()));
             killed = pid;
             let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
             // One that has just ended needs no kill.
@@ -396,9 +405,17 @@ fn a_runner_that_is_killed_again_and_again() {
         done.store(true, Ordering::Release);
     });
     let (answered, lost) = (answered.into_inner(), lost.into_inner());
+    let longest = longest.into_inner().expect("no panic");
+    println!("{kills} kills under {answered} requests, {lost} lost; the longest took {longest:?}");
     // A call is begun once more when the runner dies under it; only two deaths in a row end it.
-    assert!(answered >= KILLS && lost * 100 <= answered.max(KILLS * 100), "{lost} of {answered}");
+    assert!(answered >= kills && lost * 100 <= answered.max(kills * 100), "{lost} of {answered}");
+    assert!(longest < CALL, "{longest:?}");
     assert_eq!(gateway.get("/").status(), 299);
     let open = std::fs::read_dir(format!("/proc/{}/fd", gateway.process().id())).expect("it runs");
     assert!(open.count() < 100, "descriptors are left behind");
+}
+
+#[test]
+fn a_runner_that_is_killed_again_and_again() {
+    killed_every_second(15);
 }

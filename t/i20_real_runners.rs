@@ -1,10 +1,12 @@
-//! Runners of others: the official one in Go, and one in Python on the protocol's package from PyPI
-//! (`examples/runners`). Neither shares a line of code with us.
+//! Runners of others: the official ones in Go and Java, and one in Python on the protocol's package
+//! from PyPI (`examples/runners`). None shares a line of code with us. The official one in
+//! JavaScript is not on npm.
 
 use crate::harness::{Gateway, Setup, Upstream, skipped};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// Runs a command of a toolchain; on failure says what it said.
 fn run(command: &mut Command) -> Result<(), String> {
@@ -36,6 +38,20 @@ fn go() -> Option<String> {
         run(&mut build).map(|()| binary)
     });
     command(binary.as_ref().map(|binary| format!("[{}]", binary.display())))
+}
+
+/// `cmd` of the Java runner, built once; its libraries come from Maven Central.
+fn java() -> Option<String> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let jar = BUILT.get_or_init(|| {
+        let out = built("java-runner");
+        let mut build = Command::new("mvn");
+        build.args(["-q", "-B", "package"]).arg(format!("-Dout={}", out.display()));
+        run(build.current_dir(example("java"))).map(|()| out.join("java-runner.jar"))
+    });
+    // What makes long runs fast makes short ones slow.
+    let cmd = |jar: &PathBuf| format!("[java, -XX:TieredStopAtLevel=1, -jar, {}]", jar.display());
+    command(jar.as_ref().map(cmd))
 }
 
 /// `cmd` of the Python runner, with its packages from PyPI in a folder of their own.
@@ -78,7 +94,14 @@ fn gateway(cmd: &str, phase: &str, rows: &[(&str, &str, &str)], upstream: &Upstr
         "ext-plugin: {{cmd: {cmd}, path_for_test: {}, start_timeout: 30s}}",
         socket.display()
     );
-    setup.more(&section).start()
+    let gateway = setup.more(&section).start();
+    // A JVM on a busy machine takes longer to start than any call waits.
+    let until = Instant::now() + Duration::from_secs(120);
+    while !socket.exists() {
+        assert!(Instant::now() < until, "the runner listens in time: {}", gateway.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    gateway
 }
 
 const REQUESTS: &str = "ext-plugin-pre-req";
@@ -130,17 +153,33 @@ fn the_official_go_runner() {
 }
 
 #[test]
+fn the_official_java_runner() {
+    let Some(cmd) = java() else { return };
+    answers(&cmd, "Java");
+}
+
+#[test]
 fn the_official_go_runner_changes_responses() {
     let Some(cmd) = go() else { return };
+    changes_responses(&cmd, "Go");
+}
+
+#[test]
+fn the_official_java_runner_changes_responses() {
+    let Some(cmd) = java() else { return };
+    changes_responses(&cmd, "Java");
+}
+
+fn changes_responses(cmd: &str, language: &str) {
     let upstream = Upstream::answering(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
     );
     let rows = [("/respond", "respond", "")];
-    let gateway = gateway(&cmd, "ext-plugin-post-resp", &rows, &upstream);
+    let gateway = gateway(cmd, "ext-plugin-post-resp", &rows, &upstream);
     for _ in 0..3 {
         let answer = gateway.get("/respond");
         assert_eq!((answer.status(), answer.text().as_str()), (200, "HELLO"));
-        assert_eq!(answer.field("x-runner"), Some("Go"));
+        assert_eq!(answer.field("x-runner"), Some(language));
         assert_eq!(answer.field("content-type"), Some("text/plain"));
     }
 }

@@ -268,3 +268,9 @@ fn ten_thousand_traps() {
 fn a_thousand_hot_swaps() {
     hot_swaps(1_000);
 }
+
+#[test]
+#[ignore = "a minute"]
+fn a_runner_is_killed_sixty_times_in_a_minute() {
+    crate::i10_runner_faults::killed_every_second(60);
+}

@@ -3,7 +3,7 @@
 set -euo pipefail
 gateway=http://127.0.0.1:9080
 
-for path in /native /wasm/rust /wasm/c /wasm/cpp /wasm/zig /wasm/as /proxied/hello /headers/hello /limited/hello /nothing; do
+for path in /native /wasm/rust /wasm/c /wasm/cpp /wasm/zig /wasm/as /runner /proxied/hello /headers/hello /limited/hello /nothing; do
     printf '\n\033[1m$ curl -i %s%s\033[0m\n' "$gateway" "$path"
     curl -si "$gateway$path"
 done
@@ -18,6 +18,7 @@ row "native plugin" "$native"
 row "wasm plugin, Rust SDK" "$(rate /wasm/rust)"
 row "wasm plugin, C" "$(rate /wasm/c)"
 row "wasm plugin, AssemblyScript SDK" "$(rate /wasm/as)"
+row "external runner, Rust" "$(rate /runner)"
 row "proxied to the demo upstream" "$(rate /proxied/hello)"
 echo
 echo "One short run each, gateway and load on the same cores: \`make bench\` measures properly."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts the demo upstream and the gateway, waits until both answer, prints what to try, and stays
+# Starts the demo upstream, a plugin runner and the gateway, waits until both answer, prints what to try, and stays
 # until the gateway ends (Ctrl-C). With `--then COMMAND…` it runs the command instead and stops.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,7 +9,7 @@ gateway=http://127.0.0.1:9080
 
 stop() {
     trap - EXIT INT TERM
-    for pid in ${gateway_pid:-} ${upstream_pid:-}; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in ${gateway_pid:-} ${runner_pid:-} ${upstream_pid:-}; do kill -TERM "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
 }
 trap stop EXIT
@@ -27,6 +27,9 @@ answers() {
 
 "$bin/ringgate" demo-upstream 127.0.0.1:9081 >/dev/null &
 upstream_pid=$!
+mkdir -p run
+"$bin/examples/runner" run/runner.sock >/dev/null &
+runner_pid=$!
 "$bin/ringgate" run -c conf/config.yaml &
 gateway_pid=$!
 answers http://127.0.0.1:9081/ "$upstream_pid"
@@ -44,6 +47,7 @@ Try, from another terminal:
 
   curl -i $gateway/native           a native plugin answers (fault-injection)
   curl -i $gateway/wasm/rust        the same plugin in Wasm, Rust SDK (also /wasm/c, cpp, zig, as)
+  curl -i $gateway/runner           the same from a process of its own, by APISIX's runner protocol
   curl -i $gateway/proxied/hello    an upstream answers
   curl -i $gateway/headers/hello    an upstream answers through a Wasm plugin that sets headers
   curl -i $gateway/limited/hello    the same, three times in 30 seconds

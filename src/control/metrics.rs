@@ -4,6 +4,7 @@
 use super::access_log::AccessLog;
 use super::load::HostCell;
 use super::store::Store;
+use crate::plugin::{RunnerFigures, RunnerPlace};
 use crate::proxy_wasm::{Metric, MetricValue, PluginCount};
 use crate::stats::{Counter, Counters, Exposition, Kind, PluginCounters, legal_name};
 use axum::Router;
@@ -24,6 +25,7 @@ pub(super) struct Observed {
     pub(super) host: HostCell,
     pub(super) store: Arc<Store>,
     pub(super) access: AccessLog,
+    pub(super) runners: Vec<Arc<RunnerPlace>>,
 }
 
 /// The page of the metrics, at its own path and at the one everybody tries first.
@@ -50,6 +52,7 @@ impl Observed {
         self.routes(&mut to);
         self.each_worker(&mut to);
         self.configuration(&mut to);
+        runners(&mut to, &self.runners);
         if let Some(host) = self.host.get() {
             plugins(&mut to, &host.counters());
             guests(&mut to, host.metrics());
@@ -169,6 +172,26 @@ impl Observed {
         to.family(name, Kind::Gauge, "When the configuration that runs was loaded");
         let since = status.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         to.sample(name, &[], since);
+    }
+}
+
+/// What external plugin runners did; the one without a name has an empty label.
+fn runners(to: &mut Exposition, places: &[Arc<RunnerPlace>]) {
+    type Field = fn(&RunnerFigures) -> u64;
+    let families: [(&str, Kind, &str, Field); 6] = [
+        ("running", Kind::Gauge, "Whether the process that we started runs", |f| f.running.into()),
+        ("restarts_total", Kind::Counter, "Times it was started again", |f| f.restarts),
+        ("calls_total", Kind::Counter, "Calls begun", |f| f.calls),
+        ("failures_total", Kind::Counter, "Of these, without a decision", |f| f.failures),
+        ("connections", Kind::Gauge, "Connections open now", |f| f.connections),
+        ("waiting", Kind::Gauge, "Calls that wait for a connection", |f| f.waiting),
+    ];
+    for (name, kind, help, field) in families {
+        let name = format!("ringgate_runner_{name}");
+        to.family(&name, kind, help);
+        for place in places {
+            to.sample(&name, &[("runner", &place.name)], field(&place.life.figures()));
+        }
     }
 }
 

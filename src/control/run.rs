@@ -94,7 +94,8 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let counters: Vec<Arc<Counters>> =
         settings(&loading, &listen, &access.sink)?.iter().map(|_| Arc::default()).collect();
     // Dropped when the workers have ended: requests in flight still need theirs.
-    let _runners = runners::start(&loading.config, loading.runners.all())?;
+    let places = loading.runners.all().to_vec();
+    let _runners = runners::start(&loading.config, &places)?;
     let (workers, started) = start_workers(&loading, &shared, &listen, &counters, &access.sink)?;
     let outcome = wait_until_started(workers.len(), &started);
     drop(reservations);
@@ -112,8 +113,8 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let store = Store::new(loading, Arc::clone(&shared), taken, workers.len());
     if let Some(server) = metrics {
         let prefix = config.metrics.prefix.clone();
-        let (store, access) = (Arc::clone(&store), access.clone());
-        let observed = Observed { prefix, workers: counters, host, store, access };
+        let (store, access, runners) = (Arc::clone(&store), access.clone(), places);
+        let observed = Observed { prefix, workers: counters, host, store, access, runners };
         let uri = &config.metrics.uri;
         let address = server.address;
         server

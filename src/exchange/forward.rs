@@ -4,7 +4,7 @@
 use super::body::Encoder;
 use super::outgoing::{is_hop_by_hop, write_via};
 use super::tunnel::offered;
-use crate::http::{Headers, list_members, write_field, write_number_field};
+use crate::http::{Headers, is_name, list_members, write_field, write_number_field};
 use crate::plugin::Message;
 use crate::upstream::{HostPolicy, Peer, Upstream};
 use std::io::Write;
@@ -36,13 +36,11 @@ pub(super) fn write_request_head(
     out.extend_from_slice(b"\r\n");
     write_forwarding_fields(out, message);
     let mut takes_trailers = false;
-    for (name, value) in request.headers.iter() {
-        if is_hop_by_hop(name) {
-            takes_trailers |= name.len() == 2 && names_trailers(value);
-        } else if !is_remade(name) {
-            write_field(out, name, value);
-        }
-    }
+    request.headers.write_lines(out, |name, value| {
+        let hop_by_hop = is_hop_by_hop(name);
+        takes_trailers |= hop_by_hop && name.len() == 2 && names_trailers(value);
+        !hop_by_hop && !is_remade(name)
+    });
     if hop.via {
         write_via(out, request.version);
     }
@@ -104,15 +102,16 @@ fn host<'a>(message: &'a Message, upstream: &'a Upstream, peer: Option<&'a Peer>
 /// `X-Real-IP`, `X-Forwarded-*`: what we observed, not what the client claims, except that
 /// `X-Forwarded-For` is continued.
 fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message) {
-    let peer = message.connection.peer.ip();
     out.extend_from_slice(b"X-Real-IP: ");
-    write_ip(out, peer);
+    let from = out.len();
+    write_ip(out, message.connection.peer.ip());
+    let peer = from..out.len();
     out.extend_from_slice(b"\r\nX-Forwarded-For: ");
     for value in message.request.headers.values(b"x-forwarded-for") {
         out.extend_from_slice(value);
         out.extend_from_slice(b", ");
     }
-    write_ip(out, peer);
+    out.extend_from_within(peer);
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: ");
     let authority = &message.request.authority;
     out.extend_from_slice(&authority[..host_len(authority)]);
@@ -137,29 +136,38 @@ fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
         if at > 0 {
             out.push(b'.');
         }
-        if octet >= 100 {
-            out.push(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            out.push(b'0' + octet / 10 % 10);
-        }
-        out.push(b'0' + octet % 10);
+        let (digits, len) = OCTETS[usize::from(octet)];
+        out.extend_from_slice(&digits[..usize::from(len)]);
     }
 }
+
+/// Each octet in decimal: its digits, and how many of them there are.
+const OCTETS: [([u8; 3], u8); 256] = {
+    let mut octets = [([b'0'; 3], 1); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let (a, b, c) = (octet / 100, octet / 10 % 10, octet % 10);
+        let digits = [b'0' + a as u8, b'0' + b as u8, b'0' + c as u8];
+        octets[octet] = match octet {
+            0..10 => ([digits[2], 0, 0], 1),
+            10..100 => ([digits[1], digits[2], 0], 2),
+            _ => (digits, 3),
+        };
+        octet += 1;
+    }
+    octets
+};
 
 /// Fields that are written from what we know, or answered by us.
 fn is_remade(name: &[u8]) -> bool {
     match name.len() {
-        4 => name.eq_ignore_ascii_case(b"host"),
-        6 => name.eq_ignore_ascii_case(b"expect"),
-        9 => name.eq_ignore_ascii_case(b"x-real-ip") || name.eq_ignore_ascii_case(b"forwarded"),
-        14 => name.eq_ignore_ascii_case(b"content-length"),
-        15 => name.eq_ignore_ascii_case(b"x-forwarded-for"),
-        16 => {
-            name.eq_ignore_ascii_case(b"x-forwarded-host")
-                || name.eq_ignore_ascii_case(b"x-forwarded-port")
-        }
-        17 => name.eq_ignore_ascii_case(b"x-forwarded-proto"),
+        4 => is_name(name, b"host"),
+        6 => is_name(name, b"expect"),
+        9 => is_name(name, b"x-real-ip") || is_name(name, b"forwarded"),
+        14 => is_name(name, b"content-length"),
+        15 => is_name(name, b"x-forwarded-for"),
+        16 => is_name(name, b"x-forwarded-host") || is_name(name, b"x-forwarded-port"),
+        17 => is_name(name, b"x-forwarded-proto"),
         _ => false,
     }
 }

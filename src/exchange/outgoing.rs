@@ -4,7 +4,7 @@ use super::body::Encoder;
 use super::cause::Cause;
 use super::{Cx, Exchange, Timer};
 use crate::http::{
-    BodyLength, Headers, ResponseHead, Version, content_length, list_members, write_field,
+    BodyLength, Headers, ResponseHead, Version, content_length, is_name, list_members, write_field,
     write_number_field, write_status_line,
 };
 use crate::snapshot::{has_length, write_local_head};
@@ -155,7 +155,7 @@ pub(super) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8]
     remove_nominated(&mut headers);
     write_status_line(out, head.status);
     for (name, value) in headers.iter() {
-        if !is_hop_by_hop(name) && !name.eq_ignore_ascii_case(b"content-length") {
+        if !is_hop_by_hop(name) && !is_name(name, b"content-length") {
             write_field(out, name, value);
         }
     }
@@ -203,17 +203,14 @@ pub(super) fn remove_nominated(headers: &mut Headers) {
 fn write_upstream_fields(out: &mut Vec<u8>, headers: &Headers, date: &[u8]) {
     let mut dated = false;
     let nominates = nominates_fields(headers);
-    for (name, value) in headers.iter() {
+    headers.write_lines(out, |name, _| {
+        dated |= is_name(name, b"date");
         let dropped = is_hop_by_hop(name)
-            || name.eq_ignore_ascii_case(b"content-length")
-            || name.eq_ignore_ascii_case(b"server")
+            || is_name(name, b"content-length")
+            || is_name(name, b"server")
             || nominates && is_nominated(headers, name);
-        if dropped {
-            continue;
-        }
-        dated |= name.eq_ignore_ascii_case(b"date");
-        write_field(out, name, value);
-    }
+        !dropped
+    });
     if !dated {
         write_field(out, b"Date", date);
     }
@@ -239,13 +236,13 @@ fn connection_options(headers: &Headers) -> impl Iterator<Item = &[u8]> {
 /// Fields that belong to one connection only (RFC 9110 §7.6.1, RFC 7540 §3.2.1).
 pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     match name.len() {
-        2 => name.eq_ignore_ascii_case(b"te"),
-        7 => name.eq_ignore_ascii_case(b"upgrade"),
-        14 => name.eq_ignore_ascii_case(b"http2-settings"),
-        10 => name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive"),
-        16 => name.eq_ignore_ascii_case(b"proxy-connection"),
-        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
-        19 => name.eq_ignore_ascii_case(b"proxy-authorization"),
+        2 => is_name(name, b"te"),
+        7 => is_name(name, b"upgrade"),
+        14 => is_name(name, b"http2-settings"),
+        10 => is_name(name, b"connection") || is_name(name, b"keep-alive"),
+        16 => is_name(name, b"proxy-connection"),
+        17 => is_name(name, b"transfer-encoding"),
+        19 => is_name(name, b"proxy-authorization"),
         _ => false,
     }
 }

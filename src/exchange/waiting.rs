@@ -21,6 +21,12 @@ pub(super) enum Parked {
 }
 
 impl Exchange {
+    /// Whether plugins may come back to it while it waits: only then it needs to be parked.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// The driver has nothing to do for this exchange: its message can be reached from now on, and
     /// `waker` is woken when somebody asks something.
     pub fn park(&mut self, waker: &Waker, cx: &mut Cx<'_>) {

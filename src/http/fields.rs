@@ -35,6 +35,25 @@ pub(super) fn span_of(head: &[u8], part: &[u8]) -> Span {
     Span::new(start, start + part.len())
 }
 
+/// Whether a field name is `lower`, which is written in lower case: names compare without case
+/// (RFC 9110 §5.1). For names that were parsed or checked, so that they are tokens: setting bit 5
+/// folds letters, and no other `tchar` becomes a letter, a digit or `-` by it.
+#[inline]
+#[must_use]
+pub fn is_name(name: &[u8], lower: &[u8]) -> bool {
+    const FOLD: u64 = 0x2020_2020_2020_2020;
+    debug_assert!(lower.iter().all(|b| *b == b'-' || b.is_ascii_digit() || b.is_ascii_lowercase()));
+    if name.len() != lower.len() {
+        return false;
+    }
+    let ((name, name_rest), (lower, lower_rest)) = (name.as_chunks::<8>(), lower.as_chunks::<8>());
+    let same_word = |(name, lower): (&[u8; 8], &[u8; 8])| {
+        u64::from_ne_bytes(*name) | FOLD == u64::from_ne_bytes(*lower)
+    };
+    name.iter().zip(lower).all(same_word)
+        && name_rest.iter().zip(lower_rest).all(|(name, lower)| name | 0x20 == *lower)
+}
+
 /// A `Content-Length` value: digits only, no sign, no list, no overflow (RFC 9110 §8.6).
 #[must_use]
 pub fn content_length(value: &[u8]) -> Option<u64> {
@@ -98,6 +117,24 @@ mod tests {
         assert_eq!(members("close"), ["close"]);
         assert_eq!(members(" a ,, b,\tc "), ["a", "b", "c"]);
         assert!(members(" , ").is_empty());
+    }
+
+    #[test]
+    fn names_compare_without_case() {
+        let lower: [&[u8]; 5] =
+            [b"te", b"host", b"x-real-ip", b"content-length", b"sec-websocket-key1"];
+        for name in lower {
+            assert!(is_name(name, name) && is_name(&name.to_ascii_uppercase(), name));
+            for at in 0..name.len() {
+                // Every other token byte in every place, and every other length.
+                for byte in (0..=u8::MAX).filter(|byte| is_tchar(*byte)) {
+                    let mut other = name.to_vec();
+                    other[at] = byte;
+                    assert_eq!(is_name(&other, name), other.eq_ignore_ascii_case(name), "{byte}");
+                }
+                assert!(!is_name(&name[at..][1..], name) && !is_name(&name[..at], name));
+            }
+        }
     }
 
     #[test]

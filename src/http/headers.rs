@@ -9,6 +9,8 @@
 //! What plugins add goes to the end of the arena, so an edit never moves what is already there.
 //! Both vectors are kept between exchanges: nothing is allocated in the steady state.
 
+use super::write_field;
+
 /// A range of an arena or of a received buffer. `u32` halves the table; heads are far below 4 GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -26,10 +28,14 @@ impl Span {
         Self { start: start as u32, len: (end - start) as u32 }
     }
 
+    fn end(self) -> usize {
+        self.start as usize + self.len as usize
+    }
+
     /// The bytes this span covers in `of`.
     #[must_use]
     pub fn of(self, of: &[u8]) -> &[u8] {
-        &of[self.start as usize..self.start as usize + self.len as usize]
+        &of[self.start as usize..self.end()]
     }
 }
 
@@ -40,6 +46,42 @@ pub struct Field {
     pub name: Span,
     /// The field value without surrounding whitespace.
     pub value: Span,
+}
+
+impl Field {
+    /// Most names differ in length already.
+    #[inline]
+    fn is_named(&self, name: &[u8], arena: &[u8]) -> bool {
+        self.name.len as usize == name.len() && self.name.of(arena).eq_ignore_ascii_case(name)
+    }
+
+    /// Whether it lies in the arena as `name: value` and CRLF.
+    fn is_line(&self, arena: &[u8]) -> bool {
+        let (name_end, value_end) = (self.name.end(), self.value.end());
+        self.value.start as usize == name_end + 2
+            && arena[name_end..name_end + 2] == *b": "
+            && arena.get(value_end..value_end + 2) == Some(b"\r\n")
+    }
+
+    /// Where that line ends.
+    fn line_end(&self) -> usize {
+        self.value.end() + 2
+    }
+}
+
+/// Lines that lie behind each other in an arena.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    start: usize,
+    end: usize,
+}
+
+impl Run {
+    /// Writes it, and is empty then.
+    fn write(&mut self, arena: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&arena[self.start..self.end]);
+        *self = Self::default();
+    }
 }
 
 /// An ordered multi-map of header fields. Names compare without case (RFC 9110 §5.1); order and
@@ -85,17 +127,41 @@ impl Headers {
     /// The first value of `name`.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.position(name).map(|at| self.fields[at].value.of(&self.arena))
     }
 
     /// All values of `name`, in order.
     pub fn values<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let named = self.fields.iter().filter(move |field| field.is_named(name, &self.arena));
+        named.map(|field| field.value.of(&self.arena))
     }
 
     /// All fields in order, as `(name, value)`.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + '_ {
         self.fields.iter().map(|f| (f.name.of(&self.arena), f.value.of(&self.arena)))
+    }
+
+    /// Writes the fields that `keep` wants as `name: value` lines. Neighbours that lie in the arena
+    /// as they are written, which is how most heads come, are copied together.
+    pub fn write_lines(&self, out: &mut Vec<u8>, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+        let mut run = Run::default();
+        for field in &self.fields {
+            let (name, value) = (field.name.of(&self.arena), field.value.of(&self.arena));
+            if !keep(name, value) {
+                continue;
+            }
+            if !field.is_line(&self.arena) {
+                run.write(&self.arena, out);
+                write_field(out, name, value);
+                continue;
+            }
+            if run.end != field.name.start as usize {
+                run.write(&self.arena, out);
+                run.start = field.name.start as usize;
+            }
+            run.end = field.line_end();
+        }
+        run.write(&self.arena, out);
     }
 
     /// Adds a field at the end; an existing one of that name stays.
@@ -113,7 +179,7 @@ impl Headers {
         let arena = &self.arena;
         let mut index = 0;
         self.fields.retain(|f| {
-            let keep = index <= first || !f.name.of(arena).eq_ignore_ascii_case(name);
+            let keep = index <= first || !f.is_named(name, arena);
             index += 1;
             keep
         });
@@ -123,7 +189,7 @@ impl Headers {
     pub fn remove(&mut self, name: &[u8]) -> bool {
         let before = self.fields.len();
         let arena = &self.arena;
-        self.fields.retain(|f| !f.name.of(arena).eq_ignore_ascii_case(name));
+        self.fields.retain(|f| !f.is_named(name, arena));
         self.fields.len() != before
     }
 
@@ -146,7 +212,7 @@ impl Headers {
     }
 
     fn position(&self, name: &[u8]) -> Option<usize> {
-        self.fields.iter().position(|f| f.name.of(&self.arena).eq_ignore_ascii_case(name))
+        self.fields.iter().position(|field| field.is_named(name, &self.arena))
     }
 
     fn store(&mut self, bytes: &[u8]) -> Span {
@@ -205,6 +271,28 @@ mod tests {
         headers.set(b"new", b"n");
         assert_eq!(headers.get(b"New"), Some(&b"n"[..]));
         assert_eq!(headers.len(), 3);
+    }
+
+    #[test]
+    fn lines_are_written_in_order_however_they_lie() {
+        let head = b"A: 1\r\nB:2\r\nC:   3  \r\nD: 4\r\nE: 5\r\n\r\n";
+        let spans =
+            [(0, 1, 3, 4), (6, 7, 8, 9), (11, 12, 16, 17), (21, 22, 24, 25), (27, 28, 30, 31)];
+        let fields =
+            spans.map(|(a, b, c, d)| Field { name: Span::new(a, b), value: Span::new(c, d) });
+        let mut headers = Headers::new();
+        headers.adopt(head, &fields);
+        headers.set(b"e", b"9");
+        headers.append(b"F", b"6");
+        headers.append(b"G", b"");
+        for dropped in [&b""[..], b"A", b"D", b"B", b"G", b"ADG", b"ABCDEFG"] {
+            let mut out = Vec::new();
+            headers.write_lines(&mut out, |name, _| !dropped.contains(&name[0]));
+            let kept = headers.iter().filter(|(name, _)| !dropped.contains(&name[0]));
+            let mut lines = Vec::new();
+            kept.for_each(|(name, value)| write_field(&mut lines, name, value));
+            assert_eq!(out, lines, "without {dropped:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!            └─ incomplete: None, read more
 //! ```
 
-use super::fields::{content_length, field_of, lines_end_in_crlf, list_members, span_of};
+use super::fields::{content_length, field_of, is_name, lines_end_in_crlf, list_members, span_of};
 use super::{BodyLength, Field, Method, RequestError, Span, Version};
 use crate::limits;
 use memchr::memchr;
@@ -219,21 +219,21 @@ impl Facts {
     /// Looks at one field. The length is compared first: most fields are none of these.
     fn note(&mut self, name: &[u8], value: &[u8]) -> Result<Keep, RequestError> {
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
+            4 if is_name(name, b"host") => {
                 self.hosts += 1;
                 return Ok(Keep::Host);
             }
-            6 if name.eq_ignore_ascii_case(b"expect") => self.note_expect(value)?,
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
-            10 if name.eq_ignore_ascii_case(b"connection") => self.note_connection(value),
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            6 if is_name(name, b"expect") => self.note_expect(value)?,
+            7 if is_name(name, b"upgrade") => self.upgrade = true,
+            10 if is_name(name, b"connection") => self.note_connection(value),
+            14 if is_name(name, b"content-length") => {
                 let length = content_length(value);
                 let length = length.ok_or(RequestError::Bad("an invalid Content-Length"))?;
                 if self.content_length.replace(length).is_some() {
                     return Err(RequestError::Bad("more than one Content-Length"));
                 }
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.note_coding(value)?,
+            17 if is_name(name, b"transfer-encoding") => self.note_coding(value)?,
             14 | 17 => refuse_likeness(name)?,
             _ => {}
         }

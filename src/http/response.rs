@@ -1,7 +1,7 @@
 //! Response heads from upstreams (RFC 9112 §4 to §6). Whatever is not clear is a 502: a guess here
 //! would let one exchange's bytes become another's.
 
-use super::fields::{content_length, field_of, lines_end_in_crlf, list_members};
+use super::fields::{content_length, field_of, is_name, lines_end_in_crlf, list_members};
 use super::request::HeadLimits;
 use super::{BodyLength, Field, ResponseError, Version};
 use crate::limits;
@@ -106,20 +106,20 @@ struct Facts {
 impl Facts {
     fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
         match name.len() {
-            10 if name.eq_ignore_ascii_case(b"connection") => {
+            10 if is_name(name, b"connection") => {
                 for option in list_members(value) {
                     self.close |= option.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            14 if is_name(name, b"content-length") => {
                 let length = content_length(value);
                 let length = length.ok_or(ResponseError("an invalid Content-Length"))?;
                 if self.content_length.replace(length).is_some() {
                     return Err(ResponseError("more than one Content-Length"));
                 }
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            17 if is_name(name, b"transfer-encoding") => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(ResponseError("a transfer coding other than one chunked"));
                 }

@@ -45,6 +45,8 @@ pub struct RunnerLife {
     restarts: AtomicU64,
     calls: AtomicU64,
     failures: AtomicU64,
+    connections: AtomicU64,
+    waiting: AtomicU64,
 }
 
 /// A runner's life in numbers.
@@ -58,6 +60,10 @@ pub struct RunnerFigures {
     pub calls: u64,
     /// Talks that failed.
     pub failures: u64,
+    /// Connections that are open.
+    pub connections: u64,
+    /// Talks that wait for one.
+    pub waiting: u64,
 }
 
 impl RunnerLife {
@@ -90,6 +96,12 @@ impl RunnerLife {
         self.failures.fetch_add(failures, Ordering::Relaxed);
     }
 
+    /// Connections and waiting talks that came or, wrapped, went.
+    pub fn move_gauges(&self, connections: u64, waiting: u64) {
+        self.connections.fetch_add(connections, Ordering::Relaxed);
+        self.waiting.fetch_add(waiting, Ordering::Relaxed);
+    }
+
     /// The numbers.
     #[must_use]
     pub fn figures(&self) -> RunnerFigures {
@@ -98,6 +110,8 @@ impl RunnerLife {
             restarts: self.restarts.load(Ordering::Relaxed),
             calls: self.calls.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
+            connections: self.connections.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! them for minutes; `cargo test` for a second or two, `ROUNDS=1000000 cargo test` for longer.
 
 use super::abi::{Abi, Phase};
+use super::exports::Exports;
 use super::guest::{Facts, Frame, Guest};
 use super::header_map::Map;
 use super::host::Entry;
@@ -168,7 +169,7 @@ pub(super) fn midway(phase: Phase, writable: bool) -> Guest {
         writable_properties: writable,
         ..PluginSettings::new("p", 0, Source::Bytes(Arc::default()))
     };
-    let facts = Facts::new(settings, Abi::V0_2_1, &Shared::default());
+    let facts = Facts::new(settings, Abi::V0_2_1, Exports::default(), &Shared::default());
     let mut guest = Guest::new(Arc::new(facts), Weak::<Entry>::new(), None);
     if phase != Phase::Root {
         guest.frame = Frame::stream(phase, 1, false);

@@ -3,6 +3,7 @@
 use super::abi::{Abi, Phase};
 use super::calls::{CallKind, Calls};
 use super::counters::AllCounters;
+use super::exports::{Exports, Function};
 use super::foreign::Expressions;
 use super::node::Node;
 use super::reply::Reply;
@@ -18,7 +19,7 @@ use crate::vm::{Fault, FaultKind, Limiter};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
-use wasmtime::{Memory, TypedFunc};
+use wasmtime::Memory;
 
 /// Lines kept of what a guest says while it is configured, for the error message.
 const SAID_LINES_MAX: usize = 10;
@@ -31,6 +32,7 @@ pub(super) struct Facts {
     pub(super) root_id: Box<str>,
     pub(super) vm_id: Box<str>,
     pub(super) abi: Abi,
+    pub(super) exports: Exports,
     pub(super) settings: PluginSettings,
     pub(super) namespace: Arc<Namespace>,
     pub(super) metrics: Arc<Metrics>,
@@ -39,12 +41,18 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn new(settings: PluginSettings, abi: Abi, shared: &Shared) -> Self {
+    pub(super) fn new(
+        settings: PluginSettings,
+        abi: Abi,
+        exports: Exports,
+        shared: &Shared,
+    ) -> Self {
         Self {
             name: settings.name.as_str().into(),
             root_id: settings.root_id.as_deref().unwrap_or(&settings.name).into(),
             vm_id: settings.vm_id.as_str().into(),
             abi,
+            exports,
             namespace: shared.namespace(&settings.vm_id),
             metrics: Arc::clone(&shared.metrics),
             counters: Arc::clone(&shared.counters),
@@ -144,8 +152,8 @@ pub(super) struct StreamContext {
 pub(super) struct Guest {
     pub(super) facts: Arc<Facts>,
     pub(super) memory: Option<Memory>,
-    /// The guest's allocator: counted, so that a host function can hold it while it runs.
-    pub(super) allocate: Option<Rc<TypedFunc<u32, u32>>>,
+    /// The guest's allocator.
+    pub(super) allocate: Option<Function<1, u32>>,
     pub(super) limiter: Limiter,
     pub(super) frame: Frame,
     pub(super) effects: Effects,
@@ -227,7 +235,7 @@ impl Guest {
     /// Data for a store in which nothing runs.
     pub(super) fn nobody() -> Self {
         let settings = PluginSettings::new("", 0, Source::Bytes(Arc::default()));
-        let facts = Facts::new(settings, Abi::V0_2_1, &Shared::default());
+        let facts = Facts::new(settings, Abi::V0_2_1, Exports::default(), &Shared::default());
         Self::new(Arc::new(facts), Weak::<super::host::Entry>::new(), None)
     }
 

@@ -2,6 +2,7 @@
 
 use super::counters::PluginCount;
 use super::error::{Error, Reason};
+use super::exports::Exports;
 use super::guest::{Facts, Guest};
 use super::hostcalls;
 use super::http_plugin::HttpPlugin;
@@ -222,7 +223,8 @@ impl Entry {
             log::warn!(target: "wasm", "[{plugin}] imports {name}, which this host does not have");
         }
         let linked = linked.linker.instantiate_pre(module.wasmtime()).map_err(import)?;
-        let facts = Arc::new(Facts::new(settings, abi, shared));
+        let exports = Exports::of(&module);
+        let facts = Arc::new(Facts::new(settings, abi, exports, shared));
         let index = INDEX.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             slot: pool::slot(),

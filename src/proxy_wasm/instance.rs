@@ -2,6 +2,7 @@
 
 use super::abi::{Abi, Phase};
 use super::error::Reason;
+use super::exports::{Callbacks, Export, Exports, Function, Headers, Returned, find};
 use super::guest::{Effects, Ending, Frame, Guest, Root, StreamContext};
 use super::host::{Conf, Entry};
 use crate::plugin::{Action, Hold, Message, Services, StreamKey};
@@ -11,7 +12,7 @@ use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime::Store;
 
 /// What starting and configuring may take. Go programs need a tenth of a second to start here.
 const START_MS: u64 = 10_000;
@@ -19,38 +20,13 @@ const START_MS: u64 = 10_000;
 /// An instance that was started. After a fault it must not be called again.
 pub(super) struct Instance {
     store: Store<Guest>,
-    /// Where exports are found that are called without a request: rarely, so each time anew. An
-    /// instance for each request should not pay for them.
-    exports: wasmtime::Instance,
+    /// Where exports are found that are called rarely, so each time anew: an instance for each
+    /// request should not pay for them.
+    instance: wasmtime::Instance,
     callbacks: Callbacks,
     deadline: u64,
     /// Root contexts by conf index; 0 where there is none.
     root_ids: Vec<u32>,
-}
-
-type Call<P, R> = Option<TypedFunc<P, R>>;
-
-/// The exports that requests call, looked up once. A missing one is not called.
-struct Callbacks {
-    context_create: Call<(u32, u32), ()>,
-    vm_start: Call<(u32, u32), u32>,
-    configure: Call<(u32, u32), u32>,
-    request_headers: Headers,
-    request_body: Call<(u32, u32, u32), u32>,
-    request_trailers: Call<(u32, u32), u32>,
-    response_headers: Headers,
-    response_body: Call<(u32, u32, u32), u32>,
-    response_trailers: Call<(u32, u32), u32>,
-    done: Call<u32, u32>,
-    log: Call<u32, ()>,
-    delete: Call<u32, ()>,
-}
-
-/// A headers callback of ABI 0.1.0, or of a later one: markers lie, types don't.
-enum Headers {
-    None,
-    Two(TypedFunc<(u32, u32), u32>),
-    Three(TypedFunc<(u32, u32, u32), u32>),
 }
 
 impl Instance {
@@ -67,16 +43,15 @@ impl Instance {
         store.set_epoch_deadline(deadline_ticks(START_MS));
         let linked = entry.linked.instantiate(&mut store);
         let instance = linked.map_err(|error| fault(&mut store, &error))?;
-        let callbacks = Callbacks::find(&mut store, instance);
-        let guest_memory = instance.get_memory(&mut store, "memory");
-        let allocate = ["proxy_on_memory_allocate", "malloc"]
-            .into_iter()
-            .find_map(|name| typed(&mut store, instance, name).map(Rc::new));
+        let exports = &entry.facts.exports;
+        let callbacks = Callbacks::of(exports, &mut store, instance);
+        let memory = exports.memory(&mut store, instance);
+        let allocate = find(&exports.allocate, &mut store, instance);
         let guest = store.data_mut();
-        (guest.memory, guest.allocate) = (guest_memory, allocate);
-        initialize(&mut store, instance)?;
+        (guest.memory, guest.allocate) = (memory, allocate);
+        initialize(&mut store, instance, exports)?;
         let deadline = deadline_ticks(entry.facts.settings.deadline_ms);
-        Ok(Self { store, exports: instance, callbacks, deadline, root_ids: Vec::new() })
+        Ok(Self { store, instance, callbacks, deadline, root_ids: Vec::new() })
     }
 
     /// Creates, starts and configures the root context of a conf. Its id.
@@ -118,12 +93,12 @@ impl Instance {
     ) -> Result<Option<&'static str>, Fault> {
         let (store, ticks) = (&mut self.store, deadline_ticks(START_MS));
         let frame = Frame::root(Phase::Configure, id);
-        call(store, &self.callbacks.context_create, frame, ticks, (id, 0))?;
-        let params = (id, vm_config_len);
+        call(store, &self.callbacks.context_create, frame, ticks, [id, 0])?;
+        let params = [id, vm_config_len];
         if call(store, &self.callbacks.vm_start, frame, ticks, params)? == Some(0) {
             return Ok(Some("proxy_on_vm_start"));
         }
-        let params = (id, conf_len);
+        let params = [id, conf_len];
         if call(store, &self.callbacks.configure, frame, ticks, params)? == Some(0) {
             return Ok(Some("proxy_on_configure"));
         }
@@ -165,7 +140,7 @@ impl Instance {
         guest.streams.insert(id, StreamContext { root, key });
         guest.effects = Effects::default();
         let frame = Frame::stream(Phase::RequestHeaders, id, false);
-        call(&mut self.store, &self.callbacks.context_create, frame, self.deadline, (id, root))?;
+        call(&mut self.store, &self.callbacks.context_create, frame, self.deadline, [id, root])?;
         Ok(id)
     }
 
@@ -188,11 +163,11 @@ impl Instance {
             Phase::ResponseBody => body(store, &self.callbacks.response_body, frame, deadline)?,
             Phase::RequestTrailers => {
                 let count = store.data().message.request.trailers.len() as u32;
-                call(store, &self.callbacks.request_trailers, frame, deadline, (id, count))?
+                self.call_rare(|exports| &exports.request_trailers, frame, [id, count])?
             }
             Phase::ResponseTrailers => {
                 let count = store.data().message.response.trailers.len() as u32;
-                call(store, &self.callbacks.response_trailers, frame, deadline, (id, count))?
+                self.call_rare(|exports| &exports.response_trailers, frame, [id, count])?
             }
             Phase::Start | Phase::Configure | Phase::Root | Phase::Log => None,
         };
@@ -203,9 +178,9 @@ impl Instance {
     pub(super) fn close_stream(&mut self, id: u32) -> Result<(), Fault> {
         let (store, deadline) = (&mut self.store, self.deadline);
         let frame = Frame::stream(Phase::Log, id, true);
-        call(store, &self.callbacks.done, frame, deadline, id)?;
-        call(store, &self.callbacks.log, frame, deadline, id)?;
-        call(store, &self.callbacks.delete, frame, deadline, id)?;
+        call(store, &self.callbacks.done, frame, deadline, [id])?;
+        call(store, &self.callbacks.log, frame, deadline, [id])?;
+        call(store, &self.callbacks.delete, frame, deadline, [id])?;
         store.data_mut().streams.remove(&id);
         Ok(())
     }
@@ -231,7 +206,7 @@ impl Instance {
         let (store, deadline) = (&mut self.store, self.deadline);
         let frame = Frame::root(Phase::Root, id);
         let waits = match ending {
-            Ending::Live => call(store, &self.callbacks.done, frame, deadline, id)? == Some(0),
+            Ending::Live => call(store, &self.callbacks.done, frame, deadline, [id])? == Some(0),
             Ending::Pending => true,
             Ending::Done => false,
         };
@@ -242,7 +217,7 @@ impl Instance {
             }
             return Ok(false);
         }
-        call(store, &self.callbacks.delete, frame, deadline, id)?;
+        call(store, &self.callbacks.delete, frame, deadline, [id])?;
         store.data_mut().roots.retain(|root| root.id != id);
         Ok(true)
     }
@@ -252,16 +227,16 @@ impl Instance {
         self.store.data_mut()
     }
 
-    /// Calls an export on a root context, the first of these that there is.
-    pub(super) fn call_root<P: WasmParams>(
+    /// Calls an export that few requests or none call, if there is one.
+    pub(super) fn call_rare<const N: usize, R: Returned>(
         &mut self,
-        names: &[&str],
+        export: impl FnOnce(&Exports) -> &Option<Export<N, R>>,
         frame: Frame,
-        params: P,
-    ) -> Result<(), Fault> {
-        let (store, exports) = (&mut self.store, self.exports);
-        let callback: Call<P, ()> = names.iter().find_map(|name| typed(store, exports, name));
-        call(store, &callback, frame, self.deadline, params).map(|_| ())
+        params: [u32; N],
+    ) -> Result<Option<R>, Fault> {
+        let facts = Arc::clone(&self.store.data().facts);
+        let callback = find(export(&facts.exports), &mut self.store, self.instance);
+        call(&mut self.store, &callback, frame, self.deadline, params)
     }
 
     /// The streams that wait or run in this instance.
@@ -336,9 +311,9 @@ fn headers(
     let (id, count) = (frame.current, map.len(&store.data().message));
     let returned = match callback {
         Headers::None => return Ok(None),
-        Headers::Two(function) => run(store, function, frame, deadline, (id, count)),
+        Headers::Two(function) => run(store, function, frame, deadline, [id, count]),
         Headers::Three(function) => {
-            run(store, function, frame, deadline, (id, count, frame.end_of_stream.into()))
+            run(store, function, frame, deadline, [id, count, frame.end_of_stream.into()])
         }
     };
     returned.map(Some)
@@ -346,21 +321,21 @@ fn headers(
 
 fn body(
     store: &mut Store<Guest>,
-    callback: &Call<(u32, u32, u32), u32>,
+    callback: &Option<Function<3, u32>>,
     frame: Frame,
     deadline: u64,
 ) -> Result<Option<u32>, Fault> {
     let len = u32::try_from(store.data().message.body.len()).unwrap_or(u32::MAX);
-    call(store, callback, frame, deadline, (frame.current, len, frame.end_of_stream.into()))
+    call(store, callback, frame, deadline, [frame.current, len, frame.end_of_stream.into()])
 }
 
 /// Calls an export if the guest has it.
-fn call<P: WasmParams, R: WasmResults>(
+fn call<const N: usize, R: Returned>(
     store: &mut Store<Guest>,
-    function: &Call<P, R>,
+    function: &Option<Function<N, R>>,
     frame: Frame,
     deadline: u64,
-    params: P,
+    params: [u32; N],
 ) -> Result<Option<R>, Fault> {
     match function {
         Some(function) => run(store, function, frame, deadline, params).map(Some),
@@ -368,12 +343,12 @@ fn call<P: WasmParams, R: WasmResults>(
     }
 }
 
-fn run<P: WasmParams, R: WasmResults>(
+fn run<const N: usize, R: Returned>(
     store: &mut Store<Guest>,
-    function: &TypedFunc<P, R>,
+    function: &Function<N, R>,
     frame: Frame,
     deadline: u64,
-    params: P,
+    params: [u32; N],
 ) -> Result<R, Fault> {
     let guest = store.data_mut();
     guest.frame = frame;
@@ -398,58 +373,25 @@ fn fault(store: &mut Store<Guest>, error: &wasmtime::Error) -> Fault {
 
 /// `_initialize` and then `main`, or `_start`: whichever the toolchain made. A command that exits
 /// with 0 has started well.
-fn initialize(store: &mut Store<Guest>, instance: wasmtime::Instance) -> Result<(), Fault> {
+fn initialize(
+    store: &mut Store<Guest>,
+    instance: wasmtime::Instance,
+    exports: &Exports,
+) -> Result<(), Fault> {
     let ticks = deadline_ticks(START_MS);
-    let reactor: Call<(), ()> = typed(store, instance, "_initialize");
+    let reactor = find(&exports.initialize, store, instance);
     if reactor.is_none() {
-        let command: Call<(), ()> = typed(store, instance, "_start");
-        return match call(store, &command, Frame::START, ticks, ()) {
+        let command = find(&exports.start, store, instance);
+        return match call(store, &command, Frame::START, ticks, []) {
             Err(Fault { kind: FaultKind::Exit(0), .. }) => Ok(()),
             other => other.map(|_| ()),
         };
     }
-    call(store, &reactor, Frame::START, ticks, ())?;
-    let main: Call<(u32, u32), u32> = typed(store, instance, "main");
+    call(store, &reactor, Frame::START, ticks, [])?;
+    let main = find(&exports.main, store, instance);
     if main.is_some() {
-        return call(store, &main, Frame::START, ticks, (0, 0)).map(|_| ());
+        return call(store, &main, Frame::START, ticks, [0, 0]).map(|_| ());
     }
-    let main: Call<(), u32> = typed(store, instance, "__main_void");
-    call(store, &main, Frame::START, ticks, ()).map(|_| ())
-}
-
-impl Callbacks {
-    fn find(store: &mut Store<Guest>, instance: wasmtime::Instance) -> Self {
-        Self {
-            context_create: typed(store, instance, "proxy_on_context_create"),
-            vm_start: typed(store, instance, "proxy_on_vm_start"),
-            configure: typed(store, instance, "proxy_on_configure"),
-            request_headers: Headers::find(store, instance, "proxy_on_request_headers"),
-            request_body: typed(store, instance, "proxy_on_request_body"),
-            request_trailers: typed(store, instance, "proxy_on_request_trailers"),
-            response_headers: Headers::find(store, instance, "proxy_on_response_headers"),
-            response_body: typed(store, instance, "proxy_on_response_body"),
-            response_trailers: typed(store, instance, "proxy_on_response_trailers"),
-            done: typed(store, instance, "proxy_on_done"),
-            log: typed(store, instance, "proxy_on_log"),
-            delete: typed(store, instance, "proxy_on_delete"),
-        }
-    }
-}
-
-impl Headers {
-    fn find(store: &mut Store<Guest>, instance: wasmtime::Instance, name: &str) -> Self {
-        if let Some(function) = typed(store, instance, name) {
-            return Self::Three(function);
-        }
-        typed(store, instance, name).map_or(Self::None, Self::Two)
-    }
-}
-
-/// The export of that name and type. Types were checked when the module was loaded.
-fn typed<P: WasmParams, R: WasmResults>(
-    store: &mut Store<Guest>,
-    instance: wasmtime::Instance,
-    name: &str,
-) -> Call<P, R> {
-    instance.get_func(&mut *store, name)?.typed(&*store).ok()
+    let main = find(&exports.main_void, store, instance);
+    call(store, &main, Frame::START, ticks, []).map(|_| ())
 }

@@ -27,6 +27,7 @@ mod bench;
 mod calls;
 mod counters;
 mod error;
+mod exports;
 mod foreign;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -19,10 +19,6 @@ use crate::vm::Fault;
 const INITIAL_METADATA: u32 = 4;
 const TRAILING_METADATA: u32 = 5;
 
-/// The C++ SDK's header and the AssemblyScript SDK name it otherwise (ABI reference §3).
-const TRAILERS: &[&str] =
-    &["proxy_on_grpc_receive_trailing_metadata", "proxy_on_grpc_trailing_metadata"];
-
 /// An instance's number above, what is meant in it below.
 pub(super) fn root_id(number: u32, what: u32) -> u64 {
     u64::from(number) << 32 | u64::from(what)
@@ -88,9 +84,9 @@ impl Instance {
         let Some(Call { root, .. }) = self.guest().calls.end(token) else { return Ok(()) };
         let reply = Reply::of_http(reply);
         let body_len = reply.body.as_ref().map_or(0, |body| body.len() as u32);
-        let params = (root, token, reply.map_len(6), body_len, reply.map_len(7));
+        let params = [root, token, reply.map_len(6), body_len, reply.map_len(7)];
         self.show(root, reply, |this, frame| {
-            this.call_root(&["proxy_on_http_call_response"], frame, params)
+            this.call_rare(|exports| &exports.http_call_response, frame, params)
         })
     }
 
@@ -101,9 +97,9 @@ impl Instance {
         match event {
             GrpcEvent::InitialMetadata(fields) => {
                 let reply = Reply::of_metadata(INITIAL_METADATA, fields);
-                let params = (root, token, reply.map_len(INITIAL_METADATA));
+                let params = [root, token, reply.map_len(INITIAL_METADATA)];
                 self.show(root, reply, |this, frame| {
-                    this.call_root(&["proxy_on_grpc_receive_initial_metadata"], frame, params)
+                    this.call_rare(|exports| &exports.grpc_initial_metadata, frame, params)
                 })
             }
             GrpcEvent::Message(message) => {
@@ -111,21 +107,23 @@ impl Instance {
                     // A unary call that went well has no other end than its message.
                     self.guest().calls.end(token);
                 }
-                let params = (root, token, message.len() as u32);
+                let params = [root, token, message.len() as u32];
                 self.show(root, Reply::of_message(message), |this, frame| {
-                    this.call_root(&["proxy_on_grpc_receive"], frame, params)
+                    this.call_rare(|exports| &exports.grpc_receive, frame, params)
                 })
             }
             GrpcEvent::TrailingMetadata(fields) => {
                 let reply = Reply::of_metadata(TRAILING_METADATA, fields);
-                let params = (root, token, reply.map_len(TRAILING_METADATA));
-                self.show(root, reply, |this, frame| this.call_root(TRAILERS, frame, params))
+                let params = [root, token, reply.map_len(TRAILING_METADATA)];
+                self.show(root, reply, |this, frame| {
+                    this.call_rare(|exports| &exports.grpc_trailing_metadata, frame, params)
+                })
             }
             GrpcEvent::Closed { status, message } => {
                 self.guest().calls.end(token);
-                let params = (root, token, status);
+                let params = [root, token, status];
                 self.show(root, Reply::of_status(status, message), |this, frame| {
-                    this.call_root(&["proxy_on_grpc_close"], frame, params)
+                    this.call_rare(|exports| &exports.grpc_close, frame, params)
                 })
             }
         }
@@ -138,7 +136,7 @@ impl Instance {
         let Some(root) = guest.roots.iter().find(|root| root.timer == timer) else { return Ok(()) };
         let id = root.id;
         self.show(id, Reply::default(), |this, frame| {
-            this.call_root(&["proxy_on_tick"], frame, id)
+            this.call_rare(|exports| &exports.tick, frame, [id])
         })?;
         let guest = self.guest();
         let waits = guest.roots.iter().any(|root| root.id == id && root.timer == timer);
@@ -155,7 +153,7 @@ impl Instance {
         };
         let root = root.id;
         self.show(root, Reply::default(), |this, frame| {
-            this.call_root(&["proxy_on_queue_ready"], frame, (root, queue))
+            this.call_rare(|exports| &exports.queue_ready, frame, [root, queue])
         })
     }
 
@@ -164,7 +162,7 @@ impl Instance {
         &mut self,
         root: u32,
         reply: Reply,
-        callback: impl FnOnce(&mut Self, Frame) -> Result<(), Fault>,
+        callback: impl FnOnce(&mut Self, Frame) -> Result<Option<()>, Fault>,
     ) -> Result<(), Fault> {
         if !self.guest().roots.iter().any(|known| known.id == root) {
             return Ok(());
@@ -172,6 +170,6 @@ impl Instance {
         self.guest().reply = reply;
         let done = callback(self, Frame::root(Phase::Root, root));
         self.guest().reply = Reply::default();
-        done
+        done.map(|_| ())
     }
 }

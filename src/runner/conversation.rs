@@ -26,7 +26,7 @@ const BODY_BYTES_MAX: usize = limits::RUNNER_FRAME_BYTES_MAX - 64;
 
 /// What follows a frame.
 enum Next {
-    /// `out` has the next frame.
+    /// `out` has the next frame; or none, then another one comes.
     Send,
     /// The configuration has this token.
     Prepared(u32),
@@ -185,6 +185,10 @@ impl External {
         };
         let Desk { encoder, conversations, .. } = desk;
         let (conversation, message) = (&mut conversations[at], &mut **stream.message);
+        if conversation.is_second_token(talk.kind) {
+            talk.out.clear();
+            return Ok(Next::Send);
+        }
         Ok(match decode(talk.kind, &talk.payload, sent)? {
             Reply::Token(token) => Next::Prepared(token),
             Reply::Refused(Refusal::TokenNotFound) if conversation.may_try_again(sent) => {
@@ -265,6 +269,7 @@ impl External {
                 let good = (token, conversation.epoch, now.saturating_add(TOKEN_LIFE_MS));
                 // From here on this conversation prepares no more.
                 conversation.stage = Stage::Called;
+                conversation.prepared = true;
                 self.token.finish(Some(good)).into_iter().for_each(Waiter::wake);
                 self.find_token(stream, Some(talk))
             }
@@ -388,6 +393,12 @@ impl Conversation {
     /// The kind of what was sent last.
     fn sent(&self, role: Role) -> Kind {
         if self.stage == Stage::Preparing { Kind::PrepareConf } else { role.call() }
+    }
+
+    /// Whether a frame is the token that was just given, once more: the Java runner sends it twice.
+    fn is_second_token(&mut self, kind: u8) -> bool {
+        let is_token = kind == Kind::PrepareConf as u8 && self.stage != Stage::Preparing;
+        is_token && std::mem::take(&mut self.prepared)
     }
 
     fn may_try_again(&self, sent: Kind) -> bool {

@@ -50,6 +50,8 @@ pub(super) struct Conversation {
     pub(super) stage: Stage,
     /// Times the call was tried.
     pub(super) tries: u8,
+    /// The token was given in this conversation.
+    pub(super) prepared: bool,
     /// The body was asked for and is held back, whole.
     pub(super) gathered: bool,
     /// The talk, while it is neither with the worker nor needed.
@@ -142,6 +144,7 @@ impl Desk {
             number: self.opened,
             stage: Stage::Over,
             tries: 0,
+            prepared: false,
             gathered: false,
             talk: None,
             id: 0,

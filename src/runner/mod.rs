@@ -18,6 +18,8 @@ mod decode;
 mod desk;
 mod encode;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod loader;
 mod plugin;
 /// The protocol's tables, made by flatc of `ext_plugin.fbs`; for runners too.
@@ -25,6 +27,8 @@ mod plugin;
 #[allow(deprecated, missing_docs, missing_debug_implementations, unused, unreachable_pub)]
 #[path = "ext_plugin_generated.rs"]
 pub mod schema;
+#[cfg(any(test, fuzzing))]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod tokens;

@@ -1,6 +1,6 @@
 //! Responses that are ready before the request comes (DESIGN §1, fast path).
 
-use crate::http::{self, Headers, write_field, write_number_field, write_status_line};
+use crate::http::{self, Headers, is_name, write_field, write_number_field, write_status_line};
 use crate::plugin::LocalResponse;
 use crate::time::HttpDate;
 
@@ -62,12 +62,10 @@ pub fn write_local_head(
     } else if headers.get(b"content-type").is_none() && has_length(status) {
         write_field(out, b"Content-Type", b"text/plain; charset=utf-8");
     }
-    for (name, value) in headers.iter() {
-        let replaced = html && name.eq_ignore_ascii_case(b"content-type");
-        if !replaced && !is_ours(name) {
-            write_field(out, name, value);
-        }
-    }
+    headers.write_lines(out, |name, _| {
+        let replaced = html && is_name(name, b"content-type");
+        !replaced && !is_ours(name)
+    });
 }
 
 /// The body of a local response: its own, or the error page for a status of 300 and more
@@ -92,9 +90,14 @@ pub fn has_length(status: u16) -> bool {
 }
 
 fn is_ours(name: &[u8]) -> bool {
-    const OURS: [&[u8]; 6] =
-        [b"content-length", b"transfer-encoding", b"connection", b"date", b"server", b"keep-alive"];
-    OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))
+    match name.len() {
+        4 => is_name(name, b"date"),
+        6 => is_name(name, b"server"),
+        10 => is_name(name, b"connection") || is_name(name, b"keep-alive"),
+        14 => is_name(name, b"content-length"),
+        17 => is_name(name, b"transfer-encoding"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

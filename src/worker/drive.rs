@@ -115,13 +115,15 @@ where
             let rang = worker.rang(alarm, cx.waker());
             match (self.poll(cx), rang) {
                 (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
-                (Poll::Pending, _) => worker.park(exchange, cx.waker()),
+                (Poll::Pending, _) if exchange.is_reachable() => worker.park(exchange, cx.waker()),
                 (event, _) => event,
             }
         })
         .await;
         at_work(exchange.message().request_number);
-        worker.with_cx(|cx| exchange.unpark(cx));
+        if exchange.is_reachable() {
+            worker.with_cx(|cx| exchange.unpark(cx));
+        }
         event
     }
 
@@ -134,9 +136,13 @@ where
 }
 
 impl Downstream {
-    /// Runs an exchange that has begun to its end.
-    pub(super) async fn drive(&mut self, worker: &Rc<Worker>, exchange: &mut Exchange) -> Ending {
-        at_work(exchange.message().request_number);
+    /// Runs an exchange that has begun to its end. `first` is what it commands first.
+    pub(super) async fn drive(
+        &mut self,
+        worker: &Rc<Worker>,
+        exchange: &mut Exchange,
+        first: Option<Command>,
+    ) -> Ending {
         let mut link = UpstreamLink::default();
         let mut tunnel: Option<OpenTunnel> = None;
         let mut operations = Operations {
@@ -147,8 +153,9 @@ impl Downstream {
             send_up: pin!(None),
             sleep: pin!(None),
         };
+        let mut next = first;
         loop {
-            while let Some(command) = worker.with_cx(|cx| exchange.poll(cx)) {
+            while let Some(command) = next {
                 match command {
                     Command::ReadDownstream if self.at < self.input.len() => {
                         self.give_input(worker, exchange);
@@ -170,17 +177,15 @@ impl Downstream {
                         }
                     }
                     Command::SendUpstream(bytes) => {
-                        let sending = link.socket.clone().map(|socket| net::send(socket, bytes));
-                        operations.send_up.set(sending);
+                        let socket = link.socket.clone();
+                        operations.send_up.set(socket.map(|socket| net::send(socket, bytes)));
+                    }
+                    Command::ReadUpstream if link.at < link.input.len() && !link.starved => {
+                        link.give(worker, exchange);
                     }
                     Command::ReadUpstream => {
-                        if link.at < link.input.len() && !link.starved {
-                            link.give(worker, exchange);
-                            continue;
-                        }
-                        let Some(socket) = link.socket.clone() else { continue };
-                        let buffer = link.read_buffer(worker, tunnel.is_some());
-                        operations.read_up.set(Some(net::read(socket, buffer)));
+                        let (buffer, socket) = link.begin_reading(worker, tunnel.is_some());
+                        operations.read_up.set(socket.map(|socket| net::read(socket, buffer)));
                     }
                     Command::Switch => tunnel = Some(OpenTunnel::count(worker)),
                     Command::EndDownstream => self.socket.end_sending(),
@@ -195,9 +200,11 @@ impl Downstream {
                     Command::Sleep(ms) => operations.sleep.set(Some(net::sleep_ms(ms))),
                     Command::Finish(ending) => return ending,
                 }
+                next = worker.with_cx(|cx| exchange.poll(cx));
             }
             let event = operations.next(worker, self.alarm, exchange).await;
             self.on_event(worker, exchange, &mut link, event);
+            next = worker.with_cx(|cx| exchange.poll(cx));
         }
     }
 
@@ -295,6 +302,11 @@ impl UpstreamLink {
         self.starved = used == 0;
     }
 
+    /// What a read needs.
+    fn begin_reading(&mut self, worker: &Worker, tunnels: bool) -> (Vec<u8>, Option<Socket>) {
+        (self.read_buffer(worker, tunnels), self.socket.clone())
+    }
+
     /// The read buffer, behind what the exchange could not use yet (an incomplete head).
     fn read_buffer(&mut self, worker: &Worker, tunnel: bool) -> Vec<u8> {
         let mut buffer = std::mem::take(&mut self.input);
@@ -348,7 +360,7 @@ impl Worker {
     }
 
     /// Lends the worker's own state to a call of an exchange, at the time of now.
-    fn with_cx<T>(self: &Rc<Self>, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
+    pub(super) fn with_cx<T>(self: &Rc<Self>, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
         self.with_locals(|locals| f(&mut Cx { locals, date: &self.date.borrow() }))
     }
 

@@ -19,11 +19,12 @@ mod toolchains;
 mod wasi;
 
 use super::abi::Status;
+use super::exports::Function;
 use super::guest::{Frame, Guest};
 use super::inspect::signature;
 use crate::vm::{GuestMemory, Module, OutOfBounds};
-use std::rc::Rc;
-use wasmtime::{Caller, ExternType, Linker, TypedFunc};
+use std::sync::Arc;
+use wasmtime::{Caller, ExternType, Linker};
 
 /// The store of the instance that calls.
 type Host<'a> = Caller<'a, Guest>;
@@ -113,12 +114,12 @@ fn give_bytes(host: &mut Host<'_>, bytes: &[u8], ptr_at: u32, len_at: u32) -> Ou
 /// the memory, call host functions, and trap. It runs for no context, as in Envoy, whatever the
 /// context of the function it runs in (ABI reference §2, §5).
 fn allocate(host: &mut Host<'_>, len: u32) -> Result<u32, Stop> {
-    let allocator = match &host.data().allocate {
-        Some(allocator) => Rc::clone(allocator),
+    let allocator = match host.data().allocate {
+        Some(allocator) => allocator,
         None => early_allocator(host)?,
     };
     let frame = std::mem::replace(&mut host.data_mut().frame, Frame::START);
-    let ptr = allocator.call(&mut *host, len)?;
+    let ptr = allocator.call(&mut *host, [len])?;
     host.data_mut().frame = frame;
     match ptr {
         0 => Err(Status::InvalidMemoryAccess.into()),
@@ -126,12 +127,12 @@ fn allocate(host: &mut Host<'_>, len: u32) -> Result<u32, Stop> {
     }
 }
 
+/// While the instance starts.
 #[cold]
-fn early_allocator(host: &mut Host<'_>) -> Result<Rc<TypedFunc<u32, u32>>, Stop> {
-    let found = ["proxy_on_memory_allocate", "malloc"]
-        .into_iter()
-        .find_map(|name| host.get_export(name)?.into_func()?.typed(&mut *host).ok());
-    found.map(Rc::new).ok_or_else(|| Status::InvalidMemoryAccess.into())
+fn early_allocator(host: &mut Host<'_>) -> Result<Function<1, u32>, Stop> {
+    let facts = Arc::clone(&host.data().facts);
+    let allocator = facts.exports.allocate.as_ref().and_then(|export| export.of_caller(host));
+    allocator.ok_or_else(|| Status::InvalidMemoryAccess.into())
 }
 
 /// Registers functions that take words and answer with a status, under their own names.

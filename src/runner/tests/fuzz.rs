@@ -1,44 +1,10 @@
 //! Frames of a hostile runner, made by chance: they are refused or read, and never more.
 
 use super::{RewriteOf, asks, refused, response, rewrite, stop, token};
-use crate::runner::{Ask, Frame, Kind, Reply, decode, first_frame, write_frame};
-use std::hint::black_box;
+use crate::runner::{Ask, Kind, decode, fuzz, write_frame};
 use std::time::Instant;
 
 const ROUNDS: usize = 60_000;
-
-fn touch(reply: &Reply<'_>) {
-    let mut bytes = 0;
-    let mut see = |entries: crate::runner::Entries<'_>| {
-        bytes += entries
-            .iter()
-            .map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len))
-            .sum::<usize>();
-    };
-    match reply {
-        Reply::Stop(stop) => see(stop.headers),
-        Reply::Rewrite(rewrite) => {
-            see(rewrite.headers);
-            see(rewrite.args);
-            see(rewrite.resp_headers);
-        }
-        Reply::Response(response) => see(response.headers),
-        _ => {}
-    }
-    black_box(bytes);
-}
-
-/// Reads a stream of frames as a worker and a plugin do.
-pub(crate) fn read_everything(mut bytes: &[u8]) {
-    while let Frame::Whole { kind, payload } = first_frame(bytes) {
-        for sent in [Kind::PrepareConf, Kind::RequestCall, Kind::ResponseCall] {
-            if let Ok(reply) = decode(kind, payload, sent) {
-                touch(&reply);
-            }
-        }
-        bytes = &bytes[4 + payload.len()..];
-    }
-}
 
 fn samples() -> Vec<(Kind, Vec<u8>)> {
     let pairs = [("x-a", Some("1")), ("X-B", None), ("x-a", Some("")), ("host", Some("h"))];
@@ -90,7 +56,30 @@ fn mutated_frames() {
         let mut frame = Vec::new();
         let kind = if random.u8(..10) == 0 { Kind::Error } else { kind };
         write_frame(&mut frame, kind, &payload).expect("short");
-        read_everything(&frame);
+        fuzz::read(&frame);
+        // Behind the choice of whom it talks to, and a token where one is asked for.
+        let mut talk = vec![random.u8(..0x80)];
+        if random.bool() {
+            write_frame(&mut talk, Kind::PrepareConf, &token(1)).expect("short");
+        }
+        talk.extend_from_slice(&frame);
+        fuzz::runner(&talk);
+    }
+}
+
+/// Good tables with texts that must not get into a head.
+#[test]
+fn hostile_texts() {
+    const PIECES: [&str; 12] =
+        ["\r\n", "x-a", "=", "\n", "host", "/a b", "?", "%", "\0", "\u{e9}", "200", "connection="];
+    let mut random = fastrand::Rng::new();
+    println!("seed {}", random.get_seed());
+    for _ in 0..ROUNDS / 20 {
+        let mut data = vec![0x80 | random.u8(..)];
+        for _ in 0..random.usize(..12) {
+            data.extend_from_slice(PIECES[random.usize(..PIECES.len())].as_bytes());
+        }
+        fuzz::runner(&data);
     }
 }
 

@@ -44,6 +44,8 @@ struct Pool {
     down_since: Cell<Option<u64>>,
     calls: Cell<u64>,
     failures: Cell<u64>,
+    /// Connections and waiting talks, as they were published last.
+    shown: Cell<(u64, u64)>,
     now_ms: Cell<u64>,
 }
 
@@ -67,8 +69,12 @@ impl Worker {
 
     /// Looks at deadlines; once per tick.
     pub(super) fn tick_runners(&self, now_ms: u64) {
-        let pools = self.runners.0.borrow().clone();
-        pools.iter().for_each(|pool| pool.tick(now_ms));
+        let nth = |at: usize| self.runners.0.borrow().get(at).cloned();
+        let mut at = 0;
+        while let Some(pool) = nth(at) {
+            pool.tick(now_ms);
+            at += 1;
+        }
     }
 
     fn pool_of(&self, place: &Arc<RunnerPlace>) -> Rc<Pool> {
@@ -86,6 +92,7 @@ impl Worker {
             down_since: Cell::new(None),
             calls: Cell::new(0),
             failures: Cell::new(0),
+            shown: Cell::new((0, 0)),
             now_ms: Cell::new(self.clock.now_ms()),
         });
         pools.push(Rc::clone(&pool));
@@ -143,11 +150,12 @@ impl Pool {
         self.links.borrow().len() >= self.place.connections_max
     }
 
-    /// An idle connection that nobody has closed.
+    /// An idle connection that nobody has closed, as far as is known: one that the runner closes at
+    /// this moment is found out by the call, which then begins again.
     fn take_idle(&self) -> Option<Rc<Lease>> {
         loop {
             let lease = self.idle.borrow_mut().pop()?;
-            if lease.link.socket.is_fresh() {
+            if lease.link.is_clean() {
                 return Some(lease);
             }
         }
@@ -178,12 +186,10 @@ impl Pool {
         if !lease.link.is_clean() {
             return;
         }
+        lease.link.rest(now);
         match self.next_queued(now) {
             Some(talk) => start_on(lease, talk, now),
-            None => {
-                lease.link.idle_since.set(now);
-                self.idle.borrow_mut().push(lease);
-            }
+            None => self.idle.borrow_mut().push(lease),
         }
     }
 
@@ -216,6 +222,10 @@ impl Pool {
     /// A connection has ended.
     fn forget(self: &Rc<Self>, link: &Rc<Link>) {
         self.links.borrow_mut().retain(|known| !Rc::ptr_eq(known, link));
+        let ended = self.idle.borrow().iter().position(|lease| Rc::ptr_eq(&lease.link, link));
+        // Its drop is told to the connection's task: not while the pool is borrowed.
+        let ended = ended.map(|at| self.idle.borrow_mut().remove(at));
+        drop(ended);
         self.serve_queue();
     }
 
@@ -290,26 +300,35 @@ impl Pool {
             now.saturating_sub(lease.link.idle_since.get()) < limits::RUNNER_IDLE_MS
         };
         self.idle.borrow_mut().retain(is_young);
-        let (calls, failures) = (self.calls.take(), self.failures.take());
-        if calls > 0 || failures > 0 {
-            self.place.life.count(calls, failures);
-        }
+        self.publish();
     }
 
     /// Talks that waited as long as they may.
     fn fail_overdue(&self, now: u64) {
         let down = self.down_since.get();
         let given_up = down.is_some_and(|since| now.saturating_sub(since) >= self.place.start_ms);
-        let mut queue = self.queue.borrow_mut();
-        let waiting = std::mem::take(&mut *queue);
-        let (over, waits): (VecDeque<_>, _) = waiting.into_iter().partition(|queued| {
-            given_up || now.saturating_sub(queued.since_ms) >= queued.talk.left_ms
-        });
-        *queue = waits;
-        drop(queue);
-        for Queued { talk, .. } in over {
-            let failure = if given_up { TalkFailure::Down } else { TalkFailure::Timeout };
-            self.fail(talk, failure);
+        let waiting = self.queue.borrow().len();
+        for _ in 0..waiting {
+            let Some(queued) = self.queue.borrow_mut().pop_front() else { return };
+            if given_up {
+                self.fail(queued.talk, TalkFailure::Down);
+            } else if now.saturating_sub(queued.since_ms) >= queued.talk.left_ms {
+                self.fail(queued.talk, TalkFailure::Timeout);
+            } else {
+                self.queue.borrow_mut().push_back(queued);
+            }
+        }
+    }
+
+    /// Tells everybody how it fares.
+    fn publish(&self) {
+        let (calls, failures) = (self.calls.take(), self.failures.take());
+        let now = (self.links.borrow().len() as u64, self.queue.borrow().len() as u64);
+        let before = self.shown.replace(now);
+        if calls > 0 || failures > 0 || now != before {
+            let life = &self.place.life;
+            life.count(calls, failures);
+            life.move_gauges(now.0.wrapping_sub(before.0), now.1.wrapping_sub(before.1));
         }
     }
 }

@@ -21,7 +21,7 @@ impl Mailbox for Box_ {
     }
 }
 
-pub(super) fn place(name: &str) -> Arc<RunnerPlace> {
+pub(crate) fn place(name: &str) -> Arc<RunnerPlace> {
     Arc::new(RunnerPlace {
         name: name.to_owned(),
         socket: "/nowhere/runner.sock".into(),
@@ -33,7 +33,7 @@ pub(super) fn place(name: &str) -> Arc<RunnerPlace> {
     })
 }
 
-pub(super) fn load(runners: &mut Runners, name: &str, conf: &Value) -> Option<Loaded> {
+pub(crate) fn load(runners: &mut Runners, name: &str, conf: &Value) -> Option<Loaded> {
     let problems = Problems::new();
     let at = Path::root().key("routes").index(0).key("plugins").key(name);
     let loaded = runners.load(name, Reader::new(conf, at, &problems));
@@ -42,13 +42,13 @@ pub(super) fn load(runners: &mut Runners, name: &str, conf: &Value) -> Option<Lo
 }
 
 /// One worker.
-pub(super) struct Desk {
-    pub(super) locals: Locals,
+pub(crate) struct Desk {
+    pub(crate) locals: Locals,
     letters: Arc<Box_>,
 }
 
 impl Desk {
-    pub(super) fn new(plugin: &dyn Plugin) -> Self {
+    pub(crate) fn new(plugin: &dyn Plugin) -> Self {
         let letters = Arc::new(Box_::default());
         let services = Services::new(Arc::clone(&letters) as Arc<dyn Mailbox>);
         let mut locals = Locals::with_services(3, services);
@@ -57,7 +57,7 @@ impl Desk {
     }
 
     /// The only talk that plugins asked the worker to carry.
-    pub(super) fn talk(&self) -> Option<Box<RunnerTalk>> {
+    pub(crate) fn talk(&self) -> Option<Box<RunnerTalk>> {
         let mut errands = Vec::new();
         self.locals.services.take_errands(&mut errands);
         let mut talks = errands.into_iter().filter_map(|errand| match errand {
@@ -70,21 +70,27 @@ impl Desk {
     }
 
     /// The talk, and the kind of the frame it is to send.
-    pub(super) fn sends(&self, kind: Kind) -> Box<RunnerTalk> {
+    pub(crate) fn sends(&self, kind: Kind) -> Box<RunnerTalk> {
         let talk = self.talk().expect("a talk");
         assert!(matches!(first_frame(&talk.out), Frame::Whole { kind: k, .. } if k == kind as u8));
         talk
     }
 
+    /// Whatever plugins asked for is not done.
+    pub(crate) fn forget_errands(&self) {
+        self.locals.services.take_errands(&mut Vec::new());
+        self.letters.0.lock().expect("one thread").clear();
+    }
+
     /// Whether a connection was given back.
-    pub(super) fn releases(&self) -> bool {
+    pub(crate) fn releases(&self) -> bool {
         let mut errands = Vec::new();
         self.locals.services.take_errands(&mut errands);
         matches!(errands[..], [Errand::RunnerRelease(_)])
     }
 
     /// Delivers letters.
-    pub(super) fn deliver(&mut self) {
+    pub(crate) fn deliver(&mut self) {
         for to in std::mem::take(&mut *self.letters.0.lock().expect("one thread")) {
             let root = to.root.upgrade().expect("the desk is there");
             root.on_post(to.id, &mut self.locals);
@@ -93,15 +99,15 @@ impl Desk {
 }
 
 /// One exchange with one plugin in its chain.
-pub(super) struct Case {
-    pub(super) plugin: Arc<dyn Plugin>,
-    pub(super) message: Box<Message>,
-    pub(super) key: StreamKey,
+pub(crate) struct Case {
+    pub(crate) plugin: Arc<dyn Plugin>,
+    pub(crate) message: Box<Message>,
+    pub(crate) key: StreamKey,
     state: u64,
 }
 
 impl Case {
-    pub(super) fn new(plugin: &Arc<dyn Plugin>, desk: &Desk) -> Self {
+    pub(crate) fn new(plugin: &Arc<dyn Plugin>, desk: &Desk) -> Self {
         let waiting = &desk.locals.services.waiting;
         let key = waiting.sit(waiting.new_seat());
         let mut message = Box::new(Message::default());
@@ -114,7 +120,7 @@ impl Case {
     }
 
     /// As if the upstream had answered.
-    pub(super) fn answered(mut self, status: u16, body: crate::http::BodyLength) -> Self {
+    pub(crate) fn answered(mut self, status: u16, body: crate::http::BodyLength) -> Self {
         self.message.response.status = status;
         self.message.response.source = ResponseSource::Upstream;
         self.message.response.body = body;
@@ -124,7 +130,7 @@ impl Case {
         self
     }
 
-    pub(super) fn call<T>(
+    pub(crate) fn call<T>(
         &mut self,
         desk: &mut Desk,
         callback: impl FnOnce(&dyn Plugin, &mut Stream<'_>) -> T,
@@ -134,20 +140,20 @@ impl Case {
         callback(&*self.plugin, &mut Stream { message, state, locals, key: Some(self.key) })
     }
 
-    pub(super) fn request(&mut self, desk: &mut Desk) -> Action {
+    pub(crate) fn request(&mut self, desk: &mut Desk) -> Action {
         self.call(desk, |plugin, stream| plugin.on_request_headers(stream, true))
     }
 
-    pub(super) fn response(&mut self, desk: &mut Desk) -> Action {
+    pub(crate) fn response(&mut self, desk: &mut Desk) -> Action {
         self.call(desk, |plugin, stream| plugin.on_response_headers(stream, false))
     }
 
-    pub(super) fn over(&mut self, desk: &mut Desk) {
+    pub(crate) fn over(&mut self, desk: &mut Desk) {
         self.call(desk, |plugin, stream| plugin.on_log(stream));
     }
 
     /// The runner answers.
-    pub(super) fn frame(
+    pub(crate) fn frame(
         &mut self,
         desk: &mut Desk,
         mut talk: Box<RunnerTalk>,
@@ -161,7 +167,7 @@ impl Case {
     }
 
     /// The worker could not.
-    pub(super) fn failed(
+    pub(crate) fn failed(
         &mut self,
         desk: &mut Desk,
         mut talk: Box<RunnerTalk>,
@@ -172,7 +178,7 @@ impl Case {
     }
 
     /// Whatever was asked in this exchange's name.
-    pub(super) fn woken(&mut self, desk: &mut Desk) -> Option<Action> {
+    pub(crate) fn woken(&mut self, desk: &mut Desk) -> Option<Action> {
         let (_, ask) = desk.locals.services.waiting.take_ask(self.key)?;
         let crate::plugin::Ask::Reply(reply) = ask else { panic!("a reply") };
         Some(self.call(desk, |plugin, stream| plugin.on_reply(stream, reply)))
