@@ -76,6 +76,11 @@ pub const RUNNER_FRAME_BYTES_MAX: usize = (1 << 24) - 1;
 /// over and over must not take seconds to verify.
 pub const RUNNER_TABLES_MAX: usize = 8 * 1024;
 
+/// Points of the ring of one upstream with `chash`: 160 for each share of its weights, 8 bytes
+/// each, so 13 MB at most. That is weights of 10,000 in sum, after division by what they have in
+/// common.
+pub const RING_POINTS_MAX: u64 = 1_600_000;
+
 /// Times a call is tried when the runner has forgotten its configuration, the first included, as in
 /// APISIX.
 pub const RUNNER_TRIES_MAX: u8 = 3;

@@ -76,7 +76,7 @@ fn main() {
         Loading::open(&folder.join("config.yaml"), None).expect("a good configuration");
     let (snapshot, _) = loading.snapshot().expect("good resources");
     let reservation = reserve(([127, 0, 0, 1], 0).into()).expect("a free port");
-    let shared = Shared::new(Arc::new(snapshot), Box::new(drop));
+    let shared = Shared::new(Arc::new(snapshot), Box::new(drop), loading.resolver());
     let (sink, source) = access_log();
     std::thread::spawn(move || throw_away(&source));
     let (sender, started) = crossbeam::channel::bounded(1);

@@ -3,6 +3,7 @@
 
 use ringgate::builtin::Builtins;
 use ringgate::exchange::{Arrival, Command, Cx, Ending, Exchange};
+use ringgate::expr::Template;
 use ringgate::http::{HeadLimits, RequestHead};
 use ringgate::plugin::{
     Action, Connection, Consumer, Hooks, Loader, Locals, Plugin, Properties, RequestPhase,
@@ -12,7 +13,7 @@ use ringgate::route::Router;
 use ringgate::schema::{Path, Problems, Reader};
 use ringgate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
 use ringgate::time::HttpDate;
-use ringgate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
+use ringgate::upstream::{Address, Balancer, Board, HashKey, Peer, Upstream};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -79,6 +80,10 @@ impl Plugin for Answers {
 }
 
 fn pinned(plugins: Vec<Arc<dyn Plugin>>) -> Rc<Pinned> {
+    balanced(plugins, Balancer::RoundRobin)
+}
+
+fn balanced(plugins: Vec<Arc<dyn Plugin>>, balancer: Balancer) -> Rc<Pinned> {
     let step = |plugin: Arc<dyn Plugin>| Step {
         hooks: plugin.hooks(),
         plugin,
@@ -96,22 +101,14 @@ fn pinned(plugins: Vec<Arc<dyn Plugin>>) -> Rc<Pinned> {
         timeouts: None,
         upgrades: false,
     };
-    let peer = |last| Peer {
-        address: Some(([10, 0, 0, last], 80).into()),
-        host: b"node".to_vec(),
-        weight: 1,
-        priority: 0,
+    let board = Board::new("u");
+    let peer = |last| {
+        let node = board.node(&format!("10.0.0.{last}"), 80);
+        node.set_addresses(&[Address::from(([10, 0, 0, last], 80))]);
+        Peer { node, host: b"node".to_vec(), weight: 1, priority: 0 }
     };
-    let upstream = Upstream {
-        name: "u".to_owned(),
-        peers: vec![peer(1), peer(2)],
-        host: HostPolicy::Pass,
-        timeouts: Timeouts::default(),
-        keep_alive: KeepAlive::default(),
-        retries: 1,
-        retry_ms: 0,
-        labels: vec![],
-    };
+    let peers = vec![peer(1), peer(2)];
+    let upstream = Upstream { retries: 1, ..Upstream::new(board, peers, balancer) };
     let chain = Chain::new(plugins.into_iter().map(step).collect());
     let snapshot = Snapshot {
         number: 1,
@@ -125,7 +122,7 @@ fn pinned(plugins: Vec<Arc<dyn Plugin>>) -> Rc<Pinned> {
         listen: None,
         access_log: None,
     };
-    Pinned::new(Arc::new(snapshot), &mut fastrand::Rng::with_seed(1))
+    Pinned::new(Arc::new(snapshot), None, &mut fastrand::Rng::with_seed(1))
 }
 
 /// A driver whose operations all end at once and whole.
@@ -252,8 +249,17 @@ fn warm_exchanges_allocate_nothing() {
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 60000\r\n\r\n",
         &large[..],
     ];
-    let kinds: [Kind<'_>; 10] = [
+    let key = HashKey::Template(Template::compile("$uri$remote_addr$http_user_agent"));
+    let (hashed, least, faster) = (
+        balanced(vec![], Balancer::Hash(key)),
+        balanced(vec![], Balancer::LeastConn),
+        balanced(vec![], Balancer::Ewma),
+    );
+    let kinds: [Kind<'_>; 13] = [
         ("a small proxied GET", &proxied, get, &[small]),
+        ("a GET by hash", &hashed, get, &[small]),
+        ("a GET to the least busy", &least, get, &[small]),
+        ("a GET to the faster of two", &faster, get, &[small]),
         ("a large answer", &proxied, get, &in_pieces),
         ("a chunked answer", &proxied, get, &[coded]),
         ("a large POST", &proxied, &post, &[small]),

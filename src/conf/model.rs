@@ -204,6 +204,68 @@ pub struct Upstream {
     pub pass_host: PassHost,
     /// `keepalive_pool`; `None` is [`super::Config::keepalive`].
     pub keepalive_pool: Option<KeepalivePool>,
+    /// `checks`.
+    pub checks: Option<Checks>,
+}
+
+/// Health checks of an upstream's nodes (APISIX reference §5.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// `active`.
+    pub active: ActiveChecks,
+    /// `passive`: responses count too.
+    pub passive: Option<Judgement>,
+}
+
+/// Probes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActiveChecks {
+    /// `type`: a request, or only a connection.
+    pub http: Option<HttpProbe>,
+    /// `timeout`.
+    pub timeout: Duration,
+    /// `concurrency`.
+    pub concurrency: usize,
+    /// `port`; `None` is the node's own.
+    pub port: Option<u16>,
+    /// `healthy.interval`; `None`: healthy nodes are not probed.
+    pub healthy_interval: Option<Duration>,
+    /// `unhealthy.interval`.
+    pub unhealthy_interval: Option<Duration>,
+    /// What outcomes come to.
+    pub judgement: Judgement,
+}
+
+/// The request of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpProbe {
+    /// `host`; `None` is the upstream's or node's own.
+    pub host: Option<String>,
+    /// `http_method`.
+    pub method: String,
+    /// `http_path`.
+    pub path: String,
+    /// `http_req_body`.
+    pub body: String,
+    /// `req_headers`, names and values.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Which events count for a node's health, and how many it takes; 0: that kind does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// `healthy.http_statuses`.
+    pub good_statuses: Vec<u16>,
+    /// `healthy.successes`.
+    pub successes: u8,
+    /// `unhealthy.http_statuses`.
+    pub bad_statuses: Vec<u16>,
+    /// `unhealthy.http_failures`.
+    pub http_failures: u8,
+    /// `unhealthy.tcp_failures`.
+    pub tcp_failures: u8,
+    /// `unhealthy.timeouts`.
+    pub timeouts: u8,
 }
 
 /// One node of an upstream.
@@ -211,9 +273,9 @@ pub struct Upstream {
 pub struct Node {
     /// Where it stands.
     pub at: Path,
-    /// A name or an address; IPv6 without brackets.
+    /// A name or an address, IPv6 without brackets; or `unix:` and the path of a socket.
     pub host: String,
-    /// The port, by default the scheme's.
+    /// The port, by default the scheme's; 0 for a unix socket.
     pub port: u16,
     /// Share of the requests.
     pub weight: u32,

@@ -27,6 +27,8 @@ pub struct Config {
     pub router: Router,
     /// `apisix.delete_uri_tail_slash`: `/foo/` is matched as `/foo`.
     pub delete_uri_tail_slash: bool,
+    /// How names of upstreams' nodes are resolved.
+    pub dns: Dns,
     /// `plugins`: the names that may be used; `None` means all that are built in.
     pub plugins: Option<Vec<PluginName>>,
     /// `wasm.plugins`, names unique.
@@ -78,6 +80,17 @@ pub struct Downstream {
     pub client_max_body_size: Option<u64>,
     /// Whether header names may contain `_`. Default true, as in APISIX.
     pub underscores_in_headers: bool,
+}
+
+/// How names are resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// `apisix.dns_resolver`; empty: those of the system, with its `hosts` file.
+    pub servers: Vec<SocketAddr>,
+    /// `apisix.dns_resolver_valid`: how long an answer is good for, instead of its own TTL.
+    pub valid: Option<Duration>,
+    /// `apisix.resolver_timeout`: how long a lookup may take. Default 5 s.
+    pub timeout: Duration,
 }
 
 /// Where requests are logged, and how.

@@ -1,6 +1,7 @@
 //! From files to a snapshot.
 
 use super::running::Running;
+use super::upkeep::{Upkeep, is_name};
 use super::{runners, wasm};
 use crate::builtin::Builtins;
 use crate::conf::{Config, Report, Resources, Severity, Source, changes, process, resources};
@@ -9,10 +10,13 @@ use crate::proxy_wasm::{self, Host};
 use crate::runner::Runners;
 use crate::schema::Path as At;
 use crate::snapshot::{Inputs, Snapshot, compile};
+use crate::upstream::NodeTable;
+use crate::worker::Resolve;
 use serde_json::Value;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -45,6 +49,10 @@ pub struct Loading {
     builtins: Builtins,
     /// Makes plugins of external runners.
     pub(super) runners: Runners,
+    /// What is known of upstreams' nodes.
+    nodes: NodeTable,
+    /// Keeps that up to date.
+    upkeep: Upkeep,
     number: u64,
     /// Whether the resources that were taken last ended with `#END`: then the next must, too.
     had_end: bool,
@@ -128,15 +136,18 @@ impl Loading {
                 }
                 Failure::Wrong(report)
             })?;
+        let upkeep = Upkeep::start(&config.dns).map_err(Failure::File)?;
         if config_warnings.has_errors() {
             let runners = Runners::new(runners::places(&config).unwrap_or_default());
-            let mut wrong = Self::new(config_path, config, config_source, config_warnings, runners);
+            let mut wrong =
+                Self::new(config_path, config, config_source, config_warnings, runners, upkeep);
             return Err(wrong
                 .snapshot()
                 .map_or_else(|failure| failure, |(_, report)| Failure::Wrong(report)));
         }
         let runners = Runners::new(runners::places(&config).map_err(Failure::File)?);
-        let mut loading = Self::new(config_path, config, config_source, config_warnings, runners);
+        let mut loading =
+            Self::new(config_path, config, config_source, config_warnings, runners, upkeep);
         loading.compiler = compiler.map(Path::to_owned);
         loading.start_host()?;
         loading.settings =
@@ -150,6 +161,7 @@ impl Loading {
         config_source: Source,
         config_warnings: Report,
         runners: Runners,
+        upkeep: Upkeep,
     ) -> Self {
         Self {
             config_path: config_path.to_owned(),
@@ -161,12 +173,25 @@ impl Loading {
             compiler: None,
             builtins: Builtins::default(),
             runners,
+            nodes: NodeTable::default(),
+            upkeep,
             number: 0,
             had_end: false,
             fingerprint: 0,
             running: None,
             before: None,
         }
+    }
+
+    /// Who answers workers' questions for names.
+    #[must_use]
+    pub fn resolver(&self) -> Arc<dyn Resolve> {
+        self.upkeep.resolver()
+    }
+
+    /// Resolves the names and probes the nodes of this snapshot from now on.
+    pub fn keep_up(&self, snapshot: &Snapshot) {
+        self.upkeep.update(snapshot);
     }
 
     /// Sets the host up when the first plugins for it are there.
@@ -265,6 +290,7 @@ impl Loading {
         if !has_end && !self.had_end {
             report.extend(resources::unfinished(&source, Severity::Warning));
         }
+        let names = self.resolve(&resources);
         let (mut guests, missing) = match self.load_guests() {
             Ok(guests) => (guests, Report::default()),
             Err(report) => (None, report),
@@ -284,7 +310,8 @@ impl Loading {
             config: &self.config,
             resources: &resources,
             loaders,
-            resolve: &resolve,
+            nodes: &self.nodes,
+            resolve: &|host| names.get(host).cloned().unwrap_or_default(),
         };
         match compile(inputs) {
             Ok((snapshot, warnings)) if !wrong => {
@@ -320,6 +347,17 @@ impl Loading {
     fn wrong(&self, mut report: Report) -> Failure {
         report.extend(self.config_warnings.clone());
         Failure::Wrong(report)
+    }
+
+    /// The addresses of all names, asked for at the same time.
+    fn resolve(&self, resources: &Resources) -> HashMap<String, Vec<IpAddr>> {
+        let listed = resources.upstreams.iter();
+        let of_services = resources.services.iter().filter_map(|item| item.upstream.as_ref());
+        let of_routes = resources.routes.iter().filter_map(|item| item.upstream.as_ref());
+        let nodes = listed.chain(of_services).chain(of_routes).flat_map(|item| &item.nodes);
+        let names = nodes.map(|node| &node.host).filter(|host| is_name(host));
+        let names: HashSet<String> = names.cloned().collect();
+        self.upkeep.resolve(names.into_iter())
     }
 
     /// The number that the next snapshot will have.
@@ -389,9 +427,4 @@ pub(super) fn read(path: &Path, hint: &str) -> Result<Source, Failure> {
 
 pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-/// The first address of a name, by the system's resolver.
-fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
-    (host, port).to_socket_addrs().ok()?.next()
 }

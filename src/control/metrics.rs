@@ -7,6 +7,7 @@ use super::store::Store;
 use crate::plugin::{RunnerFigures, RunnerPlace};
 use crate::proxy_wasm::{Metric, MetricValue, PluginCount};
 use crate::stats::{Counter, Counters, Exposition, Kind, PluginCounters, legal_name};
+use crate::worker::Shared;
 use axum::Router;
 use axum::http::header::{ALLOW, CONTENT_TYPE};
 use axum::http::{Method, StatusCode, Uri};
@@ -22,6 +23,7 @@ pub(super) struct Observed {
     /// Of APISIX's metrics.
     pub(super) prefix: String,
     pub(super) workers: Vec<Arc<Counters>>,
+    pub(super) shared: Arc<Shared>,
     pub(super) host: HostCell,
     pub(super) store: Arc<Store>,
     pub(super) access: AccessLog,
@@ -50,6 +52,7 @@ impl Observed {
         let mut to = Exposition::default();
         self.totals(&mut to);
         self.routes(&mut to);
+        self.nodes(&mut to);
         self.each_worker(&mut to);
         self.configuration(&mut to);
         runners(&mut to, &self.runners);
@@ -121,6 +124,23 @@ impl Observed {
             let sum: f64 = workers.iter().map(|worker| worker.latency.sum_ms()).sum();
             let labels = [("type", "request"), own[0], own[1]];
             to.histogram(&latency, &labels, buckets.into_iter(), sum);
+        }
+    }
+
+    /// The nodes of upstreams with health checks.
+    fn nodes(&self, to: &mut Exposition) {
+        let name = format!("{}upstream_status", self.prefix);
+        to.family(&name, Kind::Gauge, "Upstream status from health check");
+        let snapshot = self.shared.snapshot();
+        for upstream in snapshot.health() {
+            for node in upstream.nodes {
+                let ip =
+                    node.address.map_or_else(|| node.host.to_owned(), |at| at.ip().to_string());
+                let port = node.port.to_string();
+                let labels =
+                    [("name", upstream.name), ("ip", ip.as_str()), ("port", port.as_str())];
+                to.sample(&name, &labels, u8::from(node.health.status.is_usable()));
+            }
         }
     }
 

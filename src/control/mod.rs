@@ -8,6 +8,7 @@
 //! config.yaml ─┐                                            ┌─► worker 0 … worker n
 //! apisix.yaml ─┴► load ─► Snapshot ─► store ─► Shared ───────┤
 //!        run: signals TERM, INT drain; INT again ends; HUP loads again
+//!        upkeep: names resolved and nodes probed ─► what workers share of their upstreams
 //!        workers' counters, the store's status ─► metrics ─► server (axum) ─► Prometheus
 //! ```
 
@@ -23,6 +24,7 @@ mod runners;
 mod running;
 mod server;
 mod store;
+mod upkeep;
 mod wasm;
 mod watch;
 mod workers;

@@ -84,7 +84,8 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let (reports, taken) = mpsc::unbounded_channel();
     // A report that nobody reads any more is one at the end of the process.
     let report = Box::new(move |taken| drop(reports.send(taken)));
-    let shared = Shared::new(Arc::new(first), report);
+    loading.keep_up(&first);
+    let shared = Shared::new(Arc::new(first), report, loading.resolver());
     let reservations = reserve_all(&loading.config.listen)?;
     let metrics = metrics_server(&loading)?;
     let listen: Vec<SocketAddr> = reservations.iter().map(|held| held.address).collect();
@@ -114,7 +115,9 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     if let Some(server) = metrics {
         let prefix = config.metrics.prefix.clone();
         let (store, access, runners) = (Arc::clone(&store), access.clone(), places);
-        let observed = Observed { prefix, workers: counters, host, store, access, runners };
+        let shared = Arc::clone(&shared);
+        let workers = counters;
+        let observed = Observed { prefix, workers, shared, host, store, access, runners };
         let uri = &config.metrics.uri;
         let address = server.address;
         server

@@ -176,6 +176,7 @@ async fn publish(
     let (turn, before) = desk.shared.publish(Arc::new(snapshot));
     let (refusals, late) = desk.word_of_workers(turn).await;
     if refusals.is_empty() {
+        desk.loading.keep_up(&desk.shared.snapshot());
         desk.loading.commit();
         retire(before);
         if !late.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::cause::Cause;
 use super::flow::Direction;
-use super::retry::Failure;
+use super::retry::{Failure, shown};
 use super::{Cx, Exchange, Stage, Timer};
 
 impl Exchange {
@@ -41,7 +41,8 @@ impl Exchange {
         if self.response.is_waiting() {
             return self.on_no_response(Failure::Stalled, "did not go on in time", cx);
         }
-        log::warn!("upstream {:?} did not go on in time", self.upstream.address);
+        let address = shown(self.upstream.address.as_ref());
+        log::warn!("upstream {address} did not go on in time");
         self.answer(504, Cause::UpstreamStalled, cx);
     }
 

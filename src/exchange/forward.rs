@@ -175,6 +175,7 @@ fn is_remade(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::{Balancer, Board};
 
     fn message() -> Message {
         let mut message = Message::default();
@@ -187,20 +188,12 @@ mod tests {
     }
 
     fn upstream(host: HostPolicy) -> Upstream {
-        Upstream {
-            name: "u".to_owned(),
-            peers: vec![],
-            host,
-            timeouts: Default::default(),
-            keep_alive: Default::default(),
-            retries: 0,
-            retry_ms: 0,
-            labels: vec![],
-        }
+        Upstream { host, ..Upstream::new(Board::new("u"), vec![], Balancer::default()) }
     }
 
     fn written(message: &Message, host: HostPolicy, framing: Encoder) -> String {
-        let peer = Peer { address: None, host: b"node:81".to_vec(), weight: 1, priority: 0 };
+        let node = Board::new("u").node("node", 81);
+        let peer = Peer { node, host: b"node:81".to_vec(), weight: 1, priority: 0 };
         let mut out = Vec::new();
         let upstream = upstream(host);
         let hop = Hop { upstream: &upstream, peer: Some(&peer), via: true, upgrades: false };

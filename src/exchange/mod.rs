@@ -65,12 +65,11 @@ use crate::http::{RequestHead, ResponseHead};
 use crate::plugin::{Connection, Hooks, Locals, Message, Properties, StreamKey};
 use crate::snapshot::{Chain, Pinned, Route};
 use crate::time::HttpDate;
-use crate::upstream::KeepAlive;
+use crate::upstream::{Address, KeepAlive};
 use cause::Cause;
 use flow::Steps;
 use request::RequestSide;
 use response::ResponseSide;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use timers::Timers;
 use tunnel::Tunnel;
@@ -88,7 +87,7 @@ pub enum Command {
     /// [`Exchange::on_connected`] or [`Exchange::on_connect_failed`].
     Connect {
         /// Where to.
-        address: SocketAddr,
+        address: Address,
         /// An idle one must not be used: the last one was stale.
         fresh: bool,
     },
@@ -109,7 +108,7 @@ pub enum Command {
     /// Keep the upstream connection: it may carry another request.
     ReleaseUpstream {
         /// To that address.
-        address: SocketAddr,
+        address: Address,
         /// By this policy.
         policy: KeepAlive,
     },
@@ -304,6 +303,7 @@ impl Exchange {
         if let Some(command) = self.part_with_upstream() {
             return command;
         }
+        self.leave_peer();
         self.run_log(cx);
         if let Some(key) = self.key.take() {
             cx.locals.services.waiting.leave(key);

@@ -4,7 +4,7 @@ use super::body::{Decoder, Encoder};
 use super::cause::Cause;
 use super::flow::{Direction, Flow, Passed};
 use super::outgoing::write_interim;
-use super::retry::Failure;
+use super::retry::{Failure, shown};
 use super::{Arrival, Cx, Exchange, Timer};
 use crate::http::{BodyLength, Method, Version};
 use crate::limits;
@@ -206,7 +206,7 @@ impl Exchange {
         if self.response.is_waiting() {
             return self.on_no_response(Failure::Closed, why, cx);
         }
-        log::warn!("upstream {:?} {why}", self.message.upstream);
+        log::warn!("upstream {} {why}", shown(self.upstream.address.as_ref()));
         self.spoil_upstream();
         if !self.response.is_complete() {
             self.answer(502, Cause::UpstreamClosed, cx);
@@ -258,6 +258,7 @@ impl Exchange {
             return None;
         }
         self.take_upstream_head(bytes);
+        self.note_status();
         let end = self.ends_with_headers(Direction::Response);
         if end {
             self.message.attempts.received_ns = self.now_ns(cx);

@@ -4,6 +4,7 @@ use super::cause::Cause;
 use super::upstream::State;
 use super::{Cx, Exchange, Timer};
 use crate::plugin::ResponseFlags;
+use crate::upstream::{Address, Report};
 
 /// How a peer failed before its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,14 @@ impl Failure {
             Self::Garbage => Cause::UpstreamMalformed,
         }
     }
+
+    /// What it says about the peer's health.
+    fn report(self) -> Report {
+        match self {
+            Self::Stalled => Report::Timeout,
+            Self::Connect | Self::Closed | Self::Garbage => Report::TcpFailure,
+        }
+    }
 }
 
 impl Exchange {
@@ -44,27 +53,48 @@ impl Exchange {
     /// The peer gave no response: another try where that is safe, else a 502, or a 504 where it was
     /// too slow.
     pub(super) fn on_no_response(&mut self, failure: Failure, why: &str, cx: &mut Cx<'_>) {
-        let address = self.upstream.address;
+        let address = shown(self.upstream.address.as_ref());
         let connecting = self.upstream.state == State::Connecting;
         let unsent = connecting || failure == Failure::Connect;
         let stale = self.upstream.reused && failure == Failure::Closed;
         self.spoil_upstream();
+        if !stale {
+            self.note_failure(failure);
+        }
         let again = self.may_send_again(unsent) && (stale || self.has_tries_left());
         let late = !stale && self.is_too_late(cx);
         if again && !late {
-            log::info!("upstream {address:?} {why}; trying again");
+            log::info!("upstream {address} {why}; trying again");
             // An idle connection that had gone stale is not the peer's failure.
             self.upstream.fresh = stale;
             self.upstream.state = State::Wanted;
             return;
         }
-        log::warn!("upstream {address:?} {why}");
+        log::warn!("upstream {address} {why}");
         // Another try that comes too late is a 502, whatever went before (APISIX reference §5).
         let status = if failure == Failure::Stalled && !again { 504 } else { 502 };
         if !again && self.upstream.tries > 1 {
             self.message.response.flags |= ResponseFlags::UPSTREAM_RETRY_LIMIT;
         }
         self.answer(status, failure.cause(), cx);
+    }
+
+    /// The peer is done with, and it is known how it failed.
+    fn note_failure(&mut self, failure: Failure) {
+        self.leave_peer();
+        if let Some(peer) = self.upstream.tried.last() {
+            self.upstream_of(self.upstream.upstream).report(*peer, failure.report());
+        }
+    }
+
+    /// The peer in use has answered: its status counts for its health.
+    pub(super) fn note_status(&self) {
+        let upstream = self.upstream_of(self.upstream.upstream);
+        if upstream.checks.is_some()
+            && let Some(peer) = self.upstream.tried.last()
+        {
+            upstream.report_status(*peer, self.message.response.status);
+        }
     }
 
     /// A request may be sent again if nothing of it can have had an effect: nothing was sent, or
@@ -84,4 +114,9 @@ impl Exchange {
         let since = cx.locals.now_ms.saturating_sub(self.upstream.first_try_ms);
         retry_ms != 0 && since >= retry_ms
     }
+}
+
+/// An address for the log.
+pub(super) fn shown(address: Option<&Address>) -> String {
+    address.map_or_else(|| "nobody".to_owned(), Address::to_string)
 }

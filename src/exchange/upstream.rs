@@ -15,7 +15,7 @@ use crate::http::{BodyLength, Method};
 use crate::limits;
 use crate::plugin::Hooks;
 use crate::snapshot::Target;
-use crate::upstream::{Timeouts, Upstream};
+use crate::upstream::{Address, Ask, Balancer, Timeouts, Upstream, hash_of};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -35,11 +35,15 @@ pub(super) enum State {
 pub(super) struct UpstreamSide {
     pub(super) state: State,
     pub(super) upstream: usize,
-    pub(super) address: Option<SocketAddr>,
+    pub(super) address: Option<Address>,
     /// Peers that failed this request, and the one in use.
     pub(super) tried: Vec<usize>,
     pub(super) tries: u32,
     pub(super) first_try_ms: u64,
+    /// The peer in use has this request among those in flight.
+    counted: bool,
+    /// Somebody wants to know how long things take.
+    timed: bool,
     /// The connection carried another request before: it may be stale.
     pub(super) reused: bool,
     /// The last connection was stale: the same peer is asked again, not over an idle one.
@@ -132,6 +136,8 @@ impl Exchange {
                     return;
                 }
                 self.upstream.upstream = upstream;
+                self.upstream.timed = !self.route().chain.steps().is_empty()
+                    || self.upstream_of(upstream).balancer == Balancer::Ewma;
                 self.upstream.state = State::Wanted;
                 self.upstream.first_try_ms = cx.locals.now_ms;
             }
@@ -205,10 +211,10 @@ impl Exchange {
         if std::mem::take(&mut self.upstream.close_wanted) {
             return Some(Command::CloseUpstream);
         }
-        let side = &self.upstream;
+        let side = &mut self.upstream;
         let whole = self.response.is_complete() && side.is_served();
         let clean = side.keeps && !side.reading && !side.leftover;
-        let kept = side.address.filter(|_| side.state == State::Open && whole && clean);
+        let kept = side.address.take_if(|_| side.state == State::Open && whole && clean);
         self.spoil_upstream();
         if let Some(address) = kept {
             self.upstream.close_wanted = false;
@@ -222,14 +228,8 @@ impl Exchange {
         if self.waits_for_body() {
             return None;
         }
-        let pinned = Rc::clone(self.pinned());
-        let again = self.upstream.address.filter(|_| self.upstream.fresh);
-        let picked = again.or_else(|| {
-            let (number, peer) = pinned.pick(self.upstream.upstream, &self.upstream.tried)?;
-            self.upstream.tried.push(number);
-            peer.address
-        });
-        let Some(address) = picked else {
+        let again = self.upstream.address.take_if(|_| self.upstream.fresh);
+        let Some(address) = again.or_else(|| self.pick_peer(cx)) else {
             log::warn!(
                 "no peer of upstream {} is left",
                 self.upstream_of(self.upstream.upstream).name
@@ -241,18 +241,64 @@ impl Exchange {
         let fresh = std::mem::take(&mut self.upstream.fresh);
         let side = &mut self.upstream;
         side.tries += u32::from(!fresh);
-        side.address = Some(address);
+        side.address = Some(address.clone());
         side.state = State::Connecting;
-        self.note_attempt(address, cx);
+        self.note_attempt(&address, cx);
         self.arm_upstream(Timer::Connect, cx);
         Some(Command::Connect { address, fresh })
     }
 
+    /// One that was not tried yet.
+    fn pick_peer(&mut self, cx: &mut Cx<'_>) -> Option<Address> {
+        let pinned = Rc::clone(self.pinned());
+        let number = self.upstream.upstream;
+        let balancer = &pinned.snapshot.upstreams[number].balancer;
+        let hash = match balancer {
+            Balancer::Hash(key) => {
+                let scratch = &mut cx.locals.scratch;
+                scratch.clear();
+                key.write(&*self.message, scratch);
+                hash_of(scratch)
+            }
+            _ => 0,
+        };
+        let now_ns = if *balancer == Balancer::Ewma { (cx.locals.clock)() } else { 0 };
+        let tried = &self.upstream.tried;
+        let picked =
+            pinned.pick(number, Ask { tried, hash, now_ns, random: &mut cx.locals.random })?;
+        self.upstream.tried.push(picked.peer);
+        if *balancer == Balancer::LeastConn {
+            pinned.begin(number, picked.peer);
+            self.upstream.counted = true;
+        }
+        Some(picked.address)
+    }
+
+    /// The peer in use has nothing more to do for this request.
+    pub(super) fn leave_peer(&mut self) {
+        let Some(peer) = self.upstream.tried.last() else { return };
+        if std::mem::take(&mut self.upstream.counted) {
+            self.pinned().end(self.upstream.upstream, *peer);
+        }
+        let attempts = &self.message.attempts;
+        if attempts.received_ns == 0 {
+            return;
+        }
+        let upstream = self.upstream_of(self.upstream.upstream);
+        if upstream.balancer == Balancer::Ewma {
+            // What nginx calls connect time and response time; both begin with the connecting.
+            let until_ready = attempts.until_ready_ns().unwrap_or(0);
+            let until_received = attempts.received_ns.saturating_sub(attempts.wanted_ns);
+            let seconds = (until_ready + until_received) as f64 / 1e9;
+            upstream.record_latency(*peer, seconds, attempts.received_ns);
+        }
+    }
+
     /// A peer is asked, for the first time or again.
-    fn note_attempt(&mut self, address: SocketAddr, cx: &Cx<'_>) {
+    fn note_attempt(&mut self, address: &Address, cx: &Cx<'_>) {
         let peers = self.upstream_of(self.upstream.upstream).peers.len();
         let wanted_ns = self.now_ns(cx);
-        self.message.upstream = Some(address);
+        self.message.upstream = address.inet();
         let attempts = &mut self.message.attempts;
         attempts.count += 1;
         attempts.endpoints = u32::try_from(peers).unwrap_or(u32::MAX);
@@ -261,9 +307,9 @@ impl Exchange {
         (attempts.ready_ns, attempts.sent_ns, attempts.received_ns) = (0, 0, 0);
     }
 
-    /// The driver's clock, where somebody may ask: without plugins nobody does.
+    /// The driver's clock, where somebody may ask: without plugins hardly anybody does.
     pub(super) fn now_ns(&self, cx: &Cx<'_>) -> u64 {
-        if self.route().chain.steps().is_empty() { 0 } else { (cx.locals.clock)() }
+        if self.upstream.timed { (cx.locals.clock)() } else { 0 }
     }
 
     /// Where plugins may change the body, the head waits for its first piece: with the whole body

@@ -4,8 +4,8 @@ use monoio::buf::{IoBufMut, SliceMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use rustix::net::{
-    AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, recv, shutdown,
-    socket_with, sockopt,
+    AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, getsockname, recv,
+    shutdown, socket_with, sockopt,
 };
 use std::cell::{OnceCell, UnsafeCell};
 use std::io;
@@ -21,8 +21,8 @@ pub struct Socket(Rc<Inner>);
 
 struct Inner {
     stream: UnsafeCell<TcpStream>,
-    /// Asked of the kernel once.
-    local: OnceCell<SocketAddr>,
+    /// Asked of the kernel once; unix sockets have none.
+    local: OnceCell<Option<SocketAddr>>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -41,18 +41,11 @@ impl Socket {
         Self(Rc::new(Inner { stream: UnsafeCell::new(stream), local: OnceCell::new() }))
     }
 
-    /// Our end's address.
-    ///
-    /// # Errors
-    /// The connection is gone.
-    pub fn local(&self) -> io::Result<SocketAddr> {
-        match self.0.local.get() {
-            Some(local) => Ok(*local),
-            None => {
-                let local = self.with(TcpStream::local_addr)?;
-                Ok(*self.0.local.get_or_init(|| local))
-            }
-        }
+    /// Our end's address, unless the connection is gone or one of a unix socket.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        let ask = || self.with_fd(|fd| getsockname(fd)).ok()?.try_into().ok();
+        *self.0.local.get_or_init(ask)
     }
 
     /// Whether an idle connection has neither data nor an end waiting: a request may be sent on it.

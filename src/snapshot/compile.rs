@@ -3,12 +3,10 @@
 //!
 //! Everything that is wrong is found in one go; on any error there is no snapshot.
 
+use super::upstreams::{ms, timeouts};
 use super::{Chain, Prepared, Route, Rules, Snapshot, Step, Target};
-use crate::conf::{
-    Balancer, Config, GlobalRule, Meta, PassHost, PluginConf, Resources, Router as RouterConf,
-    Rule, Timeout,
-};
-use crate::conf::{Route as RouteConf, Service, Upstream as UpstreamConf};
+use crate::conf::{Config, GlobalRule, Meta, PluginConf, Resources, Router as RouterConf, Rule};
+use crate::conf::{Route as RouteConf, Service};
 use crate::expr::Expr;
 use crate::http::HeadLimits;
 use crate::plugin::{
@@ -16,12 +14,11 @@ use crate::plugin::{
 };
 use crate::route::{RouteMatch, Router, RouterKind};
 use crate::schema::{Fault, Path, Problem, Problems, Reader, nearest};
-use crate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
+use crate::upstream::{NodeTable, Upstream};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What a snapshot is compiled from.
 pub struct Inputs<'a> {
@@ -33,8 +30,10 @@ pub struct Inputs<'a> {
     pub resources: &'a Resources,
     /// Whoever can make plugins; the first that knows a name makes it.
     pub loaders: Vec<&'a mut dyn Loader>,
+    /// Nodes as the snapshot before knows them.
+    pub nodes: &'a NodeTable,
     /// Looks a name up; the core asks no system itself.
-    pub resolve: &'a dyn Fn(&str, u16) -> Option<SocketAddr>,
+    pub resolve: &'a dyn Fn(&str) -> Vec<IpAddr>,
 }
 
 impl std::fmt::Debug for Inputs<'_> {
@@ -69,7 +68,7 @@ pub(super) struct Compiler<'a> {
     services: FxHashMap<&'a str, &'a Service>,
     plugin_configs: FxHashMap<&'a str, &'a [PluginConf]>,
     upstream_ids: FxHashMap<&'a str, usize>,
-    upstreams: Vec<Upstream>,
+    pub(super) upstreams: Vec<Upstream>,
     /// Services' own upstreams, by service id.
     service_upstreams: FxHashMap<&'a str, usize>,
     /// Each configured plugin once, by where it stands; `None`: it is disabled or wrong.
@@ -102,14 +101,15 @@ impl<'a> Compiler<'a> {
             self.add_consumer(consumer);
         }
         for upstream in &resources.upstreams {
-            let number = self.add_upstream(upstream);
+            let id = upstream.id.as_deref().unwrap_or_default();
+            let number = self.add_upstream("upstreams", id, upstream);
             if let Some(id) = &upstream.id {
                 self.upstream_ids.insert(id, number);
             }
         }
         for service in &resources.services {
             if let Some(upstream) = &service.upstream {
-                let number = self.add_upstream(upstream);
+                let number = self.add_upstream("services", &service.id, upstream);
                 self.service_upstreams.insert(&service.id, number);
             }
             self.make_all(&service.plugins, false);
@@ -221,7 +221,7 @@ impl<'a> Compiler<'a> {
             return self.upstream_id(id);
         }
         if let Some(upstream) = &route.upstream {
-            return Target::Upstream(self.add_upstream(upstream));
+            return Target::Upstream(self.add_upstream("routes", &route.id, upstream));
         }
         let Some(service) = service else { return Target::Status(503) };
         if let Some(id) = &service.upstream_id {
@@ -252,54 +252,6 @@ impl<'a> Compiler<'a> {
             service_labels: service.map(|s| metadata(&s.labels)).unwrap_or_default(),
             upstream_labels: upstream.map(|u| metadata(&u.labels)).unwrap_or_default(),
         }
-    }
-
-    fn add_upstream(&mut self, upstream: &UpstreamConf) -> usize {
-        if upstream.balancer != Balancer::RoundRobin {
-            let fault = Fault::new("only `type: roundrobin` is supported yet")
-                .hint("use `roundrobin`; `chash`, `least_conn` and `ewma` are to come");
-            self.problems.error(Problem::new(upstream.at.key("type"), fault));
-        }
-        let peers = upstream.nodes.iter().map(|node| {
-            let address = self.address(&node.host, node.port, &node.at);
-            let host = node_host(&node.host, node.port);
-            Peer { address, host, weight: node.weight, priority: node.priority }
-        });
-        let peers: Vec<Peer> = peers.collect();
-        let name = upstream.name.clone().or_else(|| upstream.id.clone());
-        let keep_alive = upstream.keepalive_pool.unwrap_or(self.inputs.config.keepalive);
-        self.upstreams.push(Upstream {
-            name: name.unwrap_or_else(|| upstream.at.to_string()),
-            retries: upstream.retries.unwrap_or(peers.len().saturating_sub(1) as u32),
-            peers,
-            host: match &upstream.pass_host {
-                PassHost::Pass => HostPolicy::Pass,
-                PassHost::Node => HostPolicy::Node,
-                PassHost::Rewrite(host) => HostPolicy::Rewrite(host.clone().into_bytes()),
-            },
-            timeouts: upstream.timeout.map(timeouts).unwrap_or_default(),
-            keep_alive: KeepAlive {
-                idle_max: keep_alive.size,
-                idle_ms: ms(keep_alive.idle_timeout),
-                requests_max: keep_alive.requests,
-            },
-            retry_ms: upstream.retry_timeout.map_or(0, ms),
-            labels: upstream.labels.clone(),
-        });
-        self.upstreams.len() - 1
-    }
-
-    fn address(&self, host: &str, port: u16, at: &Path) -> Option<SocketAddr> {
-        if let Ok(ip) = host.parse::<IpAddr>() {
-            return Some(SocketAddr::new(ip, port));
-        }
-        let address = (self.inputs.resolve)(host, port);
-        if address.is_none() {
-            let fault = Fault::new(format!("the name {host} can't be resolved"))
-                .hint("requests that would go to this node get a 502 until the next load");
-            self.problems.warn(Problem::new(at.clone(), fault));
-        }
-        address
     }
 
     /// Global rules of all ids form one set; a plugin may stand in one of them only (reference §6).
@@ -448,12 +400,6 @@ fn error_body(value: &Value) -> Vec<u8> {
     }
 }
 
-/// The Host that `pass_host: node` sends: the port only if it is not the scheme's (reference §5).
-fn node_host(host: &str, port: u16) -> Vec<u8> {
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    if port == 80 { host.into_bytes() } else { format!("{host}:{port}").into_bytes() }
-}
-
 fn rules(config: &Config) -> Rules {
     Rules {
         head: HeadLimits { bytes: config.limits.head_bytes, fields: config.limits.headers },
@@ -466,18 +412,6 @@ fn rules(config: &Config) -> Rules {
         underscores: config.downstream.underscores_in_headers,
         via: config.via,
     }
-}
-
-fn timeouts(timeout: Timeout) -> Timeouts {
-    Timeouts {
-        connect_ms: ms(timeout.connect),
-        send_ms: ms(timeout.send),
-        read_ms: ms(timeout.read),
-    }
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(u64::from(!duration.is_zero()))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::conf::{Source, process, resources};
 use crate::plugin::{Consumer, Hooks, LocalResponse, RequestPhase, refuse_credential};
+use crate::upstream::Timeouts;
 
 /// A plugin that answers everything alike if its conf has `only`.
 #[derive(Debug)]
@@ -80,7 +81,8 @@ fn compiled(config: &str, text: &str) -> Result<Snapshot, Vec<String>> {
         config: &config,
         resources: &resources,
         loaders: vec![&mut doubles],
-        resolve: &|host, port| (host == "known").then(|| ([10, 0, 0, 1], port).into()),
+        nodes: &NodeTable::default(),
+        resolve: &|host| if host == "known" { vec![[10, 0, 0, 1].into()] } else { vec![] },
     };
     let text = |problem: &Problem| format!("{}: {}", problem.at, problem.message);
     compile(inputs)
@@ -201,7 +203,11 @@ fn upstreams_get_their_defaults() {
     let upstream = &snapshot.upstreams[0];
     let hosts: Vec<&[u8]> = upstream.peers.iter().map(|peer| &peer.host[..]).collect();
     assert_eq!(hosts, [&b"known"[..], b"[::1]:81", b"lost"]);
-    assert_eq!(upstream.peers[2].address, None, "a name that can't be resolved");
+    let addresses: Vec<_> = upstream.peers.iter().map(|peer| peer.node.addresses()).collect();
+    assert_eq!(addresses[0][0].to_string(), "10.0.0.1:80");
+    assert_eq!(addresses[1][0].to_string(), "[::1]:81");
+    assert!(addresses[2].is_empty(), "a name that can't be resolved");
+    assert_eq!(upstream.board.key(), "/apisix/routes/arr_1");
     assert_eq!((upstream.retries, upstream.keep_alive.idle_max), (2, 5));
     assert_eq!(upstream.timeouts, Timeouts::default());
 }
@@ -216,7 +222,7 @@ fn everything_wrong_is_found_at_once() {
          - { uri: /, plugins: { one: { bad: 1 } } }\n\
          - { uri: /, plugins: { one: { _meta: { filter: [[a, '!=', b]] } } } }\n\
          - { uri: /, vars: [[a, nope, b]], plugins: { one: {} } }\n\
-         - { uri: /, upstream: { type: ewma, nodes: { '127.0.0.1:80': 1 } } }\n\
+         - { uri: /, upstream: { type: chash, key: uri, nodes: { a: 100000, b: 1 } } }\n\
          global_rules: [ { id: a, plugins: { two: {} } }, { id: b, plugins: { two: {} } } ]\n",
     )
     .expect_err("refused");
@@ -226,7 +232,7 @@ fn everything_wrong_is_found_at_once() {
         "routes[2].plugins.one: bad",
         "routes[3].plugins.one._meta.filter[0]",
         "routes[4].vars[0]",
-        "routes[5].upstream.type: only `type: roundrobin`",
+        "routes[5].upstream.nodes: the ring of `chash` would have 16000160 points",
         "global_rules[1].plugins.two: plugin two stands in two global rules",
     ] {
         assert!(errors.iter().any(|e| e.starts_with(expected)), "{expected}\n{errors:#?}");
@@ -262,7 +268,8 @@ consumers:
         config: &config,
         resources: &resources,
         loaders,
-        resolve: &|_, _| None,
+        nodes: &NodeTable::default(),
+        resolve: &|_| vec![],
     };
     let (_, warnings) = compile(inputs).expect("compiles");
     let shown = "jack, jack - 7 by {\"k\":1}, jack c 7 by {\"k\":2}";

@@ -13,12 +13,15 @@
 mod chain;
 mod compile;
 mod consumers;
+mod health;
 mod pinned;
 mod prepared;
+mod upstreams;
 
 pub use chain::{Chain, Step};
 pub use compile::{Inputs, Refused, compile};
 
+pub use health::{NodeHealth, UpstreamHealth};
 pub use pinned::Pinned;
 pub use prepared::{Prepared, has_length, local_body, write_local_head};
 

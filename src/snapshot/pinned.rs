@@ -2,7 +2,8 @@
 
 use super::Snapshot;
 use crate::plugin::RouteFacts;
-use crate::upstream::{Peer, RoundRobin};
+use crate::upstream::{Ask, Balance, Picked};
+use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,17 +15,33 @@ pub struct Pinned {
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
     facts: Vec<Rc<RouteFacts>>,
-    rounds: RefCell<Vec<RoundRobin>>,
+    balances: RefCell<Vec<Balance>>,
 }
 
 impl Pinned {
-    /// Pins a snapshot; rounds begin at random nodes.
+    /// Pins a snapshot; rounds begin at random nodes. Requests that are still running by the
+    /// snapshot `before` count in this one too.
     #[must_use]
-    pub fn new(snapshot: Arc<Snapshot>, random: &mut fastrand::Rng) -> Rc<Self> {
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        before: Option<&Self>,
+        random: &mut fastrand::Rng,
+    ) -> Rc<Self> {
         let facts = snapshot.routes.iter().map(|route| Rc::new(route.facts.clone())).collect();
-        let begin = |count: usize| RoundRobin::starting_at(random.usize(0..count.max(1)));
-        let rounds = snapshot.upstreams.iter().map(|u| u.peers.len()).map(begin).collect();
-        Rc::new(Self { facts, rounds: RefCell::new(rounds), snapshot })
+        let known = before.map(|before| (before.numbers_by_key(), before.balances.borrow()));
+        let balance = |upstream: &crate::upstream::Upstream| {
+            let of_before = known.as_ref().and_then(|(numbers, balances)| {
+                Some(&balances[*numbers.get(upstream.board.key())?])
+            });
+            Balance::new(upstream, of_before, random)
+        };
+        let balances = snapshot.upstreams.iter().map(balance).collect();
+        Rc::new(Self { facts, balances: RefCell::new(balances), snapshot })
+    }
+
+    fn numbers_by_key(&self) -> FxHashMap<&str, usize> {
+        let upstreams = self.snapshot.upstreams.iter().enumerate();
+        upstreams.map(|(number, upstream)| (upstream.board.key(), number)).collect()
     }
 
     /// The facts of a route.
@@ -33,11 +50,20 @@ impl Pinned {
         Rc::clone(&self.facts[route as usize])
     }
 
-    /// The next peer of an upstream that is not in `tried`.
+    /// The next peer of an upstream.
     #[must_use]
-    pub fn pick(&self, upstream: usize, tried: &[usize]) -> Option<(usize, &Peer)> {
-        let peers = &self.snapshot.upstreams[upstream].peers;
-        let at = self.rounds.borrow_mut()[upstream].pick(peers, tried)?;
-        Some((at, &peers[at]))
+    pub fn pick(&self, upstream: usize, ask: Ask<'_>) -> Option<Picked> {
+        let of = &self.snapshot.upstreams[upstream];
+        self.balances.borrow_mut()[upstream].pick(of, ask)
+    }
+
+    /// A peer has one more request.
+    pub fn begin(&self, upstream: usize, peer: usize) {
+        self.balances.borrow()[upstream].begin(peer);
+    }
+
+    /// And one less.
+    pub fn end(&self, upstream: usize, peer: usize) {
+        self.balances.borrow()[upstream].end(peer);
     }
 }

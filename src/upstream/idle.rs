@@ -1,10 +1,9 @@
 //! Idle connections of one worker, newest first: the newest is the least likely to be stale, and
 //! the oldest can time out.
 
-use super::KeepAlive;
+use super::{Address, KeepAlive};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 /// A connection between two requests.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub struct Idle<C> {
 /// All idle connections of a worker, by address.
 #[derive(Debug)]
 pub struct IdlePool<C> {
-    by_address: FxHashMap<SocketAddr, VecDeque<Idle<C>>>,
+    by_address: FxHashMap<Address, VecDeque<Idle<C>>>,
 }
 
 impl<C> Default for IdlePool<C> {
@@ -35,11 +34,11 @@ impl<C> IdlePool<C> {
     /// The newest idle connection to that address that `usable` accepts; others on top are dropped.
     pub fn take(
         &mut self,
-        address: SocketAddr,
+        address: &Address,
         now_ms: u64,
         mut usable: impl FnMut(&C) -> bool,
     ) -> Option<Idle<C>> {
-        let idle = self.by_address.get_mut(&address)?;
+        let idle = self.by_address.get_mut(address)?;
         while let Some(candidate) = idle.pop_back() {
             if candidate.until_ms > now_ms && usable(&candidate.connection) {
                 return Some(candidate);
@@ -51,7 +50,7 @@ impl<C> IdlePool<C> {
     /// Keeps a connection that has carried `requests`, if policy allows; the oldest makes room.
     pub fn put(
         &mut self,
-        address: SocketAddr,
+        address: Address,
         connection: C,
         requests: u64,
         policy: KeepAlive,
@@ -91,12 +90,12 @@ mod tests {
 
     const POLICY: KeepAlive = KeepAlive { idle_max: 2, idle_ms: 100, requests_max: 3 };
 
-    fn address() -> SocketAddr {
-        ([127, 0, 0, 1], 80).into()
+    fn address() -> Address {
+        Address::from(([127, 0, 0, 1], 80))
     }
 
     fn taken(pool: &mut IdlePool<char>, now_ms: u64) -> Option<char> {
-        pool.take(address(), now_ms, |_| true).map(|idle| idle.connection)
+        pool.take(&address(), now_ms, |_| true).map(|idle| idle.connection)
     }
 
     #[test]
@@ -121,7 +120,7 @@ mod tests {
         assert_eq!(taken(&mut pool, 1), None, "carried enough requests");
         pool.put(address(), 'c', 1, POLICY, 0);
         pool.put(address(), 'd', 1, POLICY, 0);
-        let fresh = pool.take(address(), 1, |c| *c != 'd').map(|idle| idle.connection);
+        let fresh = pool.take(&address(), 1, |c| *c != 'd').map(|idle| idle.connection);
         assert_eq!(fresh, Some('c'), "a stale one is passed over");
         pool.put(address(), 'e', 1, POLICY, 0);
         pool.sweep(100);

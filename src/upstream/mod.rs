@@ -1,31 +1,89 @@
 //! Room `upstream`: which peer a request goes to, and which idle connection it may use.
 //!
 //! In: peers, policy, outcomes, `now`.
-//! Out: a peer; an idle connection; what was given back.
-//! May not know: sockets (a connection is any `C`), messages.
+//! Out: a peer; an idle connection; changes of health.
+//! May not know: sockets (a connection is any `C`), messages, the clock.
 //!
-//! An [`Upstream`] is immutable and shared by all workers; [`RoundRobin`] and [`IdlePool`] belong
-//! to one worker.
+//! ```text
+//! configuration ─► Upstream (immutable, in a snapshot) ─┐
+//! probes, names ─► Node, Board (atomics, for all) ──────┼─► Balance (a worker's own) ─► Picked
+//!      outcomes ─────────┘                              └─► IdlePool (a worker's own)
+//! ```
 
+mod address;
+mod balance;
+mod checks;
+mod ewma;
+mod health;
 mod idle;
+mod node;
+mod ring;
 mod round_robin;
+#[cfg(test)]
+mod testing;
+mod weights;
 
+pub use address::Address;
+pub use balance::{Ask, Balance, Picked};
+pub use checks::{Active, Checks, Passive, Probe, ProbeRequest, Statuses, Thresholds};
+pub use health::{Health, Report, Status};
 pub use idle::{Idle, IdlePool};
-pub use round_robin::RoundRobin;
+pub use node::{Board, Node, NodeTable};
+pub use ring::hash_of;
 
-use std::net::SocketAddr;
+use crate::expr::{Template, Variables};
+use crate::limits;
+use ring::Ring;
+use std::sync::Arc;
 
 /// One node of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Peer {
-    /// Where it listens; `None` if its name could not be resolved.
-    pub address: Option<SocketAddr>,
+    /// What changes of it, shared by all.
+    pub node: Arc<Node>,
     /// The Host that `pass_host: node` sends: host, and port unless it is the scheme's own.
     pub host: Vec<u8>,
     /// Its share; 0 is never chosen beside others.
     pub weight: u32,
     /// Nodes of a lower priority are tried when all of a higher one were.
     pub priority: i64,
+}
+
+/// How a node is chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Balancer {
+    /// In turns, by weight.
+    #[default]
+    RoundRobin,
+    /// The same node for the same key, by weight.
+    Hash(HashKey),
+    /// The one with the fewest requests in flight, by weight.
+    LeastConn,
+    /// The faster one of two.
+    Ewma,
+}
+
+/// What of a request is hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// The variable of that name.
+    Variable(Box<str>),
+    /// Several, with text between them.
+    Template(Template),
+}
+
+impl HashKey {
+    /// Appends a request's key to `out`, which is empty: the client's address where there is none.
+    pub fn write(&self, variables: &dyn Variables, out: &mut Vec<u8>) {
+        let found = match self {
+            Self::Variable(name) => variables.append_variable(name, out),
+            Self::Template(template) => template.render(variables, out) > 0,
+        };
+        if !found {
+            out.clear();
+            variables.append_variable("remote_addr", out);
+        }
+    }
 }
 
 /// Which Host goes upstream (APISIX reference §5).
@@ -77,12 +135,16 @@ impl Default for KeepAlive {
 }
 
 /// A set of nodes that serve the same requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Upstream {
     /// Its name or id, for logs and properties.
     pub name: String,
+    /// What all its snapshots have in common.
+    pub board: Arc<Board>,
     /// Its nodes in the order written.
     pub peers: Vec<Peer>,
+    /// How one is chosen.
+    pub balancer: Balancer,
     /// Which Host they get.
     pub host: HostPolicy,
     /// How long to wait for them.
@@ -93,6 +155,93 @@ pub struct Upstream {
     pub retries: u32,
     /// No retry begins later than this after the first try; 0: no such bound.
     pub retry_ms: u64,
+    /// How their health is found out, if it is.
+    pub checks: Option<Checks>,
     /// Its `labels`, for properties.
     pub labels: Vec<(String, String)>,
+    /// The peers by falling priority: [`Upstream::new`] makes them, of the peers it is given.
+    pub levels: Levels,
+}
+
+/// Peers by falling priority.
+#[derive(Clone, Debug)]
+pub struct Levels(Arc<[Level]>);
+
+/// The peers of one priority.
+#[derive(Debug)]
+struct Level {
+    members: Vec<u32>,
+    /// For [`Balancer::Hash`]: all of them, healthy or not, so that few keys move.
+    ring: Ring,
+}
+
+impl Upstream {
+    /// An upstream with these nodes and everything else as usual.
+    #[must_use]
+    pub fn new(board: Arc<Board>, peers: Vec<Peer>, balancer: Balancer) -> Self {
+        let mut priorities: Vec<i64> = peers.iter().map(|peer| peer.priority).collect();
+        priorities.sort_unstable_by(|a, b| b.cmp(a));
+        priorities.dedup();
+        let level = |priority: i64| {
+            let numbered = (0_u32..).zip(&peers);
+            let members = numbered.filter(|(_, peer)| peer.priority == priority);
+            let members: Vec<u32> = members.map(|(number, _)| number).collect();
+            let hashes = matches!(balancer, Balancer::Hash(_));
+            let ring = if hashes { Ring::of(&peers, &members) } else { Ring::default() };
+            Level { members, ring }
+        };
+        Self {
+            name: String::new(),
+            board,
+            levels: Levels(priorities.into_iter().map(level).collect()),
+            peers,
+            balancer,
+            host: HostPolicy::default(),
+            timeouts: Timeouts::default(),
+            keep_alive: KeepAlive::default(),
+            retries: 0,
+            retry_ms: 0,
+            checks: None,
+            labels: Vec::new(),
+        }
+    }
+
+    /// Something happened with a peer while it served a request.
+    pub fn report(&self, peer: usize, report: Report) {
+        if let Some(checks) = &self.checks {
+            self.peers[peer].node.report(report, &checks.passive.thresholds);
+        }
+    }
+
+    /// A peer answered with that status.
+    pub fn report_status(&self, peer: usize, status: u16) {
+        let statuses = self.checks.as_ref().and_then(|checks| checks.passive.statuses.as_ref());
+        if let Some(report) = statuses.and_then(|statuses| statuses.report(status)) {
+            self.report(peer, report);
+        }
+    }
+
+    /// A request took so long from asking for a connection to the end of the response.
+    pub fn record_latency(&self, peer: usize, seconds: f64, now_ns: u64) {
+        self.peers[peer].node.latency.record(seconds, now_ns);
+    }
+
+    fn levels(&self) -> &[Level] {
+        &self.levels.0
+    }
+}
+
+/// How many points the rings of peers with these weights and priorities have for
+/// [`Balancer::Hash`], if that is more than [`limits::RING_POINTS_MAX`].
+#[must_use]
+pub fn excess_ring_points(shares: &[(u32, i64)]) -> Option<u64> {
+    let divisor = |priority: i64| {
+        let level = shares.iter().filter(|(_, other)| *other == priority);
+        level.fold(0, |divisor, (weight, _)| weights::common_divisor(divisor, *weight))
+    };
+    let points = |(weight, priority): &(u32, i64)| {
+        u64::from(weight.checked_div(divisor(*priority)).unwrap_or(1)) * ring::POINTS as u64
+    };
+    let sum = shares.iter().map(points).sum();
+    (sum > limits::RING_POINTS_MAX).then_some(sum)
 }

@@ -1,94 +1,96 @@
 //! Weighted round robin as APISIX's balancer does it (reference §5.1): interleaved, not smooth.
 
 use super::Peer;
+use super::weights::common_divisor;
 
-/// One worker's place in the rounds of one upstream.
+/// One worker's place in the rounds of some peers.
 ///
 /// A level starts at the highest weight. Nodes are walked in order and those of at least that
 /// weight are chosen; after each pass the level sinks by the common divisor of all weights. Weights
-/// 3 and 1 give A A A B.
+/// 3 and 1 give A A A B. Nodes of weight 0 are not chosen, unless all have it: then all are equal.
 #[derive(Clone, Debug, Default)]
-pub struct RoundRobin {
+pub(super) struct RoundRobin {
+    shares: Vec<Share>,
+    highest: u32,
+    step: u32,
     level: u32,
-    /// The node chosen last; `None` before the first pick.
-    last: Option<usize>,
+    /// The place in `shares` after the one chosen last.
+    next: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    peer: u32,
+    weight: u32,
 }
 
 impl RoundRobin {
     /// A place at a random node, so that workers do not all begin with the same one.
-    #[must_use]
-    pub fn starting_at(node: usize) -> Self {
-        Self { level: 0, last: Some(node) }
+    pub(super) fn starting_at(next: usize) -> Self {
+        Self { next, ..Self::default() }
     }
 
-    /// The next peer that is not in `tried`, of the highest priority that has one left.
-    pub fn pick(&mut self, peers: &[Peer], tried: &[usize]) -> Option<usize> {
-        if let [only] = peers {
-            // A single node is used directly, its weight ignored, and tried again on itself.
-            return only.address.map(|_| 0);
+    /// Goes on with these peers, about where it was.
+    pub(super) fn set(&mut self, peers: &[Peer], members: impl Iterator<Item = usize>) {
+        self.shares.clear();
+        self.shares
+            .extend(members.map(|peer| Share { peer: peer as u32, weight: peers[peer].weight }));
+        if self.shares.iter().all(|share| share.weight == 0) {
+            self.shares.iter_mut().for_each(|share| share.weight = 1);
         }
-        let open = |at: usize| peers[at].address.is_some() && !tried.contains(&at);
-        let priority =
-            (0..peers.len()).filter(|at| open(*at)).map(|at| peers[at].priority).max()?;
-        let usable = |at: usize| open(at) && peers[at].priority == priority;
-        self.walk(peers, &usable)
+        self.shares.retain(|share| share.weight > 0);
+        let weights = || self.shares.iter().map(|share| share.weight);
+        self.highest = weights().max().unwrap_or(0);
+        self.step = weights().fold(0, common_divisor);
+        self.level = if self.level == 0 { self.highest } else { self.level.min(self.highest) };
+        self.next = self.next.checked_rem(self.shares.len()).unwrap_or(0);
     }
 
-    fn walk(&mut self, peers: &[Peer], usable: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let weights = || (0..peers.len()).filter(|at| usable(*at)).map(|at| peers[at].weight);
-        let highest = weights().max()?;
-        if highest == 0 {
-            return self.next_usable(peers.len(), usable);
+    /// The next peer that is not in `tried`.
+    pub(super) fn pick(&mut self, tried: &[usize]) -> Option<usize> {
+        if !tried.is_empty() {
+            // Levels at which nobody is left are passed at once.
+            let left = self.shares.iter().filter(|share| !tried.contains(&(share.peer as usize)));
+            self.level = self.level.min(left.map(|share| share.weight).max()?);
         }
-        let step = weights().fold(0, gcd);
-        self.level = if self.level == 0 { highest } else { self.level.min(highest) };
-        let mut at = self.last.unwrap_or(peers.len() - 1);
+        self.highest.checked_sub(1)?;
         loop {
-            at += 1;
-            if at >= peers.len() {
-                at = 0;
-                self.level = if self.level > step { self.level - step } else { highest };
+            if self.next >= self.shares.len() {
+                self.next = 0;
+                self.level =
+                    if self.level > self.step { self.level - self.step } else { self.highest };
             }
-            if usable(at) && peers[at].weight >= self.level {
-                self.last = Some(at);
-                return Some(at);
+            let Share { peer, weight } = self.shares[self.next];
+            self.next += 1;
+            if weight >= self.level && !tried.contains(&(peer as usize)) {
+                return Some(peer as usize);
             }
         }
     }
-
-    /// All weights are 0: all are equal.
-    fn next_usable(&mut self, count: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let start = self.last.map_or(0, |last| last + 1);
-        let at = (start..start + count).map(|at| at % count).find(|at| usable(*at))?;
-        self.last = Some(at);
-        Some(at)
-    }
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::testing::peers;
 
-    fn peers(weights: &[u32]) -> Vec<Peer> {
-        let address = Some(([127, 0, 0, 1], 80).into());
-        weights.iter().map(|w| Peer { address, host: vec![], weight: *w, priority: 0 }).collect()
+    fn robin(weights: &[u32]) -> RoundRobin {
+        let mut robin = RoundRobin::default();
+        robin.set(&peers(weights), 0..weights.len());
+        robin
     }
 
-    fn picks(weights: &[u32], count: usize) -> String {
-        let (peers, mut robin) = (peers(weights), RoundRobin::default());
-        let pick = |_| robin.pick(&peers, &[]).map_or('-', |at| (b'A' + at as u8) as char);
-        (0..count).map(pick).collect()
+    fn picks(robin: &mut RoundRobin, count: usize) -> String {
+        let letter = |at| (b'A' + at as u8) as char;
+        (0..count).map(|_| robin.pick(&[]).map_or('-', letter)).collect()
     }
 
     #[test]
     fn rounds() {
-        let table: [(&[u32], &str); 7] = [
+        let table: [(&[u32], &str); 8] = [
             (&[1, 1], "ABABAB"),
             (&[3, 1], "AAABAAAB"),
+            (&[1, 3], "BBABBBAB"),
             (&[4, 2, 2], "AABCAABC"),
             (&[1, 0, 1], "ACAC"),
             (&[0, 0], "ABAB"),
@@ -96,41 +98,75 @@ mod tests {
             (&[], "-"),
         ];
         for (weights, expected) in table {
-            // The first pass begins behind the last node, one level down from the top.
-            let picked = picks(weights, expected.len() * 3);
-            for letter in ['A', 'B', 'C'] {
-                let count = |text: &str| text.matches(letter).count();
-                assert_eq!(count(&picked), count(expected) * 3, "{weights:?} {picked}");
+            assert_eq!(picks(&mut robin(weights), expected.len()), expected, "{weights:?}");
+        }
+    }
+
+    /// The published algorithm, word by word: LVS's "weighted round-robin scheduling".
+    #[test]
+    fn the_order_is_that_of_the_published_algorithm() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for _ in 0..200 {
+            let weights: Vec<u32> = (0..random.usize(1..8)).map(|_| random.u32(0..9)).collect();
+            let max = weights.iter().copied().max().unwrap_or(0);
+            if max == 0 {
+                continue;
+            }
+            let divisor = weights.iter().copied().fold(0, common_divisor) as i64;
+            let (mut at, mut level) = (usize::MAX, i64::from(max));
+            let mut robin = robin(&weights);
+            for _ in 0..100 {
+                let wanted = loop {
+                    at = at.wrapping_add(1);
+                    if at == weights.len() {
+                        at = 0;
+                        level -= divisor;
+                        level = if level <= 0 { i64::from(max) } else { level };
+                    }
+                    if i64::from(weights[at]) >= level && weights[at] > 0 {
+                        break at;
+                    }
+                };
+                assert_eq!(robin.pick(&[]), Some(wanted), "{weights:?}");
             }
         }
-        assert_eq!(picks(&[1, 1], 4), "ABAB");
     }
 
     #[test]
-    fn heavy_nodes_come_in_runs() {
-        let picked = picks(&[3, 1], 12);
-        assert!(picked.contains("AAAB"), "interleaved, not smooth: {picked}");
+    fn shares_are_exact_over_whole_rounds_wherever_it_begins() {
+        for start in 0..3 {
+            let mut robin = RoundRobin::starting_at(start);
+            robin.set(&peers(&[5, 3, 2]), 0..3);
+            picks(&mut robin, 100);
+            let round = picks(&mut robin, 1000);
+            let counts = ['A', 'B', 'C'].map(|letter| round.matches(letter).count());
+            assert_eq!(counts, [500, 300, 200]);
+        }
     }
 
     #[test]
-    fn tried_and_unresolved_nodes_are_left_out() {
-        let mut peers = peers(&[1, 1, 1]);
-        let mut robin = RoundRobin::default();
-        peers[1].address = None;
-        assert_eq!(robin.pick(&peers, &[0]), Some(2));
-        assert_eq!(robin.pick(&peers, &[0, 2]), None);
-        let single = vec![peers[0].clone()];
-        assert_eq!(robin.pick(&single, &[0]), Some(0), "a single node is tried on itself");
+    fn tried_nodes_are_left_out() {
+        let mut robin = robin(&[1, 1, 1]);
+        assert_eq!(robin.pick(&[0, 1]), Some(2));
+        assert_eq!(robin.pick(&[0, 1, 2]), None);
+        assert_eq!(
+            self::robin(&[1_000_000_000, 1]).pick(&[0]),
+            Some(1),
+            "without a billion passes"
+        );
+        assert_eq!(self::robin(&[1, 0]).pick(&[0]), None, "a weight of 0 is no reserve");
     }
 
     #[test]
-    fn priorities_go_down_when_a_level_is_used_up() {
-        let mut peers = peers(&[1, 1, 1]);
-        peers[0].priority = -1;
-        peers[2].priority = 5;
-        let mut robin = RoundRobin::default();
-        assert_eq!(robin.pick(&peers, &[]), Some(2));
-        assert_eq!(robin.pick(&peers, &[2]), Some(1));
-        assert_eq!(robin.pick(&peers, &[2, 1]), Some(0));
+    fn nodes_may_come_and_go() {
+        let (mut robin, peers) = (robin(&[2, 2, 1]), peers(&[2, 2, 1]));
+        picks(&mut robin, 2);
+        robin.set(&peers, [0, 2].into_iter());
+        let six = picks(&mut robin, 6);
+        assert_eq!((six.matches('A').count(), six.matches('C').count()), (4, 2), "{six}");
+        robin.set(&peers, [].into_iter());
+        assert_eq!(robin.pick(&[]), None);
+        robin.set(&peers, 0..3);
+        assert!(robin.pick(&[]).is_some());
     }
 }

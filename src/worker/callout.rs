@@ -7,13 +7,15 @@
 //! ```
 
 use super::Worker;
+use super::clock::epoch_ns;
+use super::connect::connect;
 use crate::exchange::{CalloutReader, write_call};
 use crate::http::Method;
 use crate::limits;
 use crate::net::{self, Socket};
 use crate::plugin::{CallFailure, CallTarget, HttpCall, HttpReply};
-use crate::upstream::{KeepAlive, Timeouts};
-use std::net::SocketAddr;
+use crate::snapshot::Pinned;
+use crate::upstream::{Address, Ask, KeepAlive, Picked, Timeouts};
 use std::rc::Rc;
 
 /// Makes the call and tells its plugin how it ended.
@@ -37,7 +39,7 @@ fn shown(target: &CallTarget) -> std::borrow::Cow<'_, str> {
 
 /// One try at a peer.
 struct Try {
-    address: SocketAddr,
+    address: Address,
     keep_alive: KeepAlive,
 }
 
@@ -63,6 +65,7 @@ impl Worker {
             CallTarget::Direct(target) => {
                 let address = self.lookups.find(target, &self.postbox).await;
                 let address = address.ok_or(CallFailure::NoPeer)?;
+                let address = Address::Inet(address);
                 self.try_peer(call, Try { address, keep_alive: KeepAlive::default() }).await
             }
             CallTarget::Upstream(name) => self.call_upstream(call, name).await,
@@ -81,9 +84,8 @@ impl Worker {
         let mut tried = Vec::new();
         let mut failure = CallFailure::NoPeer;
         while tried.len() <= upstream.retries as usize {
-            let Some((peer_number, peer)) = pinned.pick(number, &tried) else { break };
-            tried.push(peer_number);
-            let Some(address) = peer.address else { continue };
+            let Some(Picked { peer, address }) = self.pick(&pinned, number, &tried) else { break };
+            tried.push(peer);
             match self.try_peer(call, Try { address, keep_alive: upstream.keep_alive }).await {
                 Err(CallFailure::Connect) => failure = CallFailure::Connect,
                 outcome => return outcome,
@@ -92,9 +94,16 @@ impl Worker {
         Err(failure)
     }
 
+    /// A peer for something that is no client's request: there is no key to hash.
+    pub(super) fn pick(&self, pinned: &Pinned, upstream: usize, tried: &[usize]) -> Option<Picked> {
+        let random = &mut self.locals.borrow_mut().random;
+        let hash = random.u32(..);
+        pinned.pick(upstream, Ask { tried, hash, now_ns: epoch_ns(), random })
+    }
+
     async fn try_peer(self: &Rc<Self>, call: &HttpCall, at: Try) -> Result<HttpReply, CallFailure> {
         let now = self.clock.now_ms();
-        let idle = self.idle.borrow_mut().take(at.address, now, Socket::is_fresh);
+        let idle = self.idle.borrow_mut().take(&at.address, now, Socket::is_fresh);
         if let Some(idle) = idle {
             let outcome = self.talk(call, &at, idle.connection, idle.requests + 1).await;
             let idempotent = Method::from_bytes(&call.method).is_idempotent();
@@ -104,7 +113,7 @@ impl Worker {
                 outcome => return outcome.map_err(|(failure, _)| failure),
             }
         }
-        let socket = net::connect(at.address).await.map_err(|_| CallFailure::Connect)?;
+        let socket = connect(at.address.clone()).await.map_err(|_| CallFailure::Connect)?;
         self.talk(call, &at, socket, 1).await.map_err(|(failure, _)| failure)
     }
 
@@ -141,7 +150,13 @@ impl Worker {
                 // Bytes behind a response belong to nobody.
                 if keeps && sent && input.is_empty() && result.is_ok_and(|bytes| bytes > 0) {
                     let now = self.clock.now_ms();
-                    self.idle.borrow_mut().put(at.address, socket, requests, at.keep_alive, now);
+                    self.idle.borrow_mut().put(
+                        at.address.clone(),
+                        socket,
+                        requests,
+                        at.keep_alive,
+                        now,
+                    );
                 }
                 self.give_back_buffer(input);
                 return Ok(reply);

@@ -3,6 +3,7 @@
 //! Each kind of operation has a slot of its own; waiting looks at all that run. Events are given to
 //! the exchange one at a time, and all its commands are taken before the next wait.
 
+use super::connect::connect;
 use super::connection::Downstream;
 use super::slots::{Slot, poll_slot};
 use super::{Ring, Worker, at_work};
@@ -10,7 +11,7 @@ use crate::exchange::{Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
 use crate::time::DeadlineId;
-use crate::upstream::KeepAlive;
+use crate::upstream::{Address, KeepAlive};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -102,13 +103,14 @@ where
         poll_slot(&mut self.sleep, cx).map(|()| Event::Slept)
     }
 
-    /// Waits for what happens next.
+    /// Waits for what happens next. Meanwhile the exchange's message can be reached.
     async fn next(
         &mut self,
         worker: &Rc<Worker>,
         alarm: DeadlineId,
         exchange: &mut Exchange,
     ) -> Event {
+        worker.see_to_errands();
         worker.arm(alarm, exchange.due_ms());
         at_work(0);
         let event = poll_fn(|cx| {
@@ -169,8 +171,8 @@ impl Downstream {
                         operations.send_down.set(Some(net::send(self.socket.clone(), bytes)));
                     }
                     Command::Connect { address, fresh } => {
-                        if fresh || !link.take_idle(worker, address) {
-                            operations.connect.set(Some(net::connect(address)));
+                        if fresh || !link.take_idle(worker, &address) {
+                            operations.connect.set(Some(connect(address)));
                         } else {
                             let local = link.local();
                             worker.with_cx(|cx| exchange.on_connected(true, local, cx));
@@ -281,7 +283,7 @@ impl Downstream {
 
 impl UpstreamLink {
     /// Takes an idle connection to that address that nobody has closed.
-    fn take_idle(&mut self, worker: &Worker, address: SocketAddr) -> bool {
+    fn take_idle(&mut self, worker: &Worker, address: &Address) -> bool {
         let now = worker.clock.now_ms();
         let idle = worker.idle.borrow_mut().take(address, now, Socket::is_fresh);
         let Some(idle) = idle else { return false };
@@ -292,7 +294,7 @@ impl UpstreamLink {
 
     /// Our end of the connection.
     fn local(&self) -> Option<SocketAddr> {
-        self.socket.as_ref()?.local().ok()
+        self.socket.as_ref()?.local()
     }
 
     /// Gives what was read and not used yet to the exchange.
@@ -338,7 +340,7 @@ impl UpstreamLink {
         self.starved = false;
     }
 
-    fn release(&mut self, worker: &Worker, address: SocketAddr, policy: KeepAlive) {
+    fn release(&mut self, worker: &Worker, address: Address, policy: KeepAlive) {
         if let Some(socket) = self.socket.take() {
             let now = worker.clock.now_ms();
             worker.idle.borrow_mut().put(address, socket, self.requests, policy, now);
@@ -359,13 +361,14 @@ impl Worker {
         Vec::with_capacity(limits::TUNNEL_BUFFER_BYTES)
     }
 
-    /// Lends the worker's own state to a call of an exchange, at the time of now.
-    pub(super) fn with_cx<T>(self: &Rc<Self>, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
-        self.with_locals(|locals| f(&mut Cx { locals, date: &self.date.borrow() }))
+    /// Lends the worker's own state to a call of an exchange, at the time of now. What its plugins
+    /// ask for is seen to before the exchange waits, and after its end.
+    pub(super) fn with_cx<T>(&self, f: impl FnOnce(&mut Cx<'_>) -> T) -> T {
+        self.lend_locals(|locals| f(&mut Cx { locals, date: &self.date.borrow() }))
     }
 
     /// The exchange waits, unless somebody has asked something of it already.
-    fn park(self: &Rc<Self>, exchange: &mut Exchange, waker: &Waker) -> Poll<Event> {
+    fn park(&self, exchange: &mut Exchange, waker: &Waker) -> Poll<Event> {
         self.with_cx(|cx| {
             if exchange.is_asked(cx) {
                 return Poll::Ready(Event::Asked);

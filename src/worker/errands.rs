@@ -12,15 +12,23 @@ use std::rc::Rc;
 impl Worker {
     /// Lends the worker's own state to a call into plugins, then sees to what they asked for.
     pub(super) fn with_locals<T>(self: &Rc<Self>, f: impl FnOnce(&mut Locals) -> T) -> T {
-        let done = {
-            let mut locals = self.locals.borrow_mut();
-            locals.now_ms = self.clock.now_ms();
-            f(&mut locals)
-        };
+        let done = self.lend_locals(f);
+        self.see_to_errands();
+        done
+    }
+
+    /// Lends the worker's own state to calls whose errands somebody sees to later.
+    pub(super) fn lend_locals<T>(&self, f: impl FnOnce(&mut Locals) -> T) -> T {
+        let mut locals = self.locals.borrow_mut();
+        locals.now_ms = self.clock.now_ms();
+        f(&mut locals)
+    }
+
+    /// Carries out what plugins asked for, if there is anything.
+    pub(super) fn see_to_errands(self: &Rc<Self>) {
         if !self.services.is_quiet() {
             self.run_errands();
         }
-        done
     }
 
     /// Calls whoever is to get something, if that is still there.

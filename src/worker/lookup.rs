@@ -1,68 +1,51 @@
-//! Addresses of names that plugins call directly. The system's resolver blocks, so a thread of its
-//! own asks it; answers are kept for a while.
+//! Addresses of names that plugins call directly. Whoever resolves names for upstreams answers, on
+//! another thread; here are the questions that are open.
 
 use super::letters::{Letter, Postbox};
-use crossbeam::channel::{Sender, bounded};
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::fmt::Debug;
 use std::future::poll_fn;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::LazyLock;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
 
-/// How long an answer is good for. The system's resolver does not tell the name's own time.
-const KEPT: Duration = Duration::from_secs(30);
-
-/// Names the thread remembers.
-const NAMES_MAX: usize = 10_000;
-
-/// Questions waiting for the thread; more fail at once.
+/// Questions of one worker that may be open; more fail at once.
 const QUESTIONS_MAX: usize = 1_000;
 
-struct Question {
+/// Answers questions for addresses, off the workers.
+pub trait Resolve: Send + Sync + Debug {
+    /// Answers at some time; never blocks.
+    fn ask(&self, question: Question);
+}
+
+/// What one worker wants to know.
+#[derive(Debug)]
+pub struct Question {
     host: String,
     port: u16,
     ticket: u64,
     answer_to: Postbox,
 }
 
-/// One thread for the process, started by the first question.
-static RESOLVER: LazyLock<Option<Sender<Question>>> = LazyLock::new(|| {
-    let (sender, questions) = bounded::<Question>(QUESTIONS_MAX);
-    let thread = std::thread::Builder::new().name("ringgate-dns".to_owned()).spawn(move || {
-        let mut known = HashMap::new();
-        for question in questions {
-            let address = resolve(&mut known, &question.host, question.port);
-            question.answer_to.send(Letter::Resolved { ticket: question.ticket, address });
-        }
-    });
-    thread.map(|_| sender).ok()
-});
+impl Question {
+    /// The name.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
 
-fn resolve(
-    known: &mut HashMap<(String, u16), (Option<SocketAddr>, Instant)>,
-    host: &str,
-    port: u16,
-) -> Option<SocketAddr> {
-    let key = (host.to_owned(), port);
-    if let Some((address, since)) = known.get(&key)
-        && since.elapsed() < KEPT
-    {
-        return *address;
+    /// Its address, if it has one.
+    pub fn answer(self, ip: Option<IpAddr>) {
+        let address = ip.map(|ip| SocketAddr::new(ip, self.port));
+        self.answer_to.send(Letter::Resolved { ticket: self.ticket, address });
     }
-    if known.len() >= NAMES_MAX {
-        known.clear();
-    }
-    let address = (host, port).to_socket_addrs().ok().and_then(|mut all| all.next());
-    known.insert(key, (address, Instant::now()));
-    address
 }
 
 /// One worker's open questions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lookups {
+    resolver: Arc<dyn Resolve>,
     next: Cell<u64>,
     open: RefCell<FxHashMap<u64, Open>>,
 }
@@ -74,6 +57,10 @@ enum Open {
 }
 
 impl Lookups {
+    pub(super) fn new(resolver: Arc<dyn Resolve>) -> Self {
+        Self { resolver, next: Cell::new(0), open: RefCell::default() }
+    }
+
     /// The address of `host:port` or `host`, which means port 80.
     pub(super) async fn find(&self, target: &[u8], answer_to: &Postbox) -> Option<SocketAddr> {
         let target = std::str::from_utf8(target).ok()?;
@@ -92,12 +79,14 @@ impl Lookups {
     }
 
     async fn ask(&self, host: String, port: u16, answer_to: Postbox) -> Option<SocketAddr> {
+        if self.open.borrow().len() >= QUESTIONS_MAX {
+            return None;
+        }
         let ticket = self.next.get();
         self.next.set(ticket + 1);
-        let question = Question { host, port, ticket, answer_to };
-        RESOLVER.as_ref()?.try_send(question).ok()?;
         self.open.borrow_mut().insert(ticket, Open::Waiting(None));
         let _forgets = Forgets(self, ticket);
+        self.resolver.ask(Question { host, port, ticket, answer_to });
         poll_fn(|cx| match self.open.borrow_mut().get_mut(&ticket) {
             Some(Open::Waiting(waker)) => {
                 *waker = Some(cx.waker().clone());

@@ -15,6 +15,7 @@
 mod access;
 mod callout;
 mod clock;
+mod connect;
 mod connection;
 mod counting;
 mod drive;
@@ -30,6 +31,7 @@ mod start;
 mod tick;
 
 pub use access::{AccessSink, AccessSource, access_log};
+pub use lookup::{Question, Resolve};
 pub use shared::{Report, Shared, Stop, Taken};
 pub use start::{Settings, Started, start};
 

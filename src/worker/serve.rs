@@ -127,6 +127,7 @@ impl Downstream {
             Some(Command::Finish(ending)) => ending,
             first => self.drive(worker, &mut exchange, first).await,
         };
+        worker.see_to_errands();
         at_work(0);
         self.output = exchange.take_output();
         let message = exchange.message();

@@ -1,5 +1,6 @@
 //! What the control thread and the workers share: the snapshot and the wish to stop.
 
+use super::lookup::Resolve;
 use crate::net::Bell;
 use crate::snapshot::Snapshot;
 use arc_swap::ArcSwap;
@@ -46,6 +47,8 @@ pub struct Shared {
     stop: AtomicU8,
     /// One for each worker.
     bells: Mutex<Vec<Bell>>,
+    /// For names that plugins call.
+    resolver: Arc<dyn Resolve>,
     report: Report,
 }
 
@@ -56,14 +59,15 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// With the first snapshot.
+    /// With the first snapshot, and somebody who knows the addresses of names.
     #[must_use]
-    pub fn new(snapshot: Arc<Snapshot>, report: Report) -> Arc<Self> {
+    pub fn new(snapshot: Arc<Snapshot>, report: Report, resolver: Arc<dyn Resolve>) -> Arc<Self> {
         Arc::new(Self {
             published: ArcSwap::from_pointee(Published { turn: 0, snapshot }),
             turn: AtomicU64::new(0),
             stop: AtomicU8::new(Stop::No as u8),
             bells: Mutex::default(),
+            resolver,
             report,
         })
     }
@@ -112,5 +116,9 @@ impl Shared {
 
     pub(super) fn report(&self, taken: Taken) {
         (self.report)(taken);
+    }
+
+    pub(super) fn resolver(&self) -> Arc<dyn Resolve> {
+        Arc::clone(&self.resolver)
     }
 }

@@ -126,7 +126,8 @@ fn build(
     for plugin in &snapshot.plugins {
         plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;
     }
-    let pinned = Pinned::new(snapshot, &mut locals.random);
+    let resolver = shared.resolver();
+    let pinned = Pinned::new(snapshot, None, &mut locals.random);
     let worker = Worker {
         index: settings.index,
         shared,
@@ -148,7 +149,7 @@ fn build(
         services,
         errands: RefCell::default(),
         postbox,
-        lookups: super::Lookups::default(),
+        lookups: super::Lookups::new(resolver),
         runners: super::runner::Pools::default(),
         grpc: super::Grpc::default(),
         access: super::AccessBuffer::new(settings.access.clone()),
@@ -221,7 +222,7 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Listener>) {
     loop {
         match listener.accept().await {
             Ok(Some((socket, peer))) => {
-                let Some(local) = fixed.or_else(|| socket.local().ok()) else { continue };
+                let Some(local) = fixed.or_else(|| socket.local()) else { continue };
                 net::spawn(connection::serve(Rc::clone(&worker), socket, peer, local));
             }
             Ok(None) => return,

@@ -83,7 +83,8 @@ impl Worker {
             for plugin in &snapshot.plugins {
                 plugin.prepare(locals).map_err(|why| format!("{}: {why}", plugin.name()))?;
             }
-            Ok(Pinned::new(Arc::clone(snapshot), &mut locals.random))
+            let before = self.pinned();
+            Ok(Pinned::new(Arc::clone(snapshot), Some(&before), &mut locals.random))
         });
         let prepared = prepared.and_then(|taken| {
             let listen = snapshot.listen.as_deref().filter(|_| !self.stopping.get());

@@ -109,9 +109,9 @@ fn values() -> Vec<Row> {
 }
 
 fn too_many(gateway: &Gateway, _: &Upstream) {
-    assert_eq!(gateway.ask(&get(&"X: y\r\n".repeat(1_000))).status(), 431);
+    assert_eq!(gateway.ask(get(&"X: y\r\n".repeat(1_000))).status(), 431);
 }
 
 fn too_large(gateway: &Gateway, _: &Upstream) {
-    assert_eq!(gateway.ask(&get(&format!("X: {}\r\n", "y".repeat(100_000)))).status(), 431);
+    assert_eq!(gateway.ask(get(&format!("X: {}\r\n", "y".repeat(100_000)))).status(), 431);
 }

@@ -101,8 +101,8 @@ fn request_lines() -> Vec<Row> {
 
 fn lengths(gateway: &Gateway, _: &Upstream) {
     let of_length = |length| with_line(&format!("GET /{} HTTP/1.1", "x".repeat(length)));
-    assert_eq!(gateway.ask(&of_length(8_000)).status(), 200);
-    assert_eq!(gateway.ask(&of_length(100_000)).status(), 414);
+    assert_eq!(gateway.ask(of_length(8_000)).status(), 200);
+    assert_eq!(gateway.ask(of_length(100_000)).status(), 414);
 }
 
 fn hosts() -> Vec<Row> {

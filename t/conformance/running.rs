@@ -145,7 +145,7 @@ fn behind(_: &Gateway, _: &Upstream) {
 fn not_again(_: &Gateway, _: &Upstream) {
     let upstream = Upstream::script(|conversation| drop(conversation.request()));
     let gateway = to(&upstream).start();
-    assert_eq!(gateway.ask(&post("Content-Length: 1\r\n", "x")).status(), 502);
+    assert_eq!(gateway.ask(post("Content-Length: 1\r\n", "x")).status(), 502);
     assert_eq!(upstream.requests().len(), 1);
 }
 

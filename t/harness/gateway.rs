@@ -35,6 +35,7 @@ pub(crate) struct Setup {
     driver: Driver,
     /// Threads; one is pinned to any core.
     workers: usize,
+    apisix: Vec<String>,
     http: Vec<String>,
     ringgate: Vec<String>,
     wasm: Vec<String>,
@@ -52,6 +53,7 @@ impl Setup {
             resources: resources.into(),
             driver: drivers()[0],
             workers: 1,
+            apisix: Vec::new(),
             http: Vec::new(),
             ringgate: Vec::new(),
             wasm: Vec::new(),
@@ -70,6 +72,12 @@ impl Setup {
     /// More than one worker: who serves a connection is then the kernel's choice.
     pub(crate) fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// A line of `apisix`.
+    pub(crate) fn apisix(mut self, line: &str) -> Self {
+        self.apisix.push(line.to_owned());
         self
     }
 
@@ -123,6 +131,9 @@ impl Setup {
 
     fn config(&self) -> String {
         let mut text = String::from("apisix:\n  node_listen: [{ip: 127.0.0.1, port: 0}]\n");
+        for line in &self.apisix {
+            let _ = writeln!(text, "  {line}");
+        }
         text.push_str("nginx_config:\n  http:\n    keepalive_timeout: 60s\n");
         for line in &self.http {
             let _ = writeln!(text, "    {line}");

@@ -63,7 +63,14 @@ impl Conversation {
 
 impl Upstream {
     pub(crate) fn script(script: impl Fn(&mut Conversation) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"), script)
+    }
+
+    /// The same with a listener of the test's own.
+    pub(crate) fn on(
+        listener: TcpListener,
+        script: impl Fn(&mut Conversation) + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Seen::default());
         let (script, shared) = (Arc::new(script), Arc::clone(&seen));
@@ -158,8 +165,11 @@ pub(crate) struct Refusing {
 
 impl Refusing {
     pub(crate) fn new() -> Self {
-        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
+        // A gateway that inherits it would keep the port.
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
+        let socket = socket.expect("a socket");
         bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
         let address = getsockname(&socket).expect("an address").try_into().expect("of IPv4");
         Self { address, _socket: socket }

@@ -71,6 +71,11 @@ impl Wire {
         rustix::net::sockopt::set_socket_linger(&self.stream, none).expect("a socket");
     }
 
+    /// How long a read waits for bytes, instead of [`DEADLINE`].
+    pub(crate) fn wait_at_most(&self, time: std::time::Duration) {
+        self.stream.set_read_timeout(Some(time)).expect("a socket");
+    }
+
     /// Bytes received and not used yet.
     pub(crate) fn unused(&self) -> &[u8] {
         &self.input

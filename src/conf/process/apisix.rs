@@ -1,8 +1,8 @@
 //! The section `apisix`: listeners, router, path rules.
 
 use super::super::load::Duplicate;
-use super::super::settings::Router;
-use super::{Once, ignore, is_off};
+use super::super::settings::{Dns, Router};
+use super::{Once, dns, ignore, is_off};
 use crate::schema::{Fault, Object, Reader};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,13 +18,11 @@ const ROUTERS: [(&str, Option<Router>); 3] = [
 
 /// Keys without effect here. `trusted_addresses` is one of them because nobody is trusted without
 /// it.
-const IGNORED: [&str; 28] = [
+const IGNORED: [&str; 25] = [
     "control",
     "data_encryption",
     "disable_sync_configuration_during_start",
     "disable_upstream_healthcheck",
-    "dns_resolver",
-    "dns_resolver_valid",
     "enable_admin",
     "enable_control",
     "enable_debug",
@@ -40,7 +38,6 @@ const IGNORED: [&str; 28] = [
     "lru",
     "max_post_args_readable_size",
     "proxy_cache",
-    "resolver_timeout",
     "show_upstream_status_in_response_header",
     "status",
     "stream_proxy",
@@ -54,6 +51,7 @@ pub(super) struct Apisix {
     pub(super) server_tokens: bool,
     pub(super) router: Router,
     pub(super) delete_uri_tail_slash: bool,
+    pub(super) dns: Dns,
 }
 
 pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Apisix {
@@ -62,6 +60,7 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> A
         server_tokens: object.boolean("enable_server_tokens").unwrap_or(true),
         router: router(object.section("router")),
         delete_uri_tail_slash: object.boolean("delete_uri_tail_slash").unwrap_or(false),
+        dns: dns::read(&mut object),
     };
     for key in ["match_uri_encoded_slash", "normalize_uri_like_servlet"] {
         if let Some(reader) = object.get(key).filter(|reader| reader.boolean() == Some(true)) {

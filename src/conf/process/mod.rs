@@ -5,6 +5,7 @@
 
 mod apisix;
 mod deployment;
+mod dns;
 mod fates;
 mod nginx;
 mod plugin_attr;
@@ -64,10 +65,13 @@ pub fn value(source: &Source, env: Env<'_>) -> Result<Value, Report> {
 }
 
 /// Sections that are looked at once, when the process starts.
-const AT_START: [&str; 9] = [
+const AT_START: [&str; 12] = [
     "apisix.control",
+    "apisix.dns_resolver",
+    "apisix.dns_resolver_valid",
     "apisix.enable_admin",
     "apisix.enable_control",
+    "apisix.resolver_timeout",
     "apisix.status",
     "deployment",
     "ext-plugin",
@@ -108,6 +112,7 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
         server_tokens: apisix.server_tokens,
         router: apisix.router,
         delete_uri_tail_slash: apisix.delete_uri_tail_slash,
+        dns: apisix.dns,
         plugins: plugins(&mut object, duplicates),
         wasm_plugins: wasm::read(object.section("wasm"), duplicates),
         metrics: plugin_attr::read(object.section("plugin_attr")),

@@ -2,8 +2,9 @@
 
 use super::super::model::KeepalivePool;
 use super::super::settings::{
-    AccessLogConfig, Callouts, Downstream, Driver, Dry, Identity, Isolation, Limits, MetricsServer,
-    OnError, Pause, Provider, Router, RunnerConfig, WasmLimits, WorkerConfig, Workers,
+    AccessLogConfig, Callouts, Dns, Downstream, Driver, Dry, Identity, Isolation, Limits,
+    MetricsServer, OnError, Pause, Provider, Router, RunnerConfig, WasmLimits, WorkerConfig,
+    Workers,
 };
 use super::*;
 use crate::plugin::{Escape, LogFormat, RequestPhase};
@@ -98,6 +99,7 @@ fn defaults_are_those_of_apisix() {
         server_tokens: true,
         router: Router::HostUri,
         delete_uri_tail_slash: false,
+        dns: Dns { servers: vec![], valid: None, timeout: Duration::from_secs(5) },
         plugins: None,
         wasm_plugins: Vec::new(),
         metrics: MetricsServer {
@@ -135,6 +137,16 @@ fn listeners() {
     ] {
         assert_eq!(listen(text), wanted);
     }
+}
+
+#[test]
+fn name_servers() {
+    let text = "apisix: {dns_resolver: [10.0.0.2, \"10.0.0.3:5353\", \"::1\", \"[::1]:54\"], \
+        dns_resolver_valid: 30, resolver_timeout: 2}";
+    let dns = good(text).dns;
+    let shown: Vec<String> = dns.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["10.0.0.2:53", "10.0.0.3:5353", "[::1]:53", "[::1]:54"]);
+    assert_eq!((dns.valid, dns.timeout.as_secs()), (Some(Duration::from_secs(30)), 2));
 }
 
 #[test]

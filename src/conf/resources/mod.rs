@@ -3,6 +3,7 @@
 //! Stricter than APISIX where it would leave something out and go on: one bad item refuses the
 //! whole document, and so do repeated ids and keys nobody knows.
 
+mod checks;
 mod consumer;
 mod item;
 mod plugins;

@@ -369,6 +369,22 @@ fn every_limit_has_a_message() {
         ),
         ("upstream: {nodes: {a: 1}, type: chash}", "`chash` needs `key`"),
         (
+            "upstream: {nodes: {a: 1}, checks: {passive: {}}}",
+            "missing key `active` in routes[0].upstream.checks",
+        ),
+        (
+            "upstream: {nodes: {a: 1}, checks: {active: {type: https}}}",
+            "health checks over https are not supported yet | use `type: tcp`, which asks for a connection only",
+        ),
+        (
+            "upstream: {nodes: {a: 1}, checks: {active: {http_path: x, req_headers: [a b], healthy: {interval: 0}}}}",
+            "\"x\" is not a path | as in `/health`; \"a b\" is not a header | as in `User-Agent: probe`; expected an integer from 1 to 4294967295, found integer 0",
+        ),
+        (
+            "upstream: {nodes: {\"unix:a\": 1}}",
+            "\"a\" is no absolute path of a socket | as in `unix:/run/app.sock`",
+        ),
+        (
             "upstream: {nodes: {a: 1}, type: chash, hash_on: cookie, key: a b}",
             "names of headers and cookies have letters, digits, `-` and `_`",
         ),
@@ -395,12 +411,43 @@ fn every_limit_has_a_message() {
 }
 
 #[test]
+fn health_checks_have_apisix_defaults() {
+    let checks = |text: &str| upstream(&format!("nodes: {{a: 1}}, checks: {text}")).checks;
+    let bare = checks("{active: {}}").expect("checks");
+    let (active, judgement) = (&bare.active, &bare.active.judgement);
+    assert_eq!((active.healthy_interval, active.unhealthy_interval), (None, None));
+    assert_eq!(
+        (active.timeout, active.concurrency, active.port),
+        (Duration::from_secs(1), 10, None)
+    );
+    assert_eq!((judgement.successes, judgement.http_failures), (2, 5));
+    assert_eq!((judgement.tcp_failures, judgement.timeouts), (2, 3));
+    assert_eq!(judgement.good_statuses, [200, 302]);
+    let http = active.http.as_ref().expect("http is the default");
+    assert_eq!((http.method.as_str(), http.path.as_str(), &http.host), ("GET", "/", &None));
+    assert_eq!(bare.passive, None);
+
+    let full = checks(
+        "{active: {type: tcp, timeout: 0.5, concurrency: 2, port: 99, healthy: {interval: 5, \
+         successes: 1}, unhealthy: {tcp_failures: 1}}, passive: {healthy: {successes: 0}, \
+         unhealthy: {http_statuses: [500], http_failures: 1}}}",
+    );
+    let full = full.expect("checks");
+    assert_eq!((&full.active.http, full.active.port), (&None, Some(99)));
+    assert_eq!(full.active.healthy_interval, Some(Duration::from_secs(5)));
+    assert_eq!(full.active.unhealthy_interval, Some(Duration::from_secs(1)));
+    let passive = full.passive.expect("passive");
+    assert_eq!((passive.successes, passive.http_failures, passive.timeouts), (0, 1, 7));
+    assert_eq!((passive.bad_statuses.as_slice(), passive.good_statuses.len()), (&[500][..], 19));
+}
+
+#[test]
 fn what_has_no_effect_is_warned_of() {
     let text = "\
 routes:
   - uri: no-slash
     service_id: gone
-    upstream: {nodes: {a: 1}, checks: {active: {}}, upstream_host: b}
+    upstream: {nodes: {a: 1}, upstream_host: b}
 ssls: [{id: 1}]
 consumers: []
 routes_conf_version: 3
@@ -412,12 +459,9 @@ a.yaml:2:10: warning: this matches no path: paths begin with `/`
 a.yaml:3:17: warning: no service has the id `gone`: requests will be answered 404
     3 |     service_id: gone
       |                 ^^^^
-a.yaml:4:31: warning: `checks` are not supported yet
-    4 |     upstream: {nodes: {a: 1}, checks: {active: {}}, upstream_host: b}
-      |                               ^^^^^^ nodes count as healthy; a failed try still goes to the next one
-a.yaml:4:53: warning: `upstream_host` has no effect without `pass_host: rewrite`
-    4 |     upstream: {nodes: {a: 1}, checks: {active: {}}, upstream_host: b}
-      |                                                     ^^^^^^^^^^^^^
+a.yaml:4:31: warning: `upstream_host` has no effect without `pass_host: rewrite`
+    4 |     upstream: {nodes: {a: 1}, upstream_host: b}
+      |                               ^^^^^^^^^^^^^
 a.yaml:5:1: warning: `ssls` is not supported yet and has no effect
     5 | ssls: [{id: 1}]
       | ^^^^";

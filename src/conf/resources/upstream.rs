@@ -1,7 +1,7 @@
 //! An upstream, listed or inline (APISIX reference §5).
 
 use super::super::model::{Balancer, HashOn, KeepalivePool, Node, PassHost, Scheme, Upstream};
-use super::item;
+use super::{checks, item};
 use crate::schema::{Fault, Object, Reader};
 use serde_json::Value;
 use std::net::Ipv6Addr;
@@ -10,6 +10,9 @@ use std::time::Duration;
 /// APISIX's `keepalive_pool` where it leaves something out.
 const KEEPALIVE: KeepalivePool =
     KeepalivePool { size: 320, idle_timeout: Duration::from_secs(60), requests: 1000 };
+
+/// What the path of a unix socket stands behind.
+const UNIX: &str = "unix:";
 
 const NODES_HINT: &str = "as in `nodes: {\"127.0.0.1:1980\": 1}`";
 
@@ -90,6 +93,7 @@ fn read(mut object: Object<'_>) -> Upstream {
         scheme,
         pass_host: pass_host(&mut object),
         keepalive_pool: keepalive_pool(&mut object),
+        checks: checks::read(&mut object),
     };
     object.finish();
     upstream
@@ -105,12 +109,6 @@ fn refuse_unsupported(object: &mut Object<'_>) {
     }
     if let Some(reader) = object.get("tls") {
         reader.error_on_key("`tls` is not supported yet");
-    }
-    if let Some(reader) = object.get("checks") {
-        reader.warn_on_key(
-            Fault::new("`checks` are not supported yet")
-                .hint("nodes count as healthy; a failed try still goes to the next one"),
-        );
     }
 }
 
@@ -229,7 +227,7 @@ fn member(address: &str, reader: &Reader<'_>, scheme: Scheme) -> Option<Node> {
         reader.error_on_key(fault.clone());
     }
     let (host, port) = parsed.ok()?;
-    let port = port.unwrap_or(default_port(scheme));
+    let port = port_of(&host, port, scheme);
     Some(Node { at: reader.at().clone(), host, port, weight: weight?, priority: 0 })
 }
 
@@ -242,8 +240,14 @@ fn node(reader: &Reader<'_>, scheme: Scheme) -> Option<Node> {
     let priority = object.integer("priority", i64::MIN..=i64::MAX).unwrap_or(0);
     let _ = object.get("metadata").and_then(Reader::object);
     object.finish();
-    let port = port.unwrap_or(default_port(scheme));
-    Some(Node { at: reader.at().clone(), host: host?, port, weight: weight?, priority })
+    let host = host?;
+    let port = port_of(&host, port, scheme);
+    Some(Node { at: reader.at().clone(), host, port, weight: weight?, priority })
+}
+
+/// A unix socket has no port.
+fn port_of(host: &str, port: Option<u16>, scheme: Scheme) -> u16 {
+    if host.starts_with(UNIX) { 0 } else { port.unwrap_or(default_port(scheme)) }
 }
 
 fn weight(reader: &Reader<'_>) -> Option<u32> {
@@ -266,6 +270,9 @@ fn node_host(reader: &Reader<'_>) -> Option<String> {
 /// A host, perhaps with a port, as APISIX's `parse_addr` reads it: IPv6 in brackets may have one,
 /// bare IPv6 has none.
 fn parse_address(text: &str) -> Result<(String, Option<u16>), Fault> {
+    if let Some(path) = text.strip_prefix(UNIX) {
+        return socket_path(path).map(|()| (text.to_owned(), None));
+    }
     let fault = || Fault::new(format!("{text:?} is not a host with a port"));
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -292,6 +299,19 @@ fn parse_address(text: &str) -> Result<(String, Option<u16>), Fault> {
     Ok((host.to_owned(), port))
 }
 
+/// The path of a unix socket: the kernel takes 107 bytes, and nothing relative to where we happen
+/// to be started.
+fn socket_path(path: &str) -> Result<(), Fault> {
+    if !path.starts_with('/') || path.contains('\0') {
+        let fault = Fault::new(format!("{path:?} is no absolute path of a socket"));
+        return Err(fault.hint("as in `unix:/run/app.sock`"));
+    }
+    if path.len() > 107 {
+        return Err(Fault::new("the path of a socket has at most 107 bytes"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,12 +327,28 @@ mod tests {
             ("::1", "::1", None),
             ("fe80::1:80", "fe80::1:80", None),
             ("::ffff:1.2.3.4", "::ffff:1.2.3.4", None),
+            ("unix:/run/a:b.sock", "unix:/run/a:b.sock", None),
         ] {
             assert_eq!(parse_address(text), Ok((host.to_owned(), port)), "{text}");
         }
         for text in [
-            "", ":80", "a:", "a:0", "a:65536", "a:b", "[::1", "[::1]x", "[a]:1", "a b", "http://a",
-            "a:1:2", "[::1]80", "é",
+            "",
+            ":80",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:b",
+            "[::1",
+            "[::1]x",
+            "[a]:1",
+            "a b",
+            "http://a",
+            "a:1:2",
+            "[::1]80",
+            "é",
+            "unix:",
+            "unix:run/a",
+            "unix:/a\0b",
         ] {
             assert!(parse_address(text).is_err(), "{text}");
         }

@@ -6,9 +6,8 @@ use crate::plugin::{
 };
 use crate::route::{RouteMatch, Router};
 use crate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
-use crate::upstream::{HostPolicy, KeepAlive, Peer, Timeouts, Upstream};
+use crate::upstream::{Address, Balancer, Board, Checks, HostPolicy, Peer, Timeouts, Upstream};
 use std::fmt;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -297,6 +296,8 @@ pub(super) struct Setup {
     pub(super) retry_ms: u64,
     pub(super) timeouts: Timeouts,
     pub(super) host: HostPolicy,
+    pub(super) balancer: Balancer,
+    pub(super) checks: Option<Checks>,
     pub(super) target: Target,
     pub(super) rules: Rules,
     pub(super) upgrades: bool,
@@ -312,6 +313,8 @@ impl Default for Setup {
             retry_ms: 0,
             timeouts: Timeouts { connect_ms: 1_000, send_ms: 2_000, read_ms: 3_000 },
             host: HostPolicy::Pass,
+            balancer: Balancer::RoundRobin,
+            checks: None,
             target: Target::Upstream(0),
             rules: Rules { body_ms: 4_000, send_ms: 5_000, ..Rules::default() },
             upgrades: false,
@@ -347,23 +350,23 @@ impl Setup {
             upgrades: self.upgrades,
         };
         let route = |chain, target| named("r", chain, target, None);
-        let peer = |at| Peer {
-            address: Some(address(at)),
-            host: format!("node{at}").into_bytes(),
-            weight: 1,
-            priority: 0,
+        let board = Board::new("u");
+        let peer = |at| {
+            let node = board.node(&format!("node{at}"), 80);
+            node.set_addresses(&[address(at)]);
+            Peer { node, host: format!("node{at}").into_bytes(), weight: 1, priority: 0 }
         };
-        let upstream = Upstream {
+        let upstream = |peers| Upstream {
             name: "u".to_owned(),
-            peers: (0..self.peers).map(peer).collect(),
-            host: self.host,
+            host: self.host.clone(),
             timeouts: self.timeouts,
-            keep_alive: KeepAlive::default(),
             retries: self.retries,
             retry_ms: self.retry_ms,
-            labels: vec![],
+            checks: self.checks.clone(),
+            ..Upstream::new(Arc::clone(&board), peers, self.balancer.clone())
         };
-        let other = Upstream { peers: vec![peer(OTHER)], ..upstream.clone() };
+        let other = upstream(vec![peer(OTHER)]);
+        let upstream = upstream((0..self.peers).map(peer).collect());
         let hurried = Timeouts { connect_ms: 50, ..self.timeouts };
         let only = |uri: &str| RouteMatch { uris: vec![uri.to_owned()], ..RouteMatch::default() };
         let snapshot = Snapshot {
@@ -381,13 +384,13 @@ impl Setup {
             listen: None,
             access_log: None,
         };
-        (Pinned::new(Arc::new(snapshot), &mut fastrand::Rng::with_seed(1)), calls, asks)
+        (Pinned::new(Arc::new(snapshot), None, &mut fastrand::Rng::with_seed(1)), calls, asks)
     }
 }
 
 /// The peer of the other route's upstream.
 pub(super) const OTHER: usize = 99;
 
-pub(super) fn address(peer: usize) -> SocketAddr {
-    ([10, 0, 0, peer as u8 + 1], 80).into()
+pub(super) fn address(peer: usize) -> Address {
+    Address::from(([10, 0, 0, peer as u8 + 1], 80))
 }

@@ -1,8 +1,8 @@
 //! What a client and peers are to do, and what peers have seen.
 
 use super::double::address;
+use crate::upstream::Address;
 use std::fmt;
-use std::net::SocketAddr;
 
 /// What happens when a connection to a peer is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub(super) struct ClientScript {
 /// One connection to a peer, as the peer saw it.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     pub(super) script: PeerScript,
     pub(super) reused: bool,
     pub(super) received: Vec<u8>,
@@ -101,7 +101,7 @@ pub(super) enum Fate {
 }
 
 impl Link {
-    pub(super) fn new(address: SocketAddr, script: PeerScript, reused: bool) -> Self {
+    pub(super) fn new(address: Address, script: PeerScript, reused: bool) -> Self {
         Self {
             address,
             script,

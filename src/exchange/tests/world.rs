@@ -8,8 +8,8 @@ use crate::http::{HeadLimits, RequestHead};
 use crate::plugin::{Ask, Connection, Locals, Message, Properties};
 use crate::snapshot::Pinned;
 use crate::time::HttpDate;
+use crate::upstream::Address;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -17,7 +17,7 @@ use std::task::Waker;
 struct Running {
     read_down: bool,
     send_down: Option<Vec<u8>>,
-    connect: Option<(SocketAddr, bool)>,
+    connect: Option<(Address, bool)>,
     send_up: Option<Vec<u8>>,
     read_up: bool,
     sleep: Option<u64>,
@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    fn start_connect(&mut self, address: SocketAddr, fresh: bool) {
+    fn start_connect(&mut self, address: Address, fresh: bool) {
         assert!(self.link().is_none() && self.running.connect.is_none());
         let script = self.peers.front().expect("a script for every connection");
         self.running.connect = Some((address, fresh));
@@ -234,7 +234,7 @@ impl World {
         self.running.read_up = false;
     }
 
-    fn release_upstream(&mut self, to: SocketAddr) {
+    fn release_upstream(&mut self, to: Address) {
         assert!(self.running.send_up.is_none() && !self.running.read_up, "still in use");
         let link = self.link().expect("releasing a connection that is there");
         assert_eq!(link.address, to);

@@ -91,7 +91,7 @@ async fn peer(worker: &Rc<Worker>, target: &CallTarget) -> Option<SocketAddr> {
         CallTarget::Upstream(name) => {
             let pinned = worker.pinned();
             let number = *pinned.snapshot.upstream_names.get(name)?;
-            pinned.pick(number, &[]).and_then(|(_, peer)| peer.address)
+            worker.pick(&pinned, number, &[]).and_then(|picked| picked.address.inet())
         }
     }
 }

@@ -1,0 +1,205 @@
+//! From configured upstreams to those that are asked.
+
+use super::compile::Compiler;
+use crate::conf::{self, HashOn, HttpProbe, Judgement, Node, PassHost, Timeout};
+use crate::expr::Template;
+use crate::schema::{Fault, Problem};
+use crate::upstream::{
+    Active, Address, Balancer, Board, Checks, HashKey, HostPolicy, KeepAlive, Passive, Peer, Probe,
+    ProbeRequest, Statuses, Thresholds, Timeouts, Upstream, excess_ring_points,
+};
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the path of a unix socket stands behind.
+const UNIX: &str = "unix:";
+
+impl Compiler<'_> {
+    /// Adds the upstream of a resource and gives its number.
+    pub(super) fn add_upstream(
+        &mut self,
+        collection: &str,
+        id: &str,
+        conf: &conf::Upstream,
+    ) -> usize {
+        let board = self.inputs.nodes.board(&format!("/apisix/{collection}/{id}"));
+        let peers: Vec<Peer> = conf.nodes.iter().map(|node| self.peer(&board, node)).collect();
+        let keep_alive = conf.keepalive_pool.unwrap_or(self.inputs.config.keepalive);
+        let name = conf.name.clone().or_else(|| conf.id.clone());
+        let retries = conf.retries.unwrap_or(peers.len().saturating_sub(1) as u32);
+        let balancer = self.balancer(conf);
+        self.upstreams.push(Upstream {
+            name: name.unwrap_or_else(|| conf.at.to_string()),
+            host: match &conf.pass_host {
+                PassHost::Pass => HostPolicy::Pass,
+                PassHost::Node => HostPolicy::Node,
+                PassHost::Rewrite(host) => HostPolicy::Rewrite(host.clone().into_bytes()),
+            },
+            timeouts: conf.timeout.map(timeouts).unwrap_or_default(),
+            keep_alive: KeepAlive {
+                idle_max: keep_alive.size,
+                idle_ms: ms(keep_alive.idle_timeout),
+                requests_max: keep_alive.requests,
+            },
+            retries,
+            retry_ms: conf.retry_timeout.map_or(0, ms),
+            checks: conf.checks.as_ref().map(|checks| checks_of(conf, checks)),
+            labels: conf.labels.clone(),
+            ..Upstream::new(board, peers, balancer)
+        });
+        self.upstreams.len() - 1
+    }
+
+    fn peer(&self, board: &Arc<Board>, conf: &Node) -> Peer {
+        let node = board.node(&conf.host, conf.port);
+        if let Some(path) = conf.host.strip_prefix(UNIX) {
+            node.set_addresses(&[Address::Unix(Path::new(path).into())]);
+        } else if let Ok(ip) = conf.host.parse::<IpAddr>() {
+            node.set_addresses(&[SocketAddr::new(ip, conf.port).into()]);
+        } else if node.addresses().is_empty() {
+            // A name that was known before is kept up to date by whoever resolves names.
+            let ips = (self.inputs.resolve)(&conf.host);
+            let addresses = ips.into_iter().map(|ip| SocketAddr::new(ip, conf.port).into());
+            node.set_addresses(&addresses.collect::<Vec<_>>());
+            if node.addresses().is_empty() {
+                let fault = Fault::new(format!("the name {} can't be resolved", conf.host))
+                    .hint("this node gets no request until it can be");
+                self.problems.warn(Problem::new(conf.at.clone(), fault));
+            }
+        }
+        let host = node_host(&conf.host, conf.port);
+        Peer { node, host, weight: conf.weight, priority: conf.priority }
+    }
+
+    fn balancer(&self, conf: &conf::Upstream) -> Balancer {
+        match conf.balancer {
+            conf::Balancer::RoundRobin => Balancer::RoundRobin,
+            conf::Balancer::LeastConn => Balancer::LeastConn,
+            conf::Balancer::Ewma => Balancer::Ewma,
+            conf::Balancer::Chash => {
+                let shares = conf.nodes.iter().map(|node| (node.weight, node.priority));
+                if let Some(points) = excess_ring_points(&shares.collect::<Vec<_>>()) {
+                    let fault =
+                        Fault::new(format!("the ring of `chash` would have {points} points"));
+                    let fault = fault.hint("use smaller weights with the same ratios");
+                    self.problems.error(Problem::new(conf.at.key("nodes"), fault));
+                    return Balancer::RoundRobin;
+                }
+                Balancer::Hash(hash_key(conf))
+            }
+        }
+    }
+}
+
+/// All that `hash_on` offers are variables (`apisix/balancer/chash.lua`).
+fn hash_key(conf: &conf::Upstream) -> HashKey {
+    let key = conf.key.as_deref().unwrap_or_default();
+    HashKey::Variable(match conf.hash_on {
+        HashOn::Vars => key.into(),
+        HashOn::Header => format!("http_{}", key.to_ascii_lowercase().replace('-', "_")).into(),
+        HashOn::Cookie => format!("cookie_{key}").into(),
+        HashOn::Consumer => "consumer_name".into(),
+        HashOn::VarsCombinations => return HashKey::Template(Template::compile(key)),
+    })
+}
+
+/// The Host that `pass_host: node` sends: the port only if it is not the scheme's (reference §5). A
+/// unix socket has no name; nginx sends `localhost` there.
+fn node_host(host: &str, port: u16) -> Vec<u8> {
+    if host.starts_with(UNIX) {
+        return b"localhost".to_vec();
+    }
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if port == 80 { host.into_bytes() } else { format!("{host}:{port}").into_bytes() }
+}
+
+fn checks_of(upstream: &conf::Upstream, checks: &conf::Checks) -> Checks {
+    let active = &checks.active;
+    let probe = match &active.http {
+        None => Probe::Tcp,
+        Some(http) => Probe::Http {
+            request: probe_request(upstream, http),
+            statuses: statuses(&active.judgement),
+        },
+    };
+    // As in APISIX a node that can't be reached counts even without `passive`; but only if there is
+    // a way back.
+    let failures = Thresholds { successes: 0, http_failures: 0, tcp_failures: 2, timeouts: 7 };
+    let none = Thresholds { tcp_failures: 0, timeouts: 0, ..failures };
+    let passive = match &checks.passive {
+        Some(judgement) => {
+            Passive { statuses: Some(statuses(judgement)), thresholds: thresholds(judgement) }
+        }
+        None if active.unhealthy_interval.is_some() => {
+            Passive { statuses: None, thresholds: failures }
+        }
+        None => Passive { statuses: None, thresholds: none },
+    };
+    Checks {
+        active: Active {
+            probe,
+            timeout: active.timeout,
+            concurrency: active.concurrency,
+            port: active.port,
+            healthy_every: active.healthy_interval,
+            unhealthy_every: active.unhealthy_interval,
+            thresholds: thresholds(&active.judgement),
+        },
+        passive,
+    }
+}
+
+fn statuses(judgement: &Judgement) -> Statuses {
+    let Judgement { good_statuses, bad_statuses, .. } = judgement;
+    Statuses { good: good_statuses.clone(), bad: bad_statuses.clone() }
+}
+
+fn thresholds(judgement: &Judgement) -> Thresholds {
+    let Judgement { successes, http_failures, tcp_failures, timeouts, .. } = *judgement;
+    Thresholds { successes, http_failures, tcp_failures, timeouts }
+}
+
+/// `req_headers` win over what is sent by itself, as they would be doubled otherwise.
+fn probe_request(upstream: &conf::Upstream, http: &HttpProbe) -> ProbeRequest {
+    let HttpProbe { host, method, path, body, headers } = http;
+    let given = |name: &str| headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
+    let rewritten = match &upstream.pass_host {
+        PassHost::Rewrite(host) => Some(host),
+        PassHost::Pass | PassHost::Node => None,
+    };
+    let host = given("host").map(|(_, value)| value).or(host.as_ref()).or(rewritten);
+    let mut after = String::from("\r\nConnection: close\r\n");
+    let own = |name: &str| ["host", "connection", "content-length"].contains(&name);
+    for (name, value) in headers.iter().filter(|(name, _)| !own(&name.to_ascii_lowercase())) {
+        // Writing to a string can't fail.
+        let _ = write!(after, "{name}: {value}\r\n");
+    }
+    if given("user-agent").is_none() {
+        after.push_str("User-Agent: ringgate-health-check\r\n");
+    }
+    if !body.is_empty() {
+        let _ = write!(after, "Content-Length: {}\r\n", body.len());
+    }
+    let _ = write!(after, "\r\n{body}");
+    ProbeRequest {
+        before: format!("{method} {path} HTTP/1.1\r\nHost: ").into_bytes(),
+        host: host.map(|host| host.clone().into_bytes()),
+        after: after.into_bytes(),
+    }
+}
+
+pub(super) fn timeouts(timeout: Timeout) -> Timeouts {
+    Timeouts {
+        connect_ms: ms(timeout.connect),
+        send_ms: ms(timeout.send),
+        read_ms: ms(timeout.read),
+    }
+}
+
+/// Milliseconds; what is not zero stays so.
+pub(super) fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(u64::from(!duration.is_zero()))
+}
