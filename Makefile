@@ -29,7 +29,7 @@ soak: tools ## loops, traps, hot swaps, reloads, dying and misbehaving upstreams
 	$(CARGO) test --release --test t z10_reloads -- --ignored --nocapture --test-threads 1
 	$(CARGO) test --release --test t z20_upstreams -- --ignored --nocapture --test-threads 1
 
-FUZZ ?= pairs property guest foreign runner request response chunked uri conf expr
+FUZZ ?= pairs property guest foreign runner proxy request response chunked uri conf expr
 FUZZ_SECONDS ?= 600
 
 # cargo-fuzz wants a nightly compiler for its flags; the stable one takes them when it is told so. Without a

@@ -11,9 +11,11 @@ pub mod exchange;
 pub mod expr;
 pub mod http;
 pub mod limits;
+pub mod listen;
 #[cfg(feature = "gateway")]
 pub mod net;
 pub mod plugin;
+pub mod proxy_protocol;
 #[cfg(feature = "gateway")]
 pub mod proxy_wasm;
 pub mod route;

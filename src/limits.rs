@@ -101,6 +101,10 @@ pub const RUNNER_CALL_MS: u64 = 55_000;
 /// or two. Key: `start_timeout` of a runner.
 pub const RUNNER_START_MS: u64 = 3_000;
 
+/// What may follow the first sixteen bytes of a PROXY protocol header of version 2: addresses, and
+/// additions that mean nothing here. Load balancers of clouds send some hundred bytes.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2 * 1024;
+
 /// How long a connection to a runner may be idle, as in APISIX.
 pub const RUNNER_IDLE_MS: u64 = 180_000;
 
@@ -114,6 +118,7 @@ pub const ACCESS_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(ACCESS_BUFFER_BYTES < ACCESS_BUFFER_BYTES_MAX);
 const _: () = assert!(RUNNER_CALL_MS < HOLD_MS_MAX);
+const _: () = assert!(PROXY_HEADER_BYTES_MAX < READ_BUFFER_BYTES);
 const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);
 const _: () = assert!(READ_BUFFER_BYTES <= HEAD_BYTES_MAX);
 const _: () = assert!(TRAILERS_BYTES_MAX <= HEAD_BYTES_MAX);

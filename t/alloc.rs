@@ -10,6 +10,7 @@ mod answers;
 use answers::Answers;
 use ringgate::control::Loading;
 use ringgate::limits::READ_BUFFER_BYTES;
+use ringgate::listen::{Address, Options};
 use ringgate::net::{DriverChoice, reserve};
 use ringgate::stats::Counters;
 use ringgate::worker::{AccessSource, Settings, Shared, Stop, access_log, start};
@@ -75,7 +76,10 @@ fn main() {
     let mut loading =
         Loading::open(&folder.join("config.yaml"), None).expect("a good configuration");
     let (snapshot, _) = loading.snapshot().expect("good resources");
-    let reservation = reserve(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let anywhere = Options::new(Address::Tcp(([127, 0, 0, 1], 0).into()));
+    let reservation = reserve(&anywhere).expect("a free port");
+    let place = reservation.place.clone();
+    let Address::Tcp(address) = place.options.address else { panic!("it is on TCP") };
     let shared = Shared::new(Arc::new(snapshot), Box::new(drop), loading.resolver());
     let (sink, source) = access_log();
     std::thread::spawn(move || throw_away(&source));
@@ -87,7 +91,7 @@ fn main() {
         driver: DriverChoice::Auto,
         buffer_bytes: READ_BUFFER_BYTES,
         buffers: 0,
-        listen: vec![reservation.address],
+        listen: vec![place],
         drain_ms: 1_000,
         access: Some(sink),
     };
@@ -106,7 +110,7 @@ fn main() {
         "/none",
     ];
     for path in paths {
-        let allocations = measure(reservation.address, path);
+        let allocations = measure(address, path);
         let verdict = if allocations == 0 { "ok" } else { "FAILED" };
         println!("test {path} allocates nothing ... {verdict} ({allocations} in {ASKED} requests)");
         failed += usize::from(allocations > 0);

@@ -14,6 +14,7 @@ mod b15_bodies;
 mod b20_malformed;
 mod b30_limits;
 mod b40_upgrade;
+mod b50_listeners;
 mod c00_routes;
 mod c10_references;
 mod conformance;

@@ -3,6 +3,7 @@
 //! Sources: APISIX reference §1; our own keys in DESIGN §4 and §5.
 
 use super::model::KeepalivePool;
+use crate::listen;
 use crate::plugin::{LogFormat, RequestPhase};
 use crate::schema::Path;
 use std::net::SocketAddr;
@@ -11,8 +12,9 @@ use std::time::Duration;
 /// `config.yaml`: the process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `apisix.node_listen`, default `0.0.0.0:9080`; at least one, no two the same.
-    pub listen: Vec<SocketAddr>,
+    /// `apisix.node_listen` (default `0.0.0.0:9080`), `apisix.proxy_protocol.listen_http_port` and
+    /// `ringgate.listen`; at least one, no two on the same address.
+    pub listen: Vec<listen::Options>,
     /// `deployment.*.config_provider`.
     pub provider: Provider,
     /// `nginx_config.http`: towards clients.

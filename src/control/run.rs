@@ -12,9 +12,9 @@ use super::server::Server;
 use super::store::Store;
 use super::workers::{announce, join, reserve_all, settings, start_workers, wait_until_started};
 use super::{Failure, Loading, flush_log, runners, show_warnings, start_log, watch};
+use crate::listen::Place;
 use crate::stats::Counters;
 use crate::worker::{Shared, Stop};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime;
@@ -88,7 +88,7 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let shared = Shared::new(Arc::new(first), report, loading.resolver());
     let reservations = reserve_all(&loading.config.listen)?;
     let metrics = metrics_server(&loading)?;
-    let listen: Vec<SocketAddr> = reservations.iter().map(|held| held.address).collect();
+    let listen: Vec<Place> = reservations.iter().map(|held| held.place.clone()).collect();
     let access =
         AccessLog::start().map_err(|error| format!("no thread for the access log: {error}"))?;
     access.open(loading.config.access_log.as_ref().map(|log| Path::new(&log.file)))?;

@@ -3,21 +3,22 @@
 use super::Loading;
 use crate::conf::{Driver, Workers};
 use crate::limits;
+use crate::listen::{Address, Options, Place};
 use crate::net::{DriverChoice, DriverKind, Reservation, reserve};
 use crate::stats::Counters;
 use crate::worker::{AccessSink, Settings, Shared, Started, start};
 use crossbeam::channel::{Receiver, bounded};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// Submission entries of a worker's ring, if the configuration names none.
 const RING_ENTRIES: u32 = 2048;
 
-pub(super) fn reserve_all(listen: &[SocketAddr]) -> Result<Vec<Reservation>, String> {
-    let reserved = listen.iter().map(|address| {
-        reserve(*address).map_err(|error| match error.kind() {
+pub(super) fn reserve_all(listen: &[Options]) -> Result<Vec<Reservation>, String> {
+    let reserved = listen.iter().map(|options| {
+        let address = &options.address;
+        reserve(options).map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => {
                 format!(
                     "{address} is in use; stop who listens there or change `apisix.node_listen`"
@@ -32,7 +33,7 @@ pub(super) fn reserve_all(listen: &[SocketAddr]) -> Result<Vec<Reservation>, Str
 pub(super) fn start_workers(
     loading: &Loading,
     shared: &Arc<Shared>,
-    listen: &[SocketAddr],
+    listen: &[Place],
     counters: &[Arc<Counters>],
     access: &AccessSink,
 ) -> Result<(Vec<JoinHandle<()>>, Receiver<Started>), String> {
@@ -47,7 +48,7 @@ pub(super) fn start_workers(
 
 pub(super) fn settings(
     loading: &Loading,
-    listen: &[SocketAddr],
+    listen: &[Place],
     access: &AccessSink,
 ) -> Result<Vec<Settings>, String> {
     let config = &loading.config;
@@ -103,22 +104,30 @@ pub(super) fn wait_until_started(
     for _ in 0..count {
         let report = started.recv().map_err(|_| "a worker ended while starting".to_owned())?;
         match report.outcome {
-            Ok((_, DriverKind::Uring)) => {}
-            Ok((_, driver)) => kind = driver,
+            Ok(DriverKind::Uring) => {}
+            Ok(driver) => kind = driver,
             Err(why) => return Err(format!("worker {}: {why}", report.index)),
         }
     }
     Ok(kind)
 }
 
-pub(super) fn announce(listen: &[SocketAddr], workers: usize, kind: DriverKind) {
+pub(super) fn announce(listen: &[Place], workers: usize, kind: DriverKind) {
     let driver = match kind {
         DriverKind::Uring => "io_uring",
         DriverKind::Epoll => "epoll",
     };
     let plural = if workers == 1 { "" } else { "s" };
-    for address in listen {
-        println!("ringgate: listening on http://{address} ({workers} worker{plural}, {driver})");
+    for place in listen {
+        println!("ringgate: listening on {} ({workers} worker{plural}, {driver})", shown(place));
+    }
+}
+
+/// A listener's address as a client may use it.
+pub(super) fn shown(place: &Place) -> String {
+    match &place.options.address {
+        Address::Tcp(address) => format!("http://{address}"),
+        unix @ Address::Unix(_) => unix.to_string(),
     }
 }
 

@@ -32,12 +32,12 @@ impl std::fmt::Debug for Socket {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
+    fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self::of(stream))
     }
 
-    fn of(stream: TcpStream) -> Self {
+    pub(super) fn of(stream: TcpStream) -> Self {
         Self(Rc::new(Inner { stream: UnsafeCell::new(stream), local: OnceCell::new() }))
     }
 

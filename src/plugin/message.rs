@@ -18,12 +18,14 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Our address.
     pub local: SocketAddr,
+    /// Both were named by the proxy that the connection came through (PROXY protocol).
+    pub proxied: bool,
 }
 
 impl Default for Connection {
     fn default() -> Self {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        Self { id: 0, peer: nowhere, local: nowhere }
+        Self { id: 0, peer: nowhere, local: nowhere, proxied: false }
     }
 }
 

@@ -242,6 +242,14 @@ fn connection_variable<'a, F: RequestFacts + ?Sized>(
         "realip_remote_port" => Value::Number(facts.direct_peer().port().into()),
         "server_addr" => Value::Ip(connection.local.ip()),
         "server_port" => Value::Number(connection.local.port().into()),
+        "proxy_protocol_addr" if connection.proxied => Value::Ip(facts.direct_peer().ip()),
+        "proxy_protocol_port" if connection.proxied => {
+            Value::Number(facts.direct_peer().port().into())
+        }
+        "proxy_protocol_server_addr" if connection.proxied => Value::Ip(connection.local.ip()),
+        "proxy_protocol_server_port" if connection.proxied => {
+            Value::Number(connection.local.port().into())
+        }
         "connection" => Value::Number(connection.id),
         "balancer_ip" => Value::Ip(facts.upstream()?.ip()),
         "balancer_port" => Value::Number(facts.upstream()?.port().into()),
@@ -388,6 +396,7 @@ mod tests {
                 id: 7,
                 peer: "[::ffff:10.0.0.1]:50123".parse().expect("an address"),
                 local: "127.0.0.1:9080".parse().expect("an address"),
+                proxied: true,
             },
             started_ns: 1_784_678_400_123_456_789,
             consumer: Some(Arc::new(Consumer {
@@ -471,6 +480,10 @@ mod tests {
         ("remote_port", Some("50123")),
         ("realip_remote_addr", Some("10.9.9.9")),
         ("realip_remote_port", Some("443")),
+        ("proxy_protocol_addr", Some("10.9.9.9")),
+        ("proxy_protocol_port", Some("443")),
+        ("proxy_protocol_server_addr", Some("127.0.0.1")),
+        ("proxy_protocol_server_port", Some("9080")),
         ("server_addr", Some("127.0.0.1")),
         ("server_port", Some("9080")),
         ("connection", Some("7")),

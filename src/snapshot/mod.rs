@@ -26,10 +26,10 @@ pub use pinned::Pinned;
 pub use prepared::{Prepared, has_length, local_body, write_local_head};
 
 use crate::http::{HeadLimits, Method, uri};
+use crate::listen::Place;
 use crate::plugin::{LogFormat, Message, Plugin, RouteFacts, UpstreamNames};
 use crate::route::{Lookup, Router};
 use crate::upstream::{Timeouts, Upstream};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Everything a request needs, as of one moment. A request keeps the snapshot it began with.
@@ -52,7 +52,7 @@ pub struct Snapshot {
     /// What holds for every downstream connection.
     pub rules: Rules,
     /// Where workers listen; `None`: where they do already.
-    pub listen: Option<Vec<SocketAddr>>,
+    pub listen: Option<Vec<Place>>,
     /// How a request's line looks in the access log, if there is one.
     pub access_log: Option<LogFormat>,
 }

@@ -56,7 +56,7 @@ pub(super) enum Served {
 }
 
 /// What waiting for more input came to.
-enum Arrived {
+pub(super) enum Arrived {
     Bytes,
     /// The client is gone, or was idle for too long, or the worker drains.
     End,
@@ -69,8 +69,13 @@ enum Arrived {
 const LINGER_MS: u64 = 2_000;
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// Serves a connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, peer: SocketAddr, local: SocketAddr) {
+/// Serves a connection to its end. `proxied`: it begins with a header that says who it is from.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    socket: Socket,
+    (peer, local): (SocketAddr, SocketAddr),
+    proxied: bool,
+) {
     let id = worker.next_connection.get();
     worker.next_connection.set(id + 1);
     let alarm = worker.deadlines.borrow_mut().add(super::Alarm::default());
@@ -78,7 +83,7 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, peer: SocketAddr, 
     worker.counters.open.up();
     let mut downstream = Downstream {
         socket,
-        facts: Connection { id, peer, local },
+        facts: Connection { id, peer, local, proxied: false },
         alarm,
         head: RequestHead::default(),
         input: worker.take_buffer(worker.buffer_bytes),
@@ -90,7 +95,9 @@ pub(super) async fn serve(worker: Rc<Worker>, socket: Socket, peer: SocketAddr, 
         host: Vec::new(),
         kept: Properties::default(),
     };
-    downstream.run(&worker).await;
+    if !proxied || downstream.learn_origin(&worker).await {
+        downstream.run(&worker).await;
+    }
     worker.deadlines.borrow_mut().remove(alarm);
     worker.give_back_buffer(downstream.input);
     worker.give_back_buffer(downstream.output);
@@ -136,7 +143,7 @@ impl Downstream {
 
     /// Reads behind what is in the buffer. Used bytes make room first; a head that fills the buffer
     /// gets more, up to its limit.
-    async fn read_more(&mut self, worker: &Rc<Worker>) -> Arrived {
+    pub(super) async fn read_more(&mut self, worker: &Rc<Worker>) -> Arrived {
         self.make_room(worker);
         let idle = self.input.is_empty();
         if idle && worker.stopping.get() {

@@ -23,6 +23,7 @@ mod errands;
 mod grpc;
 mod letters;
 mod lookup;
+mod proxied;
 mod runner;
 mod serve;
 mod shared;

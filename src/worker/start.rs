@@ -4,7 +4,8 @@ use super::clock::{Clock, epoch_ns};
 use super::letters::{self, Letter, Postbox};
 use super::{AccessSink, Shared, Stop, Worker, connection};
 use crate::limits;
-use crate::net::{self, Doorbell, DriverChoice, DriverKind, Listener};
+use crate::listen::Place;
+use crate::net::{self, Accepted, Doorbell, DriverChoice, DriverKind, Listener};
 use crate::plugin::{Locals, Services};
 use crate::snapshot::Pinned;
 use crate::stats::Counters;
@@ -13,7 +14,6 @@ use crate::upstream::IdlePool;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -34,7 +34,7 @@ pub struct Settings {
     /// Read buffers made before the first connection.
     pub buffers: usize,
     /// Where it listens.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Place>,
     /// How long running exchanges may take to finish after a stop.
     pub drain_ms: u64,
     /// Where its access log goes, if there is one.
@@ -46,8 +46,8 @@ pub struct Settings {
 pub struct Started {
     /// Which worker.
     pub index: usize,
-    /// The addresses it listens on and its driver, or why it does not run.
-    pub outcome: Result<(Vec<SocketAddr>, DriverKind), String>,
+    /// Its driver, or why it does not run.
+    pub outcome: Result<DriverKind, String>,
 }
 
 /// Starts a worker thread. It reports to `started`, then serves until `shared` says stop.
@@ -173,37 +173,36 @@ async fn serve(
     net::spawn(letters::read(Rc::clone(worker), doorbell, letters));
     // What plugins asked for while they were prepared.
     worker.run_errands();
-    let addresses = worker.listen_on(&settings.listen)?;
+    worker.listen_on(&settings.listen)?;
     // Nobody listening means that the gateway is ending already.
-    let _ = started.send(Started { index: settings.index, outcome: Ok((addresses, kind.get())) });
+    let _ = started.send(Started { index: settings.index, outcome: Ok(kind.get()) });
     worker.tick(settings.drain_ms).await;
     worker.access.flush();
     Ok(())
 }
 
 impl Worker {
-    /// Listens on these addresses and on no others; gives them with the ports the kernel chose.
-    /// Connections that are open already go on, whoever accepted them.
+    /// Listens in these places and in no others. Connections that are open already go on, whoever
+    /// accepted them.
     ///
     /// # Errors
     /// One can't be listened on; nothing has changed then.
-    pub(super) fn listen_on(
-        self: &Rc<Self>,
-        wanted: &[SocketAddr],
-    ) -> Result<Vec<SocketAddr>, String> {
+    pub(super) fn listen_on(self: &Rc<Self>, wanted: &[Place]) -> Result<(), String> {
         let mut listeners = self.listeners.borrow_mut();
-        let is_there = |address: &SocketAddr| {
-            address.port() != 0 && listeners.iter().any(|listener| listener.local() == *address)
+        let is_there = |place: &Place| {
+            let same = |listener: &Rc<Listener>| listener.place() == place;
+            place.options.address.is_fixed() && listeners.iter().any(same)
         };
-        let bind = |address: &SocketAddr| {
-            Listener::bind(*address)
+        let open = |place: &Place| {
+            let address = &place.options.address;
+            Listener::open(place)
                 .map(Rc::new)
                 .map_err(|error| format!("can't listen on {address}: {error}"))
         };
-        let missing = wanted.iter().filter(|address| !is_there(address));
-        let added = missing.map(bind).collect::<Result<Vec<_>, _>>()?;
+        let missing = wanted.iter().filter(|place| !is_there(place));
+        let added = missing.map(open).collect::<Result<Vec<_>, _>>()?;
         listeners.retain(|listener| {
-            let stays = wanted.contains(&listener.local());
+            let stays = wanted.contains(listener.place());
             if !stays {
                 listener.stop();
             }
@@ -213,22 +212,23 @@ impl Worker {
             net::spawn(accept(Rc::clone(self), Rc::clone(listener)));
         }
         listeners.extend(added);
-        Ok(listeners.iter().map(|listener| listener.local()).collect())
+        Ok(())
     }
 }
 
 async fn accept(worker: Rc<Worker>, listener: Rc<Listener>) {
-    let fixed = Some(listener.local()).filter(|local| !local.ip().is_unspecified());
+    let proxied = listener.place().options.proxied;
     loop {
         match listener.accept().await {
-            Ok(Some((socket, peer))) => {
-                let Some(local) = fixed.or_else(|| socket.local()) else { continue };
-                net::spawn(connection::serve(Rc::clone(&worker), socket, peer, local));
+            Ok(Some(Accepted { socket, peer, local })) => {
+                let Some(local) = local.or_else(|| socket.local()) else { continue };
+                net::spawn(connection::serve(Rc::clone(&worker), socket, (peer, local), proxied));
             }
             Ok(None) => return,
             Err(error) => {
                 // No descriptors left, most likely: waiting lets some be closed.
-                log::warn!("accept on {}: {error}", listener.local());
+                let address = &listener.place().options.address;
+                log::warn!("accept on {address}: {error}");
                 net::sleep_ms(limits::TICK_MS).await;
             }
         }

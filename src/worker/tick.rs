@@ -88,7 +88,7 @@ impl Worker {
         });
         let prepared = prepared.and_then(|taken| {
             let listen = snapshot.listen.as_deref().filter(|_| !self.stopping.get());
-            listen.map_or(Ok(()), |listen| self.listen_on(listen).map(drop)).map(|()| taken)
+            listen.map_or(Ok(()), |listen| self.listen_on(listen)).map(|()| taken)
         });
         match prepared {
             Ok(taken) => {

@@ -2,13 +2,10 @@
 
 use super::super::load::Duplicate;
 use super::super::settings::{Dns, Router};
-use super::{Once, dns, ignore, is_off};
-use crate::schema::{Fault, Object, Reader};
+use super::{dns, ignore, is_off, listen};
+use crate::listen::Options;
+use crate::schema::{Fault, Object};
 use serde_json::Value;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-/// The port APISIX listens on by default.
-const DEFAULT_PORT: u16 = 9080;
 
 const ROUTERS: [(&str, Option<Router>); 3] = [
     ("radixtree_host_uri", Some(Router::HostUri)),
@@ -47,7 +44,7 @@ const IGNORED: [&str; 25] = [
 ];
 
 pub(super) struct Apisix {
-    pub(super) listen: Vec<SocketAddr>,
+    pub(super) listen: Vec<Options>,
     pub(super) server_tokens: bool,
     pub(super) router: Router,
     pub(super) delete_uri_tail_slash: bool,
@@ -55,8 +52,10 @@ pub(super) struct Apisix {
 }
 
 pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Apisix {
+    let nodes = listen::nodes(&mut object, duplicates);
+    let proxied = listen::proxied(&mut object);
     let apisix = Apisix {
-        listen: listen(&mut object, duplicates),
+        listen: listen::merged(nodes, proxied.into_iter().collect()),
         server_tokens: object.boolean("enable_server_tokens").unwrap_or(true),
         router: router(object.section("router")),
         delete_uri_tail_slash: object.boolean("delete_uri_tail_slash").unwrap_or(false),
@@ -68,10 +67,8 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> A
         }
     }
     proxy_mode(&mut object);
-    for key in ["proxy_protocol", "lua_module_hook"] {
-        if let Some(reader) = object.get(key).filter(|reader| !is_off(reader.value())) {
-            reader.error_on_key(format!("`{key}` is not supported yet"));
-        }
+    if let Some(reader) = object.get("lua_module_hook").filter(|it| !is_off(it.value())) {
+        reader.error_on_key("`lua_module_hook` is not supported yet");
     }
     tls(&mut object);
     ignore(&mut object, &IGNORED);
@@ -117,52 +114,4 @@ fn tls(object: &mut Object<'_>) {
     } else if enabled {
         ignore(object, &["ssl"]);
     }
-}
-
-/// `node_listen`: a port, or a list of ports and of `{ip, port}`.
-fn listen(object: &mut Object<'_>, duplicates: &mut Vec<Duplicate>) -> Vec<SocketAddr> {
-    let anywhere = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-    let Some(reader) = object.get("node_listen") else { return vec![anywhere(DEFAULT_PORT)] };
-    if !reader.value().is_array() {
-        return port(&reader).map(anywhere).into_iter().collect();
-    }
-    let mut once = Once::new("the address");
-    let entry = |element: Reader<'_>| {
-        let address = match element.value() {
-            Value::Object(_) => address(element.clone().object()?)?,
-            _ => anywhere(port(&element)?),
-        };
-        if address.port() != 0 {
-            once.see(&address.to_string(), element.at(), duplicates);
-        }
-        Some(address)
-    };
-    reader.list_of(1..=usize::MAX, entry).unwrap_or_default()
-}
-
-fn address(mut object: Object<'_>) -> Option<SocketAddr> {
-    let port = object.need("port").and_then(|reader| port(&reader));
-    let ip = match object.get("ip") {
-        Some(reader) => ip(&reader),
-        None => Some(Ipv4Addr::UNSPECIFIED.into()),
-    };
-    ignore(&mut object, &["enable_http2", "enable_http3"]);
-    object.finish();
-    Some(SocketAddr::new(ip?, port?))
-}
-
-/// 0 is a port that is free, chosen at start and printed.
-pub(super) fn port(reader: &Reader<'_>) -> Option<u16> {
-    reader.integer(0..=65_535).and_then(|port| port.try_into().ok())
-}
-
-pub(super) fn ip(reader: &Reader<'_>) -> Option<IpAddr> {
-    let text = reader.string(1..=usize::MAX)?;
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let ip = bare.parse().ok();
-    if ip.is_none() {
-        let fault = Fault::new(format!("{text:?} is not an address"));
-        reader.error(fault.hint("as in `127.0.0.1`, `0.0.0.0` or `::`"));
-    }
-    ip
 }

@@ -7,6 +7,7 @@ mod apisix;
 mod deployment;
 mod dns;
 mod fates;
+mod listen;
 mod nginx;
 mod plugin_attr;
 mod ringgate;
@@ -103,8 +104,13 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
     let apisix = apisix::read(object.section("apisix"), duplicates);
     let nginx = nginx::read(object.section("nginx_config"));
     let ringgate = ringgate::read(object.section("ringgate"), duplicates);
+    let listen = listen::merged(apisix.listen, ringgate.listen);
+    if listen.is_empty() {
+        let fault = Fault::new("there is no address to listen on");
+        object.error(fault.hint("give `apisix.node_listen` a port, or `ringgate.listen` an entry"));
+    }
     let config = Config {
-        listen: apisix.listen,
+        listen,
         provider: deployment::read(object.section("deployment")),
         downstream: nginx.downstream,
         access_log: nginx.access_log,

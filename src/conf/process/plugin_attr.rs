@@ -1,7 +1,7 @@
 //! The section `plugin_attr`: of its plugins only `prometheus` has a meaning here.
 
 use super::super::settings::MetricsServer;
-use super::apisix::{ip, port};
+use super::listen::{ip, port};
 use super::{ignore, is_off};
 use crate::schema::{Fault, Object};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -2,8 +2,9 @@
 
 use super::super::load::Duplicate;
 use super::super::settings::{Driver, Identity, Limits, WorkerConfig, Workers};
-use super::{Once, units};
+use super::{Once, listen, units};
 use crate::limits;
+use crate::listen::Options;
 use crate::schema::{Fault, Object, Reader};
 use log::LevelFilter;
 use serde_json::Value;
@@ -37,6 +38,7 @@ const DRIVERS: [(&str, Driver); 3] =
     [("auto", Driver::Auto), ("uring", Driver::Uring), ("epoll", Driver::Epoll)];
 
 pub(super) struct Ringgate {
+    pub(super) listen: Vec<Options>,
     pub(super) workers: Workers,
     pub(super) driver: Driver,
     pub(super) via: bool,
@@ -52,6 +54,7 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> R
     let mut timeouts = object.section("timeouts");
     let mut log = object.section("log");
     let ringgate = Ringgate {
+        listen: listen::more(&mut object, duplicates),
         workers: workers(&mut object, duplicates),
         driver: object.one_of("driver", &DRIVERS).unwrap_or_default(),
         via: object.boolean("via").unwrap_or(true),

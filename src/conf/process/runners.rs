@@ -15,7 +15,7 @@ const CONNECTIONS_MAX: i64 = 4096;
 const QUEUE_MAX: i64 = 1024 * 1024;
 
 /// What the kernel lets a socket's path be, less the NUL (`sockaddr_un`).
-const SOCKET_BYTES_MAX: usize = 107;
+pub(super) const SOCKET_BYTES_MAX: usize = 107;
 
 /// What users may call a runner: it stands in paths and in metrics.
 const NAME_CHARS_MAX: usize = 32;

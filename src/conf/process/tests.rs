@@ -7,6 +7,7 @@ use super::super::settings::{
     Workers,
 };
 use super::*;
+use crate::listen::{Address, Options};
 use crate::plugin::{Escape, LogFormat, RequestPhase};
 use crate::schema::validate;
 use std::sync::LazyLock;
@@ -46,7 +47,7 @@ fn said(text: &str) -> Vec<String> {
 
 fn listen(text: &str) -> Vec<String> {
     let config = good(&format!("apisix: {{node_listen: {text}}}"));
-    config.listen.iter().map(ToString::to_string).collect()
+    config.listen.iter().map(|listener| listener.address.to_string()).collect()
 }
 
 #[test]
@@ -84,7 +85,7 @@ ext-plugin:
 fn defaults_are_those_of_apisix() {
     let minute = Duration::from_secs(60);
     let wanted = Config {
-        listen: vec!["0.0.0.0:9080".parse().expect("an address")],
+        listen: vec![Options::new(Address::Tcp("0.0.0.0:9080".parse().expect("an address")))],
         provider: Provider::Yaml,
         downstream: Downstream {
             keepalive_timeout: minute,
@@ -136,6 +137,59 @@ fn listeners() {
         ("[\"${{NONE:=7}}\"]", &["0.0.0.0:7"]),
     ] {
         assert_eq!(listen(text), wanted);
+    }
+}
+
+#[test]
+fn listeners_with_settings() {
+    let config = good(
+        r#"
+apisix:
+  node_listen: [80, {ip: "::", port: 80}]
+  proxy_protocol: {listen_http_port: 9181, listen_https_port: ~}
+ringgate:
+  listen:
+    - {address: "0.0.0.0:80", backlog: 128, nodelay: false, fastopen: 16, defer_accept: 5s}
+    - {address: "[::1]:81", proxy_protocol: true, keepalive: {idle: 30s, count: 3}}
+    - {address: "unix:/run/r.sock", mode: "0660"}
+"#,
+    );
+    let shown = |listener: &Options| {
+        let Options { address, proxied, backlog, nodelay, fastopen, .. } = listener;
+        let Options { probes, defer_accept, mode, .. } = listener;
+        format!(
+            "{address} {proxied} {backlog} {nodelay} {fastopen:?} {:?} {defer_accept:?} {mode:?}",
+            probes.map(|probes| (probes.idle, probes.interval, probes.count))
+        )
+    };
+    assert_eq!(
+        config.listen.iter().map(shown).collect::<Vec<_>>(),
+        [
+            "0.0.0.0:80 false 128 false Some(16) None Some(5s) None",
+            "[::]:80 false 4096 true None None None None",
+            "0.0.0.0:9181 true 4096 true None None None None",
+            "[::1]:81 true 4096 true None Some((30s, 10s, 3)) None None",
+            "unix:/run/r.sock false 4096 true None None None Some(432)",
+        ]
+    );
+    let only = good("{apisix: {node_listen: []}, ringgate: {listen: [{address: \"unix:r\"}]}}");
+    assert_eq!(only.listen.len(), 1);
+    for (text, wanted) in [
+        ("apisix: {node_listen: []}", "there is no address to listen on"),
+        ("ringgate: {listen: [{address: here}]}", "\"here\" is not an address to listen on"),
+        ("ringgate: {listen: [{address: \"unix:\"}]}", "a socket's path has 1 to 107 bytes"),
+        ("ringgate: {listen: [{address: \"1.1.1.1:1\", mode: \"0660\"}]}", "for unix sockets"),
+        ("ringgate: {listen: [{address: \"unix:a\", mode: \"999\"}]}", "is not a mode"),
+        ("ringgate: {listen: [{proxy_protocol: true}]}", "address"),
+        ("ringgate: {listen: [{address: \"unix:a\"}, {address: \"unix:a\"}]}", "there twice"),
+        ("apisix: {proxy_protocol: {listen_https_port: 1}}", "listening for TLS"),
+        (
+            "ringgate: {listen: [{address: \"unix:a\", keepalive: {idle: 500ms}}]}",
+            "expected whole seconds",
+        ),
+    ] {
+        let lines = said(text);
+        assert!(lines.iter().any(|line| line.contains(wanted)), "{text}: {lines:?}");
     }
 }
 
@@ -424,7 +478,11 @@ fn every_rule_has_a_message() {
     for (text, wanted) in [
         ("[]", "error: expected an object, found a list"),
         ("apisix: 1", "error: expected an object, found integer 1"),
-        ("apisix: {node_listen: []}", "error: expected a list that is not empty, found one of 0"),
+        (
+            "apisix: {node_listen: []}",
+            "error: there is no address to listen on | give `apisix.node_listen` a port, or \
+             `ringgate.listen` an entry",
+        ),
         ("apisix: {proxy_mode: stream}", "error: only `proxy_mode: http` is supported yet"),
         (
             "apisix: {router: {http: radixtree_uri_with_parameter}}",

@@ -16,4 +16,4 @@ mod table;
 
 use super::fuzz::any;
 use guest::Guest;
-use rig::{Rig, host, lines, settings};
+use rig::{Rig, host, lines, pairs, settings};

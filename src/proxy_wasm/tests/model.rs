@@ -16,6 +16,9 @@ pub(super) const CAS_MISMATCH: u32 = 8;
 const MAP_LAST: u32 = 7;
 const BUFFER_LAST: u32 = 8;
 
+/// The first of the maps that nobody can change: those of replies (§8).
+const MAP_FIXED: u32 = 4;
+
 /// The first of the buffers that nobody can change (§9).
 const BUFFER_FIXED: u32 = 4;
 
@@ -46,6 +49,11 @@ const fn root(callback: &'static str, buffers: &'static [u32]) -> Place {
 
 const fn stream(callback: &'static str, maps: &'static [u32], buffers: &'static [u32]) -> Place {
     Place { callback, stream: true, root: true, over: false, maps, made: &[], buffers }
+}
+
+/// A reply to a call, which comes to the root that made it (§10).
+const fn reply(callback: &'static str, maps: &'static [u32], buffers: &'static [u32]) -> Place {
+    Place { maps, ..root(callback, buffers) }
 }
 
 const fn over(callback: &'static str, maps: &'static [u32]) -> Place {
@@ -98,6 +106,22 @@ const WITHOUT_RESPONSE: [Place; 5] = [
     over("delete", &[0]),
 ];
 
+/// What comes to a root while it works.
+const ROOTS: [Place; 7] = [
+    root("tick", &[6]),
+    root("queue_ready", &[6]),
+    reply("http_call_response", &[6, 7], &[4, 6]),
+    reply("grpc_initial_metadata", &[4], &[6]),
+    reply("grpc_receive", &[], &[5, 6]),
+    reply("grpc_trailing_metadata", &[5], &[6]),
+    root("grpc_close", &[6]),
+];
+
+/// A reply whose callback has made a waiting stream the effective context: that one's headers are
+/// there beside the reply (§5, §10).
+const VISITING: [Place; 1] =
+    [Place { stream: true, ..reply("http_call_response", &[0, 6, 7], &[4, 6]) }];
+
 const ALLOCATOR: [Place; 1] = [nowhere("allocate")];
 
 /// A way that a stream can take.
@@ -108,11 +132,21 @@ pub(super) enum Way {
     WithoutResponse,
     /// The calls are made inside of the allocator, while a header is being given.
     Allocator,
+    /// The calls are made where there is no stream: at ticks, queue items and replies.
+    Roots,
+    /// The calls are made in a reply, for the stream that waits for it.
+    Visiting,
 }
 
 impl Way {
-    pub(super) const ALL: [Self; 4] =
-        [Self::WithTrailers, Self::WithoutTrailers, Self::WithoutResponse, Self::Allocator];
+    pub(super) const ALL: [Self; 6] = [
+        Self::WithTrailers,
+        Self::WithoutTrailers,
+        Self::WithoutResponse,
+        Self::Allocator,
+        Self::Roots,
+        Self::Visiting,
+    ];
 
     /// All callbacks on this way, with what is there in them.
     pub(super) fn places(self) -> Vec<Place> {
@@ -121,6 +155,8 @@ impl Way {
             Self::WithoutTrailers => &WITHOUT_TRAILERS,
             Self::WithoutResponse => &WITHOUT_RESPONSE,
             Self::Allocator => return ALLOCATOR.to_vec(),
+            Self::Roots => return ROOTS.to_vec(),
+            Self::Visiting => return VISITING.to_vec(),
         };
         [&STARTING, stream, &ENDING].concat()
     }
@@ -169,7 +205,9 @@ impl Place {
             Expect::Value(map) => if_else(there(map), OK, absent(map)),
             Expect::Missing(map) => if_else(there(map), NOT_FOUND, absent(map)),
             Expect::Size(map) => if_else(there(map), OK, BAD_ARGUMENT),
-            Expect::Change(map) => if_else(there(map) && !self.over, OK, BAD_ARGUMENT),
+            Expect::Change(map) => {
+                if_else(there(map) && !self.over && map < MAP_FIXED, OK, BAD_ARGUMENT)
+            }
             Expect::Buffer(buffer) if buffer > BUFFER_LAST => BAD_ARGUMENT,
             Expect::SetBuffer(buffer) if buffer >= BUFFER_FIXED => BAD_ARGUMENT,
             Expect::Buffer(buffer) | Expect::SetBuffer(buffer) => {

@@ -54,6 +54,16 @@ fn host_on(node: Node) -> Host {
     Host::on_node(ENGINE.clone(), node)
 }
 
+/// Pairs as the ABI encodes them.
+pub(super) fn pairs(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    super::super::pairs::encode(
+        || fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())),
+        &mut bytes,
+    );
+    bytes
+}
+
 /// The settings of a plugin `p` of that text.
 pub(super) fn settings(text: &str) -> PluginSettings {
     PluginSettings::new("p", 0, Source::Bytes(text.as_bytes().into()))

@@ -1,7 +1,7 @@
 //! Callbacks on root contexts, and the waiting streams they reach.
 
 use super::guest::{Arg, OUT, OUT_LEN};
-use super::{Guest, Rig, lines, settings};
+use super::{Guest, Rig, lines, pairs, settings};
 use crate::plugin::{
     Action, Ask, CallFailure, CallTarget, Chore, Errand, GrpcEvent, Hold, HttpCall, HttpReply,
     ReplyTo,
@@ -96,16 +96,6 @@ fn with_an_instance_for_each_request_one_more_works_for_the_roots() {
     rig.log();
     due(&mut rig, &to);
     assert_eq!(said(), ["tick"]);
-}
-
-/// Pairs as the ABI encodes them.
-fn pairs(fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    super::super::pairs::encode(
-        || fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())),
-        &mut bytes,
-    );
-    bytes
 }
 
 const HEAD: [(&str, &str); 4] =
