@@ -54,6 +54,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
+thread_local! {
+    static AT_WORK: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The number of the request that this thread works on, for lines of the log; 0: none.
+#[must_use]
+pub fn request_at_work() -> u64 {
+    AT_WORK.get()
+}
+
+fn at_work(request: u64) {
+    AT_WORK.set(request);
+}
+
 /// Everything one worker owns. Tasks of the loop share it; nobody holds a borrow over an await.
 struct Worker {
     index: usize,
