@@ -48,6 +48,10 @@ pub const OUTPUT_BYTES_HIGH: usize = 64 * 1024;
 /// exchange does not pin memory for ever.
 pub const POOLED_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes of a worker's pool of buffers. A connection gives back more than it took (its output was
+/// made elsewhere), so without a bound every connection that closes would leave something behind.
+pub const BUFFER_POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// The worker's tick: resolution of coarse deadlines, of the cached date and of the stop flag.
 pub const TICK_MS: u64 = 50;
 
@@ -136,6 +140,7 @@ const _: () = assert!(EXCHANGE_BYTES_MAX == 576 * 1024);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX < READ_BUFFER_BYTES);
 const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);
 const _: () = assert!(READ_BUFFER_BYTES <= HEAD_BYTES_MAX);
+const _: () = assert!(POOLED_BUFFER_BYTES_MAX <= BUFFER_POOL_BYTES_MAX);
 const _: () = assert!(TRAILERS_BYTES_MAX <= HEAD_BYTES_MAX);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < BODY_BUFFER_BYTES);
 const _: () = assert!(TUNNEL_BUFFER_BYTES <= BODY_BUFFER_BYTES);

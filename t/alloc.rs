@@ -1,4 +1,5 @@
-//! The request path allocates nothing in the steady state: native, wasm, by a runner and proxied.
+//! The request path allocates nothing in the steady state: native, wasm, by a runner and proxied,
+//! with the access log on.
 //!
 //! Runs a worker in this process under an allocator that counts, warms each path up, then asks it a
 //! thousand times more. Threads of the test itself are not counted.
@@ -12,7 +13,7 @@ use ringgate::limits::READ_BUFFER_BYTES;
 use ringgate::listen::{Address, Options};
 use ringgate::net::{DriverChoice, reserve};
 use ringgate::stats::Counters;
-use ringgate::worker::{Settings, Shared, Stop, start};
+use ringgate::worker::{AccessSource, Settings, Shared, Stop, access_log, start};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -26,6 +27,9 @@ use std::time::Duration;
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Lines of the access log.
+static LINES: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static COUNTED: Cell<bool> = const { Cell::new(true) };
@@ -77,6 +81,8 @@ fn main() {
     let place = reservation.place.clone();
     let Address::Tcp(address) = place.options.address else { panic!("it is on TCP") };
     let shared = Shared::new(Arc::new(snapshot), Box::new(drop), loading.resolver());
+    let (sink, source) = access_log();
+    std::thread::spawn(move || throw_away(&source));
     let (sender, started) = crossbeam::channel::bounded(1);
     let settings = Settings {
         index: 0,
@@ -87,7 +93,7 @@ fn main() {
         buffers: 0,
         listen: vec![place],
         drain_ms: 1_000,
-        access: None,
+        access: Some(sink),
     };
     let counters = Arc::new(Counters::default());
     let worker = start(settings, Arc::clone(&shared), counters, sender).expect("a worker");
@@ -111,12 +117,26 @@ fn main() {
     }
     let counted = ALLOCATIONS.load(Ordering::Relaxed);
     assert!(counted > 0, "starting a worker allocates: the counter does not count");
+    let lines = LINES.load(Ordering::Relaxed) as usize;
+    assert!(lines > ASKED * paths.len(), "{lines} requests were logged");
     shared.stop(Stop::Now);
     worker.join().expect("a worker that ends well");
     let _ = std::fs::remove_dir_all(&folder);
     let passed = paths.len() - failed;
     println!("\n{passed} passed, {failed} failed");
     assert_eq!(failed, 0, "some request path allocates");
+}
+
+/// Takes the access log's lines as the thread that writes them does.
+fn throw_away(source: &AccessSource) {
+    COUNTED.set(false);
+    while let Ok(mut lines) = source.full.recv() {
+        assert!(lines.ends_with(b"}\n"), "whole lines of JSON");
+        LINES.fetch_add(lines.split(|byte| *byte == b'\n').count() as u64 - 1, Ordering::Relaxed);
+        lines.clear();
+        // Nobody waits for it: there are as many places as buffers.
+        let _ = source.empty.try_send(lines);
+    }
 }
 
 /// Allocations of the worker while it answers, after a warm-up on the same connection.
@@ -217,7 +237,7 @@ fn write_configuration(folder: &Path, upstream: SocketAddr) {
          \x20   - {{ name: rust, priority: 3, file: {dist}/fault_injection_rust.wasm }}\n\
          \x20   - {{ name: c, priority: 2, file: {dist}/fault_injection_c.wasm }}\n\
          \x20   - {{ name: headers, priority: 1, file: {dist}/header_rust.wasm }}\n\
-         nginx_config: {{ http: {{ upstream: {{ keepalive_requests: 1000000 }} }} }}\n\
+         nginx_config: {{ http: {{ access_log: a.log, upstream: {{ keepalive_requests: 1000000 }} }} }}\n\
          ext-plugin: {{ path_for_test: {} }}\n\
          ringgate: {{ cache_dir: {} }}\n",
         folder.join("runner.sock").display(),

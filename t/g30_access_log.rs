@@ -53,7 +53,7 @@ fn lines_of_json_for_every_way_to_answer() {
         assert_eq!(lines[1]["upstream_status"], 200);
         assert_eq!(lines[3]["status"], 400, "{}", lines[3]);
         let ids: std::collections::HashSet<String> =
-            lines.iter().map(|line| line["request_id"].to_string()).collect();
+            lines.iter().map(|line| line["request"].to_string()).collect();
         assert_eq!(ids.len(), 4, "{ids:?}");
     }
 }
@@ -91,6 +91,20 @@ fn a_signal_opens_the_file_again() {
     eventually("all lines are written", || all() >= 600);
     assert_eq!(all(), 600);
     assert!(!lines(&file).is_empty() && !lines(&moved).is_empty());
+}
+
+/// What the log says of a request names it as the access log does.
+#[test]
+fn lines_of_the_log_name_their_request() {
+    let route = "{id: p, uri: /p, upstream: {retries: 0, nodes: {\"127.0.0.1:1\": 1}}}";
+    let setup = Setup::new(format!("routes: [{route}]"));
+    let file = setup.folder().path().join("a.log");
+    let gateway = setup.http(&format!("access_log: {}", file.display())).start();
+    assert_eq!(gateway.get("/p").status(), 502);
+    let line: Value = serde_json::from_str(&wait_for(&file, 1)[0]).expect("JSON");
+    assert_eq!((&line["status"], &line["source"]), (&502.into(), &"gateway".into()), "{line}");
+    let request = line["request"].as_str().expect("a number");
+    gateway.wait_for_log(&format!("request={request} upstream"));
 }
 
 /// What was answered before the end is in the file after it.

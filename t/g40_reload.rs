@@ -20,7 +20,7 @@ fn write(gateway: &Gateway, name: &str, text: &str) {
 }
 
 fn word(gateway: &Gateway) -> String {
-    gateway.get("/a").text().to_owned()
+    gateway.get("/a").text()
 }
 
 #[test]

@@ -73,10 +73,10 @@ fn starter_files_name_their_schemas() {
         let line = text.lines().next().unwrap_or_default();
         let schema = line.strip_prefix("# yaml-language-server: $schema=").expect("the line");
         let kept = std::fs::read_to_string(folder.join(schema)).expect("the schema");
-        assert_eq!(
-            kept,
-            ringgate(["schema", of]).stdout,
-            "`make json-schema` writes {schema} anew"
+        let is_current = kept == ringgate(["schema", of]).stdout;
+        assert!(
+            is_current,
+            "conf/{schema} is another version's: `make json-schema` writes it anew"
         );
     }
 }

@@ -2,6 +2,7 @@
 //! terminal or pipe. When the queue is full lines are dropped and counted.
 
 use crate::time::timestamp;
+use crate::worker::request_at_work;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use log::{LevelFilter, Log, Metadata, Record};
 use std::io::Write;
@@ -61,8 +62,11 @@ impl Log for Logger {
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("ringgate").trim_start_matches("ringgate-").to_owned();
-        let line =
-            format!("{} {:5} {name} {}\n", timestamp(seconds), record.level(), record.args());
+        let (time, level) = (timestamp(seconds), record.level());
+        let line = match request_at_work() {
+            0 => format!("{time} {level:5} {name} {}\n", record.args()),
+            number => format!("{time} {level:5} {name} request={number:016x} {}\n", record.args()),
+        };
         if let Err(TrySendError::Full(_)) = self.sender.try_send(Entry::Line(line)) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -51,9 +51,10 @@ pub struct Outcome<'a> {
 }
 
 /// The fields of a line of JSON, and the variables they hold.
-const JSON: [(&str, &str, Kind); 26] = [
+const JSON: [(&str, &str, Kind); 27] = [
     ("time", "time_iso8601", Kind::Text),
-    ("request_id", "apisix_request_id", Kind::Text),
+    ("request", "request_number", Kind::Text),
+    ("request_id", "http_x_request_id", Kind::Text),
     ("remote_addr", "remote_addr", Kind::Text),
     ("method", "request_method", Kind::Text),
     ("host", "http_host", Kind::Text),
@@ -210,11 +211,9 @@ where
         "upstream_uri" => text(out, attempts.and(message).map(|m| &m.request.target[..])),
         "response_source" => text(out, message.map(source)),
         "response_details" => text(out, message.map(|message| &message.response.details[..])),
+        "request_number" => hex(out, outcome.number),
         "apisix_request_id" | "request_id" => {
-            if !append_variable(facts, name, out) {
-                let _ = write!(out, "{:016x}", outcome.number);
-            }
-            true
+            append_variable(facts, name, out) || hex(out, outcome.number)
         }
         _ => append_variable(facts, name, out),
     }
@@ -247,6 +246,13 @@ fn number(out: &mut Vec<u8>, value: Option<u64>) -> bool {
         out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
     value.is_some()
+}
+
+/// As the log writes it: `request=00000000000004d2`.
+fn hex(out: &mut Vec<u8>, number: u64) -> bool {
+    // Writing to a vector can't fail.
+    let _ = write!(out, "{number:016x}");
+    true
 }
 
 /// Seconds with milliseconds, as nginx writes its times.
@@ -383,7 +389,7 @@ mod tests {
         let text = line(&LogFormat::json(), &message());
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let wanted = serde_json::json!({
-            "time": "2026-07-22T00:00:00+00:00", "request_id": "0000000000000abc",
+            "time": "2026-07-22T00:00:00+00:00", "request": "0000000000000abc",
             "remote_addr": "127.0.0.1", "method": "GET", "host": "h", "uri": "/a?b=\"c\"",
             "protocol": "HTTP/1.1", "status": 200, "request_length": 40, "bytes_sent": 120,
             "body_bytes_sent": 5, "request_time": 1.234, "route_id": "r",

@@ -6,7 +6,7 @@
 use super::connect::connect;
 use super::connection::Downstream;
 use super::slots::{Slot, poll_slot};
-use super::{Ring, Worker};
+use super::{Ring, Worker, at_work};
 use crate::exchange::{Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
@@ -112,6 +112,7 @@ where
     ) -> Event {
         worker.see_to_errands();
         worker.arm(alarm, exchange.due_ms());
+        at_work(0);
         let event = poll_fn(|cx| {
             let rang = worker.rang(alarm, cx.waker());
             match (self.poll(cx), rang) {
@@ -121,6 +122,7 @@ where
             }
         })
         .await;
+        at_work(exchange.message().request_number);
         if exchange.is_reachable() {
             worker.with_cx(|cx| exchange.unpark(cx));
         }

@@ -55,6 +55,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
+thread_local! {
+    static AT_WORK: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The number of the request that this thread works on, for lines of the log; 0: none.
+#[must_use]
+pub fn request_at_work() -> u64 {
+    AT_WORK.get()
+}
+
+fn at_work(request: u64) {
+    AT_WORK.set(request);
+}
+
 /// Everything one worker owns. Tasks of the loop share it; nobody holds a borrow over an await.
 struct Worker {
     index: usize,
@@ -73,6 +87,9 @@ struct Worker {
     #[expect(clippy::vec_box)]
     exchanges: RefCell<Vec<Box<Exchange>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
+    /// The sum of their sizes, and what it may be.
+    pooled_bytes: Cell<usize>,
+    pooled_bytes_max: usize,
     buffer_bytes: usize,
     next_connection: Cell<u64>,
     next_request: Cell<u64>,
@@ -153,12 +170,16 @@ impl Worker {
     /// An empty buffer with room for at least `room` bytes.
     fn take_buffer(&self, room: usize) -> Vec<u8> {
         let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
+        self.pooled_bytes.set(self.pooled_bytes.get() - buffer.capacity());
         buffer.reserve(room);
         buffer
     }
 
     fn give_back_buffer(&self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= crate::limits::POOLED_BUFFER_BYTES_MAX {
+        let pooled = self.pooled_bytes.get() + buffer.capacity();
+        let fits = buffer.capacity() <= crate::limits::POOLED_BUFFER_BYTES_MAX;
+        if buffer.capacity() > 0 && fits && pooled <= self.pooled_bytes_max {
+            self.pooled_bytes.set(pooled);
             buffer.clear();
             self.buffers.borrow_mut().push(buffer);
         }

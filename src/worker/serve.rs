@@ -1,9 +1,9 @@
 //! One request of a connection: parse, route, and answer at once or run an exchange.
 
-use super::Worker;
 use super::clock::epoch_ns;
 use super::connection::{Downstream, Served};
 use super::counting::Answer;
+use super::{Worker, at_work};
 use crate::exchange::{Arrival, Command, Cx, Ending};
 use crate::http::{BodyLength, Headers, Method, RequestError, RequestHead, Version, uri};
 use crate::http::{write_error_page, write_field, write_number_field};
@@ -124,12 +124,14 @@ impl Downstream {
         self.begin_exchange(worker, pinned, route, &mut exchange);
         self.requests_left = self.requests_left.saturating_sub(1);
         self.at += self.head.len;
+        at_work(exchange.message().request_number);
         let ending = match worker.with_cx(|cx| exchange.poll(cx)) {
             // A local response, mostly: nothing to wait for, so no operations to set up.
             Some(Command::Finish(ending)) => ending,
             first => self.drive(worker, &mut exchange, first).await,
         };
         worker.see_to_errands();
+        at_work(0);
         self.output = exchange.take_output();
         let message = exchange.message();
         self.kept.inherit(&message.filter_state);

@@ -127,6 +127,8 @@ fn build(
         plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;
     }
     let resolver = shared.resolver();
+    let buffers = made_ahead(settings);
+    let pooled_bytes: usize = buffers.iter().map(Vec::capacity).sum();
     let pinned = Pinned::new(snapshot, None, &mut locals.random);
     let worker = Worker {
         index: settings.index,
@@ -141,7 +143,9 @@ fn build(
         deadlines: RefCell::new(Deadlines::new(limits::TICK_MS, 0)),
         idle: RefCell::new(IdlePool::default()),
         exchanges: RefCell::default(),
-        buffers: RefCell::new(made_ahead(settings)),
+        buffers: RefCell::new(buffers),
+        pooled_bytes: Cell::new(pooled_bytes),
+        pooled_bytes_max: pooled_bytes.max(limits::BUFFER_POOL_BYTES_MAX),
         buffer_bytes: settings.buffer_bytes,
         next_connection: Cell::new((settings.index as u64) << 48 | 1),
         next_request: Cell::new((settings.index as u64) << 48 | 1),

@@ -6,6 +6,7 @@
 mod apisix;
 mod deployment;
 mod dns;
+mod fates;
 mod listen;
 mod nginx;
 mod plugin_attr;
@@ -153,7 +154,12 @@ fn plugins(object: &mut Object<'_>, duplicates: &mut Vec<Duplicate>) -> Option<V
 fn ignore(object: &mut Object<'_>, keys: &[&'static str]) {
     for key in keys {
         if let Some(reader) = object.get(key).filter(|reader| !is_off(reader.value())) {
-            reader.warn_on_key(format!("`{}` has no effect in ringgate yet", reader.at()));
+            let at = reader.at().to_string();
+            let fault = Fault::new(format!("`{at}` has no effect in ringgate yet"));
+            reader.warn_on_key(match fates::reason(&at) {
+                Some(why) => fault.hint(why),
+                None => fault,
+            });
         }
     }
 }

@@ -556,7 +556,8 @@ fn every_rule_has_a_message() {
         ),
         (
             "nginx_config: {worker_processes: 4}",
-            "warning: `nginx_config.worker_processes` has no effect in ringgate yet",
+            "warning: `nginx_config.worker_processes` has no effect in ringgate yet \
+             | `ringgate.workers` sets them",
         ),
         (
             "nginx_config: {http: {keepalive_timout: 4}}",

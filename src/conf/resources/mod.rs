@@ -15,7 +15,7 @@ use super::model::{GlobalRule, PluginConfig, Resources, Service};
 use super::positions::Spot;
 use super::report::{Page, Report, Severity};
 use super::source::{Env, Source};
-use crate::schema::{Fault, Object, Path, Problem, Problems, Reader};
+use crate::schema::{Fault, Object, Path, Problem, Problems, Reader, nearest};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
@@ -240,7 +240,12 @@ fn check_references(resources: &Resources, problems: &Problems) {
     let check = |at: &Path, key, id: &Option<String>, known: &HashSet<&str>, what, status| {
         let Some(id) = id.as_ref().filter(|id| !known.contains(id.as_str())) else { return };
         let message = format!("no {what} has the id `{id}`: requests will be answered {status}");
-        problems.warn(Problem::new(at.key(key), message));
+        let fault = Fault::new(message);
+        let fault = match nearest(id, known.iter().copied()) {
+            Some(near) => fault.hint(format!("did you mean `{near}`?")),
+            None => fault,
+        };
+        problems.warn(Problem::new(at.key(key), fault));
     };
     for route in &resources.routes {
         check(&route.at, "service_id", &route.service_id, &services, "service", 404);
