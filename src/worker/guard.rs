@@ -1,9 +1,9 @@
 //! Who may have a connection, and how many of them at a time, over all workers.
 //!
 //! ```text
-//! accepted ─► fewer than `connections` open? ─► (PROXY header) ─► fewer than `per source`? ─► served
-//!                 │ no                                               │ no
-//!                 └──────────► 503, some at a time; the rest: closed ◄┘
+//! accepted ─► fewer than `connections` open? ─► header ─► fewer of this source? ─► served
+//!                 │ no                                      │ no
+//!                 └────────► 503, some at a time, the rest just closed ◄┘
 //! ```
 
 use super::connection::Downstream;
