@@ -282,6 +282,8 @@ nginx_config:
     # nothing
   http:
     keepalive_timeout: 0
+    keepalive_requests: 50
+    keepalive_time: 1h
     client_header_timeout: 1m30s
     client_body_timeout: 500ms
     send_timeout: 7
@@ -296,7 +298,9 @@ ringgate:
     - core: 0
   driver: epoll
   via: false
-  limits: {head_bytes: 8192, headers: 50}
+  limits:
+    {head_bytes: 8192, headers: 50, connections: 1000, connections_per_source: 10,
+     head_rate: 500, body_rate: 1k, rate_grace: 2s}
   timeouts: {drain: 5s}
   log: {level: debug}
   cache_dir: cache
@@ -307,6 +311,8 @@ ringgate:
     assert!(config.delete_uri_tail_slash);
     let downstream = Downstream {
         keepalive_timeout: Duration::ZERO,
+        keepalive_requests: Some(50),
+        keepalive_time: Some(Duration::from_secs(3600)),
         client_header_timeout: Duration::from_secs(90),
         client_body_timeout: Duration::from_millis(500),
         send_timeout: Duration::from_secs(7),
@@ -329,7 +335,16 @@ ringgate:
     };
     let Workers::List(workers) = &config.workers else { panic!("a list") };
     assert_eq!((&workers[0], workers[1].core, workers[1].pool), (&first, 0, None));
-    assert_eq!(config.limits, Limits { head_bytes: 8192, headers: 50 });
+    let limits = Limits {
+        head_bytes: 8192,
+        headers: 50,
+        connections: Some(1000),
+        connections_per_source: Some(10),
+        head_rate: 500,
+        body_rate: 1024,
+        rate_grace: Duration::from_secs(2),
+    };
+    assert_eq!(config.limits, limits);
     assert_eq!((config.driver, config.drain), (Driver::Epoll, Duration::from_secs(5)));
     assert!(!config.via);
     assert_eq!(config.log_level, log::LevelFilter::Debug);
@@ -503,8 +518,8 @@ fn every_rule_has_a_message() {
             "error: `match_uri_encoded_slash: true` is not supported yet",
         ),
         (
-            "apisix: {proxy_protocol: {listen_http_port: 1}}",
-            "error: `proxy_protocol` is not supported yet",
+            "apisix: {proxy_protocol: {listen_https_port: 1}}",
+            "error: listening for TLS is not supported yet",
         ),
         (
             "apisix: {enable_admin: true}",
