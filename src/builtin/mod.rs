@@ -175,8 +175,14 @@ impl Builtins {
 
     /// What a plugin that counts is known by: it is another one elsewhere, or configured otherwise.
     fn place(&self, name: &str, conf: &Reader<'_>) -> Option<String> {
-        let [Step::Key(list), Step::Index(index), ..] = conf.at().steps() else { return None };
-        let id = self.ids.get(&Path::root().key(list).index(*index))?;
+        let (list, at) = match conf.at().steps() {
+            [Step::Key(list), Step::Index(index), ..] => {
+                (list, Path::root().key(list).index(*index))
+            }
+            [Step::Key(list), Step::Key(id), ..] => (list, Path::root().key(list).key(id)),
+            _ => return None,
+        };
+        let id = self.ids.get(&at)?;
         COUNTING.contains(&name).then(|| format!("{list}#{id}#{name}#{}", conf.value()))
     }
 }

@@ -18,6 +18,7 @@ mod decode;
 mod fuzz;
 mod load;
 mod model;
+mod operators;
 mod positions;
 pub mod process;
 mod report;
@@ -28,6 +29,7 @@ mod source;
 
 pub use changes::{Change, by_id, changes};
 pub use model::*;
+pub use operators::*;
 pub use report::{Diagnostic, Report, Severity, report};
 pub use schema::{PluginSchema, process_schema, resources_schema};
 pub use settings::*;

@@ -3,6 +3,7 @@
 //! Sources: APISIX reference §1; our own keys in DESIGN §4 and §5.
 
 use super::model::KeepalivePool;
+use super::operators::{AdminConfig, OperatorListen, Provider};
 use crate::listen;
 use crate::plugin::{LogFormat, RequestPhase};
 use crate::schema::Path;
@@ -17,6 +18,16 @@ pub struct Config {
     pub listen: Vec<listen::Options>,
     /// `deployment.*.config_provider`.
     pub provider: Provider,
+    /// `apisix.enable_admin` and `deployment.admin`, if there is to be an Admin API.
+    pub admin: Option<AdminConfig>,
+    /// `deployment.role: control_plane`: resources are kept here and no traffic is served.
+    pub is_control_plane: bool,
+    /// `apisix.control`, unless `apisix.enable_control` is false. Default 127.0.0.1:9090.
+    pub control: Option<OperatorListen>,
+    /// `apisix.status`; none if it is not there.
+    pub status: Option<OperatorListen>,
+    /// `ringgate.store_dir`: where the embedded store and what is known of etcd are kept.
+    pub store_dir: Option<String>,
     /// `nginx_config.http`: towards clients.
     pub downstream: Downstream,
     /// `nginx_config.http.access_log` and the like; `None`: requests are not logged.
@@ -58,13 +69,6 @@ pub struct Config {
     pub cache_dir: Option<String>,
     /// `ringgate.node`.
     pub node: Identity,
-}
-
-/// Where routes come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
-    /// `apisix.yaml` beside `config.yaml`, with `#END` on its last line.
-    Yaml,
 }
 
 /// Timeouts and limits towards clients, with nginx's names and APISIX's defaults.

@@ -100,12 +100,17 @@ impl Runners {
 
     /// Kind and id of the resource that a plugin stands in.
     fn resource(&self, at: &Path) -> [String; 2] {
-        let [Step::Key(list), Step::Index(index), ..] = at.steps() else {
-            return ["plugin".to_owned(), at.to_string()];
+        let (list, place, id) = match at.steps() {
+            [Step::Key(list), Step::Index(index), ..] => {
+                (list, Path::root().key(list).index(*index), index.to_string())
+            }
+            [Step::Key(list), Step::Key(id), ..] => {
+                (list, Path::root().key(list).key(id), id.clone())
+            }
+            _ => return ["plugin".to_owned(), at.to_string()],
         };
         let kind = list.strip_suffix('s').unwrap_or(list).to_owned();
-        let id = self.ids.get(&Path::root().key(list).index(*index)).cloned();
-        [kind, id.unwrap_or_else(|| index.to_string())]
+        [kind, self.ids.get(&place).cloned().unwrap_or(id)]
     }
 }
 

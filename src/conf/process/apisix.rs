@@ -1,8 +1,9 @@
 //! The section `apisix`: listeners, router, path rules.
 
 use super::super::load::Duplicate;
+use super::super::operators::OperatorListen;
 use super::super::settings::{Dns, Router};
-use super::{dns, ignore, is_off, listen};
+use super::{deployment, dns, ignore, is_off, listen};
 use crate::listen::Options;
 use crate::schema::{Fault, Object};
 use serde_json::Value;
@@ -15,13 +16,10 @@ const ROUTERS: [(&str, Option<Router>); 3] = [
 
 /// Keys without effect here. `trusted_addresses` is one of them because nobody is trusted without
 /// it.
-const IGNORED: [&str; 25] = [
-    "control",
+const IGNORED: [&str; 21] = [
     "data_encryption",
     "disable_sync_configuration_during_start",
     "disable_upstream_healthcheck",
-    "enable_admin",
-    "enable_control",
     "enable_debug",
     "enable_dev_mode",
     "enable_http2",
@@ -36,7 +34,6 @@ const IGNORED: [&str; 25] = [
     "max_post_args_readable_size",
     "proxy_cache",
     "show_upstream_status_in_response_header",
-    "status",
     "stream_proxy",
     "tracing",
     "trusted_addresses",
@@ -48,14 +45,21 @@ pub(super) struct Apisix {
     pub(super) server_tokens: bool,
     pub(super) router: Router,
     pub(super) delete_uri_tail_slash: bool,
+    pub(super) enable_admin: Option<bool>,
+    pub(super) control: Option<OperatorListen>,
+    pub(super) status: Option<OperatorListen>,
     pub(super) dns: Dns,
 }
 
 pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Apisix {
+    let (control, status) = deployment::listeners(&mut object);
     let nodes = listen::nodes(&mut object, duplicates);
     let proxied = listen::proxied(&mut object);
     let apisix = Apisix {
         listen: listen::merged(nodes, proxied.into_iter().collect()),
+        enable_admin: object.boolean("enable_admin"),
+        control,
+        status,
         server_tokens: object.boolean("enable_server_tokens").unwrap_or(true),
         router: router(object.section("router")),
         delete_uri_tail_slash: object.boolean("delete_uri_tail_slash").unwrap_or(false),

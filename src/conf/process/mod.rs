@@ -49,7 +49,7 @@ pub fn read(source: &Source, env: Env<'_>) -> Result<(Config, Report), Report> {
     }
     let mut duplicates = Vec::new();
     let reader = Reader::new(&value, Path::root(), &problems);
-    let config = reader.object().map(|object| config(object, &mut duplicates));
+    let config = reader.object().map(|object| config(object, env, &mut duplicates));
     // The value was made an object above.
     let Some(config) = config else { return Err(Report::default()) };
     Ok(document.conclude(config, problems, duplicates))
@@ -96,14 +96,16 @@ pub fn needs_restart(field: &str) -> bool {
 /// Lets a made-up document be read, for its schema.
 pub(super) fn survey(reader: Reader<'_>) {
     if let Some(object) = reader.object() {
-        config(object, &mut Vec::new());
+        config(object, &|_| None, &mut Vec::new());
     }
 }
 
-fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
+fn config(mut object: Object<'_>, env: Env<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
     let apisix = apisix::read(object.section("apisix"), duplicates);
     let nginx = nginx::read(object.section("nginx_config"));
     let ringgate = ringgate::read(object.section("ringgate"), duplicates);
+    let section = object.section("deployment");
+    let deployment = deployment::read(section, apisix.enable_admin, env, duplicates);
     let listen = listen::merged(apisix.listen, ringgate.listen);
     if listen.is_empty() {
         let fault = Fault::new("there is no address to listen on");
@@ -111,7 +113,12 @@ fn config(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Config {
     }
     let config = Config {
         listen,
-        provider: deployment::read(object.section("deployment")),
+        provider: deployment.provider,
+        admin: deployment.admin,
+        is_control_plane: deployment.is_control_plane,
+        control: apisix.control,
+        status: apisix.status,
+        store_dir: ringgate.store_dir,
         downstream: nginx.downstream,
         access_log: nginx.access_log,
         keepalive: nginx.keepalive,

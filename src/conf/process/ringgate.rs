@@ -50,6 +50,7 @@ pub(super) struct Ringgate {
     pub(super) watch: bool,
     pub(super) log_level: LevelFilter,
     pub(super) cache_dir: Option<String>,
+    pub(super) store_dir: Option<String>,
     pub(super) node: Identity,
 }
 
@@ -66,6 +67,7 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> R
         watch: object.boolean("watch").unwrap_or(true),
         log_level: log.one_of("level", &LEVELS).unwrap_or(LevelFilter::Warn),
         cache_dir: object.string("cache_dir", 1..=usize::MAX).map(str::to_owned),
+        store_dir: object.string("store_dir", 1..=usize::MAX).map(str::to_owned),
         node: node(object.section("node")),
     };
     timeouts.finish();

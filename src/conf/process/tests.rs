@@ -1,10 +1,10 @@
 //! `config.yaml`: every field, exact messages, every rule.
 
 use super::super::model::KeepalivePool;
+use super::super::operators::{AdminConfig, AdminKey, AdminRole, OperatorListen, Provider};
 use super::super::settings::{
     AccessLogConfig, Callouts, Dns, Downstream, Driver, Dry, Identity, Isolation, Limits,
-    MetricsServer, OnError, Pause, Provider, Router, RunnerConfig, WasmLimits, WorkerConfig,
-    Workers,
+    MetricsServer, OnError, Pause, Router, RunnerConfig, WasmLimits, WorkerConfig, Workers,
 };
 use super::*;
 use crate::listen::{Address, Options};
@@ -87,6 +87,14 @@ fn defaults_are_those_of_apisix() {
     let wanted = Config {
         listen: vec![Options::new(Address::Tcp("0.0.0.0:9080".parse().expect("an address")))],
         provider: Provider::Yaml,
+        admin: None,
+        is_control_plane: false,
+        control: Some(OperatorListen {
+            address: "127.0.0.1:9090".parse().expect("an address"),
+            is_named: false,
+        }),
+        status: None,
+        store_dir: None,
         downstream: Downstream {
             keepalive_timeout: minute,
             keepalive_requests: None,
@@ -447,11 +455,11 @@ c.yaml:3:23: error: expected a string, or an object of strings, found integer 1
       |                       ^",
         ),
         (
-            "deployment:\n  role: traditional\n  role_traditional:\n    config_provider: etcd\n",
+            "deployment:\n  role: data_plane\n  role_data_plane:\n    config_provider: xds\n",
             "\
-c.yaml:4:22: error: the provider `etcd` is not supported yet
-    4 |     config_provider: etcd
-      |                      ^^^^ use `config_provider: yaml`",
+c.yaml:4:22: error: the provider `xds` is not supported
+    4 |     config_provider: xds
+      |                      ^^^ use `yaml`, `embedded` or `etcd`",
         ),
         (
             "wasm:\n  plugins:\n    - name: a\n      priority: 1\n      file: a.wasm\n    - name: a\n      file: 3\n",
@@ -490,16 +498,74 @@ c.yaml:3:3: error: listening for TLS is not supported yet
 }
 
 #[test]
-fn every_rule_has_a_message() {
-    let role_hint = "use `role: data_plane` and `role_data_plane: {config_provider: yaml}`";
-    let roles = [
-        ("traditional", "`role: traditional` without a provider means etcd, not supported yet"),
-        ("control_plane", "`role: control_plane` is not supported yet"),
-    ];
-    for (role, wanted) in roles {
-        let text = format!("deployment: {{role: {role}}}");
-        assert_eq!(said(&text), [format!("error: {wanted} | {role_hint}")]);
+fn roles_lead_to_providers() {
+    let etcd = "etcd: {host: \"http://e:2379\", prefix: /p/, user: u, password: secret}";
+    for (text, provider, has_admin) in [
+        ("", "Yaml", false),
+        ("apisix: {enable_admin: true}", "Embedded", true),
+        ("deployment: {role: traditional}", "Embedded", true),
+        ("deployment: {role: control_plane}", "Embedded", true),
+        ("deployment: {role: data_plane}", "Yaml", false),
+        ("{apisix: {enable_admin: true}, deployment: {role: data_plane}}", "Yaml", false),
+        (
+            "deployment: {role: traditional, role_traditional: {config_provider: yaml}}",
+            "Memory",
+            true,
+        ),
+        (
+            "{apisix: {enable_admin: false}, deployment: {role: traditional, role_traditional: {config_provider: yaml}}}",
+            "Yaml",
+            false,
+        ),
+        (&format!("deployment: {{role: traditional, {etcd}}}"), "Etcd", true),
+        ("deployment: {role: data_plane, role_data_plane: {config_provider: etcd}}", "Etcd", false),
+    ] {
+        let config = good(text);
+        let shown = format!("{:?} {:?}", config.provider, config.admin);
+        assert!(shown.starts_with(provider), "{text}: {shown}");
+        assert!(!shown.contains("secret"), "{shown}");
+        assert_eq!(config.admin.is_some(), has_admin, "{text}");
     }
+    let Provider::Etcd(config) =
+        good(&format!("deployment: {{role: traditional, {etcd}}}")).provider
+    else {
+        panic!("etcd")
+    };
+    assert_eq!(
+        (config.prefix.as_str(), &config.hosts[..]),
+        ("/p", &["http://e:2379".to_owned()][..])
+    );
+}
+
+#[test]
+fn the_admin_api_has_keys() {
+    let text = "deployment:
+  role: traditional
+  admin:
+    admin_listen: {ip: 0.0.0.0, port: 9181}
+    allow_admin: [10.0.0.1, \"::/0\"]
+    admin_key:
+      - {name: a, key: secret, role: admin}
+      - {name: v, key: other, role: viewer}
+      - {name: empty, key: \"\", role: admin}
+    enable_admin_cors: false
+";
+    let admin = good(text).admin.expect("an Admin API");
+    let key =
+        |name: &str, key: &str, role| AdminKey { name: name.to_owned(), key: key.to_owned(), role };
+    let wanted = AdminConfig {
+        listen: "0.0.0.0:9181".parse().expect("an address"),
+        allow: ["10.0.0.1/32", "::/0"].map(|net| net.parse().expect("a network")).to_vec(),
+        keys: vec![key("a", "secret", AdminRole::Admin), key("v", "other", AdminRole::Viewer)],
+        key_required: true,
+        cors: false,
+    };
+    assert_eq!(admin, wanted);
+    assert!(!format!("{admin:?}").contains("secret"));
+}
+
+#[test]
+fn every_rule_has_a_message() {
     for (text, wanted) in [
         ("[]", "error: expected an object, found a list"),
         ("apisix: 1", "error: expected an object, found integer 1"),
@@ -522,8 +588,8 @@ fn every_rule_has_a_message() {
             "error: listening for TLS is not supported yet",
         ),
         (
-            "apisix: {enable_admin: true}",
-            "warning: `apisix.enable_admin` has no effect in ringgate yet",
+            "apisix: {enable_debug: true}",
+            "warning: `apisix.enable_debug` has no effect in ringgate yet",
         ),
         ("apisix: {ssl: {enable: true}}", "warning: `apisix.ssl` has no effect in ringgate yet"),
         (
@@ -545,11 +611,27 @@ fn every_rule_has_a_message() {
         ),
         (
             "deployment: {etcd: {host: [a]}}",
-            "warning: `deployment.etcd` has no effect in ringgate yet",
+            "error: \"a\" is not a URL of etcd | as in `http://127.0.0.1:2379`",
+        ),
+        (
+            "deployment: {role: standalone}",
+            "error: `role: standalone` is not supported | use `data_plane` with `config_provider: yaml`",
+        ),
+        (
+            "deployment: {etcd: {tls: {verify: false}}}",
+            "error: etcd's certificate is always checked | name who signed it with `ca`",
+        ),
+        (
+            "deployment: {admin: {https_admin: true}}",
+            "error: `https_admin` is not supported yet | let the Admin API listen on 127.0.0.1 only",
+        ),
+        (
+            "deployment: {admin: {allow_admin: [a]}}",
+            "error: \"a\" is not an address or a network | as in `127.0.0.0/24`, `10.1.2.3` or `::1`",
         ),
         (
             "deployment: {role_data_plane: {config_provider: json}}",
-            "error: the provider `json` is not supported yet | use `config_provider: yaml`",
+            "error: the provider `json` is not supported | use `yaml`, `embedded` or `etcd`",
         ),
         (
             "nginx_config: {http: {send_timeout: 1x}}",

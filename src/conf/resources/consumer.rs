@@ -24,14 +24,15 @@ impl Identified for Listed {
 /// What stands between a consumer's name and its credential's id.
 const OF: &str = "/credentials/";
 
-pub(super) fn listed(mut object: Object<'_>, _: String) -> Listed {
+/// `default_id` is that of an item outside of a file; a credential's has the slash there.
+pub(super) fn listed(mut object: Object<'_>, default_id: String) -> Listed {
     item::times(&mut object);
     let _ = object.string("desc", 0..=256);
     let labels = item::labels(&mut object);
     let at = object.at().clone();
     let own = plugins::read(&mut object).unwrap_or_default();
-    let id = object.string("id", 1..=usize::MAX);
-    if let Some((consumer, credential)) = id.and_then(|id| id.split_once(OF)) {
+    let id = object.string("id", 1..=usize::MAX).filter(|id| id.contains(OF));
+    if let Some((consumer, credential)) = id.unwrap_or(&default_id).split_once(OF) {
         let _ = object.string("name", 1..=256);
         if own.len() > 1 {
             object.error("a credential has one plugin");

@@ -6,9 +6,12 @@
 mod checks;
 mod consumer;
 mod item;
+mod items;
 mod plugins;
 mod route;
 mod upstream;
+
+pub use items::{Entry, gather, read_item};
 
 use super::load::{Document, Duplicate, whole};
 use super::model::{GlobalRule, PluginConfig, Resources, Service};
@@ -73,6 +76,16 @@ pub fn read(
 /// It is no document.
 pub fn value(source: &Source, env: Env<'_>) -> Result<Value, Report> {
     Ok(Document::expanded(source, env)?.value)
+}
+
+/// A document as the value it is, whatever it says; variables are not replaced.
+///
+/// # Errors
+/// It is neither YAML nor JSON.
+pub fn plain_value(source: &Source) -> Result<Value, Report> {
+    let mut document = Document::plain(source)?;
+    let value = std::mem::take(&mut document.value);
+    whole(document.conclude(value, Problems::new(), Vec::new())).map(|(value, _)| value)
 }
 
 /// Whether a document ends with `#END`, by which a file shows that it was written whole.
