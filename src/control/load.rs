@@ -8,8 +8,8 @@ use crate::conf::{Config, Report, Resources, Severity, Source, changes, process,
 use crate::plugin::Loader;
 use crate::proxy_wasm::{self, Host};
 use crate::runner::Runners;
-use crate::schema::Path as At;
-use crate::snapshot::{Inputs, Snapshot, compile};
+use crate::schema::{Path as At, Problem};
+use crate::snapshot::{Inputs, Refused, Snapshot, compile};
 use crate::upstream::NodeTable;
 use crate::worker::Resolve;
 use serde_json::Value;
@@ -38,7 +38,7 @@ pub struct Loading {
     /// The process's settings; read once.
     pub config: Config,
     config_source: Source,
-    config_warnings: Report,
+    pub(super) config_warnings: Report,
     /// The document of the settings.
     settings: Value,
     /// The Proxy-Wasm host, once there are plugins for it: modules that did not change are kept
@@ -83,6 +83,8 @@ pub enum Failure {
     File(String),
     /// A file is wrong.
     Wrong(Report),
+    /// Resources that are in no file are wrong.
+    Items(Vec<Problem>),
     /// Workers can't run it; says which and why.
     NotTaken(Vec<String>),
     /// It could not be made because of a fault of ours.
@@ -95,6 +97,7 @@ impl Failure {
         match self {
             Self::File(message) | Self::Broken(message) => vec![message.clone()],
             Self::Wrong(report) => report.lines(),
+            Self::Items(problems) => lines(problems),
             Self::NotTaken(refusals) => refusals.clone(),
         }
     }
@@ -105,6 +108,9 @@ impl fmt::Display for Failure {
         match self {
             Self::File(message) => writeln!(f, "error: {message}"),
             Self::Wrong(report) => writeln!(f, "{report}"),
+            Self::Items(problems) => {
+                problems.iter().try_for_each(|problem| writeln!(f, "error: {}", line(problem)))
+            }
             Self::NotTaken(refusals) => {
                 refusals.iter().try_for_each(|why| writeln!(f, "error: not taken by {why}"))
             }
@@ -112,6 +118,20 @@ impl fmt::Display for Failure {
         }
     }
 }
+
+/// One line for each problem.
+pub(super) fn lines(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(line).collect()
+}
+
+/// `routes.1.uri: what is wrong; what to do about it`.
+fn line(problem: &Problem) -> String {
+    let hint = problem.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("{}: {}{hint}", problem.at, problem.message)
+}
+
+/// A snapshot with warnings, or what is wrong.
+type Compiled = Result<(Snapshot, Vec<Problem>), Refused>;
 
 /// Writes warnings to standard error.
 pub fn show_warnings(warnings: &Report) {
@@ -206,30 +226,37 @@ impl Loading {
         Ok(())
     }
 
-    /// Reads both files again and compiles them. Until [`Loading::commit`] nothing is lost: what
+    /// Reads both files again and compiles them; only `config.yaml` if the resources come from
+    /// elsewhere. Until [`Loading::commit`] nothing is lost: what
     /// was before comes back with [`Loading::forget`].
     ///
     /// # Errors
     /// A file is missing, wrong or still being written, or an address can't be listened on.
-    pub(super) fn reload(&mut self) -> Result<(Snapshot, Report), Failure> {
+    pub(super) fn reload(
+        &mut self,
+        resources: Option<&Resources>,
+    ) -> Result<(Snapshot, Report), Failure> {
         let source = settled(&self.config_path, HINT)?;
         let (config, warnings) = process::read(&source, &environment).map_err(Failure::Wrong)?;
         let document = process::value(&source, &environment).map_err(Failure::Wrong)?;
         self.before = Some(self.exchange(Settings { config, source, warnings, document }));
-        let built = self.rebuild();
+        let built = self.rebuild(resources);
         if built.is_err() {
             self.forget();
         }
         built
     }
 
-    fn rebuild(&mut self) -> Result<(Snapshot, Report), Failure> {
+    fn rebuild(&mut self, resources: Option<&Resources>) -> Result<(Snapshot, Report), Failure> {
         self.start_host()?;
         let listen = match &mut self.running {
             Some(running) => Some(running.prepare(&self.config).map_err(Failure::File)?),
             None => None,
         };
-        let (mut snapshot, report) = self.snapshot()?;
+        let (mut snapshot, report) = match resources {
+            Some(resources) => (self.build(resources)?, self.config_warnings.clone()),
+            None => self.snapshot()?,
+        };
         snapshot.listen = listen;
         Ok((snapshot, report))
     }
@@ -290,30 +317,13 @@ impl Loading {
         if !has_end && !self.had_end {
             report.extend(resources::unfinished(&source, Severity::Warning));
         }
-        let names = self.resolve(&resources);
-        let (mut guests, missing) = match self.load_guests() {
-            Ok(guests) => (guests, Report::default()),
-            Err(report) => (None, report),
-        };
+        let (compiled, missing) = self.compile(&resources);
+        let missing = missing.unwrap_or_default();
         // What is wrong so far is no reason not to look for more.
         let wrong =
             report.has_errors() || missing.has_errors() || self.config_warnings.has_errors();
         report.extend(missing);
-        self.builtins.begin(ids(&resources));
-        self.runners.set_ids(ids(&resources));
-        let mut loaders: Vec<&mut dyn Loader> = vec![&mut self.builtins, &mut self.runners];
-        if let Some(guests) = &mut guests {
-            loaders.push(guests);
-        }
-        let inputs = Inputs {
-            number: self.number + 1,
-            config: &self.config,
-            resources: &resources,
-            loaders,
-            nodes: &self.nodes,
-            resolve: &|host| names.get(host).cloned().unwrap_or_default(),
-        };
-        match compile(inputs) {
+        match compiled {
             Ok((snapshot, warnings)) if !wrong => {
                 report.extend(Report::new(&source, Vec::new(), warnings));
                 report.extend(self.config_warnings.clone());
@@ -330,6 +340,46 @@ impl Loading {
                 Err(self.wrong(report))
             }
         }
+    }
+
+    /// Compiles resources that are in no file.
+    ///
+    /// # Errors
+    /// They are wrong; the next try gets the same number again.
+    pub(super) fn build(&mut self, resources: &Resources) -> Result<Snapshot, Failure> {
+        match self.compile(resources) {
+            (_, Some(missing)) => Err(Failure::Wrong(missing)),
+            (Ok((snapshot, _)), None) => {
+                self.number += 1;
+                Ok(snapshot)
+            }
+            (Err(refused), None) => Err(Failure::Items(refused.errors)),
+        }
+    }
+
+    /// Compiles with the plugins whose files can be loaded; what is wrong with the others comes
+    /// beside.
+    fn compile(&mut self, resources: &Resources) -> (Compiled, Option<Report>) {
+        let names = self.resolve(resources);
+        let (mut guests, missing) = match self.load_guests() {
+            Ok(guests) => (guests, None),
+            Err(report) => (None, Some(report)),
+        };
+        self.builtins.begin(ids(resources));
+        self.runners.set_ids(ids(resources));
+        let mut loaders: Vec<&mut dyn Loader> = vec![&mut self.builtins, &mut self.runners];
+        if let Some(guests) = &mut guests {
+            loaders.push(guests);
+        }
+        let inputs = Inputs {
+            number: self.number + 1,
+            config: &self.config,
+            resources,
+            loaders,
+            nodes: &self.nodes,
+            resolve: &|host| names.get(host).cloned().unwrap_or_default(),
+        };
+        (compile(inputs), missing)
     }
 
     /// The resources alone, and the file they are in.

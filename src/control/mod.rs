@@ -8,17 +8,27 @@
 //! config.yaml ─┐                                            ┌─► worker 0 … worker n
 //! apisix.yaml ─┴► load ─► Snapshot ─► store ─► Shared ───────┤
 //!        run: signals TERM, INT drain; INT again ends; HUP loads again
+//!        store ◄─ admin (Admin API), follow (etcd), run: each change is built, kept, published
 //!        upkeep: names resolved and nodes probed ─► what workers share of their upstreams
 //!        workers' counters, the store's status ─► metrics ─► server (axum) ─► Prometheus
 //! ```
 
 mod access_log;
+mod admin;
+mod backend;
 mod check;
 mod difference;
+mod document;
+mod embedded;
+mod etcd;
 mod explain;
+mod follow;
+mod inspect;
 mod load;
+mod local;
 mod logger;
 mod metrics;
+mod pages;
 mod run;
 mod runners;
 mod running;

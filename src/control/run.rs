@@ -6,13 +6,17 @@
 //! ```
 
 use super::access_log::AccessLog;
+use super::backend::{self, Backend, Opened};
 use super::metrics::{self, Observed};
+use super::pages::Pages;
 use super::running::Running;
 use super::server::Server;
-use super::store::Store;
+use super::store::{Store, first_snapshot};
 use super::workers::{announce, join, reserve_all, settings, start_workers, wait_until_started};
-use super::{Failure, Loading, flush_log, runners, show_warnings, start_log, watch};
+use super::{Failure, Loading, flush_log, follow, runners, show_warnings, start_log, watch};
+use crate::conf::Provider;
 use crate::listen::Place;
+use crate::snapshot::Snapshot;
 use crate::stats::Counters;
 use crate::worker::{Shared, Stop};
 use std::path::Path;
@@ -71,12 +75,25 @@ fn cant_run(why: &str) -> Exit {
     Exit::CantRun
 }
 
+/// What serves first.
+fn first(loading: &mut Loading, opened: &mut Opened) -> Result<Snapshot, Failure> {
+    if matches!(opened.backend, Backend::Files) {
+        let (snapshot, warnings) = loading.snapshot()?;
+        show_warnings(&warnings);
+        return Ok(snapshot);
+    }
+    show_warnings(&loading.config_warnings);
+    let snapshot = first_snapshot(loading, opened)?;
+    for (key, why) in &opened.left_out {
+        log::error!("{key}: left out: {why}");
+    }
+    Ok(snapshot)
+}
+
 async fn serve(mut loading: Loading) -> Result<Exit, String> {
-    let first = match loading.snapshot() {
-        Ok((snapshot, warnings)) => {
-            show_warnings(&warnings);
-            snapshot
-        }
+    let mut opened = backend::open(&loading.config).await?;
+    let first = match first(&mut loading, &mut opened) {
+        Ok(snapshot) => snapshot,
         Err(failure) => return Ok(refuse(&failure)),
     };
     // Before any thread: signals that come early are kept for the loop below.
@@ -86,8 +103,10 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let report = Box::new(move |taken| drop(reports.send(taken)));
     loading.keep_up(&first);
     let shared = Shared::new(Arc::new(first), report, loading.resolver());
-    let reservations = reserve_all(&loading.config.listen)?;
+    let traffic = if loading.config.is_control_plane { &[][..] } else { &loading.config.listen };
+    let reservations = reserve_all(traffic)?;
     let metrics = metrics_server(&loading)?;
+    let pages = Pages::bind(&loading.config)?;
     let listen: Vec<Place> = reservations.iter().map(|held| held.place.clone()).collect();
     let access =
         AccessLog::start().map_err(|error| format!("no thread for the access log: {error}"))?;
@@ -111,7 +130,7 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let (config, host) = (loading.config.clone(), Arc::clone(&loading.host));
     let (files, seen) = (loading.files(), loading.fingerprint());
     loading.running = Some(Running::new(&config, &listen, access.clone()));
-    let store = Store::new(loading, Arc::clone(&shared), taken, workers.len());
+    let store = Store::new(loading, opened, Arc::clone(&shared), taken, workers.len());
     if let Some(server) = metrics {
         let prefix = config.metrics.prefix.clone();
         let (store, access, runners) = (Arc::clone(&store), access.clone(), places);
@@ -125,8 +144,13 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
             .map_err(|error| format!("metrics on {address}: {error}"))?;
         println!("ringgate: metrics on http://{address}{uri}");
     }
+    pages.start(&config, &store)?;
+    store.start_expiry();
     let reloads = Reloads::start(&store);
-    if config.watch {
+    if let Provider::Etcd(settings) = &config.provider {
+        follow::start(&store, settings.clone(), backend::store_dir(&config));
+    }
+    if config.watch && matches!(store.backend, Backend::Files) {
         watch::start(files, seen, reloads.clone());
     }
     let ending = tokio::task::spawn_blocking(move || join(workers));
