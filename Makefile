@@ -20,12 +20,14 @@ run: release ## build, start the gateway with conf/, print what to try
 	@examples/demo/run.sh
 
 test: tools ## run every test
-	@.ci/need nginx-light haproxy wabt python3 python3-venv
+	@.ci/need nginx-light haproxy wabt python3 python3-venv etcd-server etcd-client
 	$(CARGO) test --no-default-features --lib
 	$(CARGO) test
 
 soak: tools ## loops, traps, hot swaps, reloads, dying and misbehaving upstreams, under load, with figures
 	$(CARGO) test --release --test t z00_soak -- --ignored --nocapture --test-threads 1
+	$(CARGO) test --release --test t k10_etcd -- --ignored --nocapture --test-threads 1
+	$(CARGO) test --release --test t j40_admin_fuzz -- --ignored --nocapture --test-threads 1
 	$(CARGO) test --release --test t z10_reloads -- --ignored --nocapture --test-threads 1
 	$(CARGO) test --release --test t z20_upstreams -- --ignored --nocapture --test-threads 1
 

@@ -81,10 +81,10 @@ const MISTAKES: &[Mistake] = &[
         "give a default",
     ),
     (
-        "deployment:\n  role: data_plane\n  role_data_plane: {config_provider: etcd}\n",
+        "deployment:\n  role: data_plane\n  role_data_plane: {config_provider: xds}\n",
         "config.yaml:3:38: error:",
-        "the provider `etcd` is not supported yet",
-        "use `config_provider: yaml`",
+        "the provider `xds` is not supported",
+        "use `yaml`, `embedded` or `etcd`",
     ),
     (
         "ringgate: {workers: 1}\nringgate: {workers: 2}\n",

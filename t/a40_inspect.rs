@@ -33,7 +33,7 @@ fn all_errors_of_both_files_at_once() {
     assert_eq!(report["ok"], false);
     let found = report["diagnostics"].as_array().expect("a list");
     for (file, line, column, message, hint) in [
-        ("config.yaml", 5, 5, "unknown key `keepalive_timeuot`", "keepalive_timeout"),
+        ("config.yaml", 6, 5, "unknown key `keepalive_timeuot`", "keepalive_timeout"),
         ("apisix.yaml", 5, 26, "invalid regular expression", ""),
         ("apisix.yaml", 6, 15, "unknown plugin `fault-injektion`", "fault-injection"),
         ("apisix.yaml", 9, 18, "\"10.0.0.0/33\" is not an address or a network", "10.0.0.0/8"),

@@ -41,6 +41,8 @@ pub(crate) struct Setup {
     wasm: Vec<String>,
     more: Vec<String>,
     metrics: bool,
+    operators: bool,
+    admin: Option<String>,
     cache: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
@@ -59,6 +61,8 @@ impl Setup {
             wasm: Vec::new(),
             more: Vec::new(),
             metrics: false,
+            operators: false,
+            admin: None,
             cache: None,
             environment: Vec::new(),
         }
@@ -114,6 +118,19 @@ impl Setup {
         self
     }
 
+    /// The control API and the status, on ports of their own.
+    pub(crate) fn operators(mut self) -> Self {
+        self.operators = true;
+        self
+    }
+
+    /// An Admin API with the keys of [`super::Admin`], on a port of its own. `provider`: what
+    /// `deployment` says of where it keeps what it is told.
+    pub(crate) fn admin(mut self, provider: &str) -> Self {
+        self.admin = Some(provider.to_owned());
+        self
+    }
+
     /// A folder for compiled modules instead of the one all tests share.
     pub(crate) fn cache(mut self, folder: &Path) -> Self {
         self.cache = Some(folder.to_owned());
@@ -133,6 +150,22 @@ impl Setup {
         let mut text = String::from("apisix:\n  node_listen: [{ip: 127.0.0.1, port: 0}]\n");
         for line in &self.apisix {
             let _ = writeln!(text, "  {line}");
+        }
+        text.push_str(if self.operators {
+            "  control: {ip: 127.0.0.1, port: 0}\n  status: {ip: 127.0.0.1, port: 0}\n"
+        } else {
+            "  enable_control: false\n"
+        });
+        if let Some(provider) = &self.admin {
+            let _ = writeln!(
+                text,
+                "deployment:\n  {provider}\n  admin:\n    \
+                 admin_listen: {{ip: 127.0.0.1, port: 0}}\n    admin_key:\n      \
+                 - {{name: admin, key: {}, role: admin}}\n      \
+                 - {{name: viewer, key: {}, role: viewer}}",
+                super::Admin::KEY,
+                super::Admin::VIEWER_KEY,
+            );
         }
         text.push_str("nginx_config:\n  http:\n    keepalive_timeout: 60s\n");
         for line in &self.http {
@@ -157,6 +190,9 @@ impl Setup {
         let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
         let cache = self.cache.as_ref().unwrap_or(&shared);
         let _ = writeln!(text, "  cache_dir: {}", cache.display());
+        if !self.ringgate.iter().any(|line| line.starts_with("store_dir:")) {
+            let _ = writeln!(text, "  store_dir: {}", self.folder.path().join("store").display());
+        }
         for line in &self.ringgate {
             let _ = writeln!(text, "  {line}");
         }
@@ -292,11 +328,29 @@ impl Gateway {
     /// Where its metrics are.
     #[track_caller]
     pub(crate) fn metrics(&self) -> SocketAddr {
+        self.page("metrics")
+    }
+
+    /// Where one of its pages for operators is: `Admin API`, `control API`, `status`.
+    #[track_caller]
+    pub(crate) fn page(&self, name: &str) -> SocketAddr {
         let address = self.process.wait_for_output(|line| {
-            let rest = line.strip_prefix("ringgate: metrics on http://")?;
-            rest.split('/').next()?.parse().ok()
+            let rest = line.strip_prefix("ringgate: ")?.strip_prefix(name)?;
+            rest.strip_prefix(" on http://")?.split('/').next()?.parse().ok()
         });
-        address.expect("the metrics have an address")
+        address.unwrap_or_else(|| panic!("the {name} has no address"))
+    }
+
+    /// Its Admin API.
+    #[track_caller]
+    pub(crate) fn admin(&self) -> super::Admin {
+        super::Admin::new(self.page("Admin API"))
+    }
+
+    /// Ends it as a crash would, without a moment to write anything.
+    pub(crate) fn kill(mut self) {
+        self.process.signal(Signal::KILL);
+        self.end();
     }
 
     /// The value of a sample, written as in the exposition: its name with its labels.

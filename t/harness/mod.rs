@@ -7,7 +7,9 @@
 //! Nothing here uses the gateway's own code: what reads a message for an assertion must not share
 //! the mistakes of what wrote it.
 
+mod admin;
 mod client;
+mod etcd;
 mod folder;
 mod gateway;
 mod grpc;
@@ -20,7 +22,9 @@ mod upstream;
 mod websocket;
 mod wire;
 
+pub(crate) use admin::Admin;
 pub(crate) use client::{Client, get};
+pub(crate) use etcd::Etcd;
 pub(crate) use folder::Folder;
 pub(crate) use gateway::{Driver, Gateway, Setup, drivers, module};
 pub(crate) use grpc::GrpcEcho;

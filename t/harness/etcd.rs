@@ -1,0 +1,126 @@
+//! A real etcd, as Debian has it.
+
+use super::{Folder, Process};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+/// A running etcd with a folder of its own; it can be killed and started again.
+pub(crate) struct Etcd {
+    client: SocketAddr,
+    peer: SocketAddr,
+    process: Option<Process>,
+    folder: Folder,
+}
+
+impl Etcd {
+    /// Starts etcd; `None`, with a word why, if there is none.
+    pub(crate) fn start() -> Option<Self> {
+        if program("etcd").is_none() || program("etcdctl").is_none() {
+            super::skipped("etcd is not installed (apt-get install etcd-server etcd-client)");
+            return None;
+        }
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok();
+        for _ in 0..5 {
+            let (client, peer) = (free()?, free()?);
+            let mut etcd = Self { client, peer, process: None, folder: Folder::new() };
+            if etcd.run() {
+                return Some(etcd);
+            }
+        }
+        panic!("etcd does not start");
+    }
+
+    /// Its URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.client)
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again with what it had.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.run(), "etcd starts again");
+    }
+
+    /// Runs etcd's own command line.
+    #[track_caller]
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(program("etcdctl").expect("it was there"));
+        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.url()).args(arguments);
+        let output = command.output().expect("etcdctl runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "etcdctl {arguments:?}: {errors}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Fills in keys by transactions of many, as a fleet that is there already would have them.
+    #[track_caller]
+    pub(crate) fn fill(&self, pairs: impl Iterator<Item = (String, String)>) {
+        let pairs: Vec<_> = pairs.collect();
+        for some in pairs.chunks(100) {
+            let puts: String = some
+                .iter()
+                .map(|(key, value)| format!("put {key} \"{}\"\n", escaped(value)))
+                .collect();
+            let mut command = Command::new(program("etcdctl").expect("it was there"));
+            command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.url()).arg("txn");
+            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+            let mut child = command.spawn().expect("etcdctl runs");
+            let mut input = child.stdin.take().expect("a pipe");
+            std::io::Write::write_all(&mut input, format!("\n{puts}\n\n").as_bytes())
+                .expect("written");
+            drop(input);
+            assert!(child.wait().expect("it ends").success());
+        }
+    }
+
+    fn run(&mut self) -> bool {
+        let (client, peer) = (self.url(), format!("http://{}", self.peer));
+        let mut command = Command::new(program("etcd").expect("it was there"));
+        command
+            .args([
+                "--name",
+                "t",
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("t={peer}")])
+            .arg("--data-dir")
+            .arg(self.folder.path().join("data"));
+        let mut process = Process::start(&mut command);
+        let start = Instant::now();
+        while TcpStream::connect(self.client).is_err() {
+            if process.has_ended().is_some() || start.elapsed() > super::DEADLINE {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        self.process = Some(process);
+        super::eventually("etcd answers", || {
+            let mut command = Command::new(program("etcdctl").expect("it was there"));
+            command.env("ETCDCTL_API", "3").args(["--endpoints", &client, "get", "x"]);
+            command.output().is_ok_and(|output| output.status.success())
+        });
+        true
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+fn program(name: &str) -> Option<&'static Path> {
+    let known: [&str; 2] = match name {
+        "etcd" => ["/usr/bin/etcd", "/usr/local/bin/etcd"],
+        _ => ["/usr/bin/etcdctl", "/usr/local/bin/etcdctl"],
+    };
+    known.into_iter().map(Path::new).find(|path| path.is_file())
+}
