@@ -78,7 +78,7 @@ fn main() {
     let (snapshot, _) = loading.snapshot().expect("good resources");
     let anywhere = Options::new(Address::Tcp(([127, 0, 0, 1], 0).into()));
     let reservation = reserve(&anywhere).expect("a free port");
-    let place = reservation.place.clone();
+    let place = reservation.place;
     let Address::Tcp(address) = place.options.address else { panic!("it is on TCP") };
     let shared = Shared::new(Arc::new(snapshot), Box::new(drop), loading.resolver());
     let (sink, source) = access_log();

@@ -19,7 +19,7 @@ pub enum Provider {
     /// A database of this process's own, changed by the Admin API.
     Embedded,
     /// etcd, in APISIX's layout.
-    Etcd(EtcdConfig),
+    Etcd(Box<EtcdConfig>),
 }
 
 /// `deployment.etcd`.

@@ -64,14 +64,10 @@ async fn session(store: Arc<Store>, config: EtcdConfig) -> (bool, String) {
         log::info!("etcd at {:?}: following from revision {after}", config.hosts);
         loop {
             let mut watch = etcd.watch(after).await?;
-            loop {
-                match watch.next().await? {
-                    News::Changes { changes, revision } => {
-                        store.follow(changes, revision, false).await;
-                    }
-                    News::Compacted => break,
-                }
+            while let News::Changes { changes, revision } = watch.next().await? {
+                store.follow(changes, revision, false).await;
             }
+            // Our revision was compacted away.
             after = read_all(&store, &etcd).await?;
         }
     };

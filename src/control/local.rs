@@ -22,6 +22,9 @@ pub(super) fn write(dir: &Path, text: &str) -> Result<(), String> {
     written.map_err(|error| format!("{}: can't be written: {error}", path.display()))
 }
 
+/// A revision, and the items there were at it by their keys.
+type Held = (u64, Vec<(String, Item)>);
+
 /// A document as the file has it.
 pub(super) fn text(document: &Document) -> String {
     let items = document.items().map(|(key, item)| {
@@ -36,7 +39,7 @@ pub(super) fn text(document: &Document) -> String {
 ///
 /// # Errors
 /// It is there and can't be used.
-pub(super) fn read(dir: &Path) -> Result<Option<(u64, Vec<(String, Item)>)>, String> {
+pub(super) fn read(dir: &Path) -> Result<Option<Held>, String> {
     let path = dir.join(FILE);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -49,7 +52,7 @@ pub(super) fn read(dir: &Path) -> Result<Option<(u64, Vec<(String, Item)>)>, Str
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<(u64, Vec<(String, Item)>)> {
+fn parse(bytes: &[u8]) -> Option<Held> {
     let mut file: Value = serde_json::from_slice(bytes).ok()?;
     let revision = file["revision"].as_u64()?;
     let items = file.get_mut("items")?.as_array_mut()?.iter_mut().map(|one| {

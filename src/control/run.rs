@@ -148,7 +148,7 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     store.start_expiry();
     let reloads = Reloads::start(&store);
     if let Provider::Etcd(settings) = &config.provider {
-        follow::start(&store, settings.clone(), backend::store_dir(&config));
+        follow::start(&store, settings.as_ref().clone(), backend::store_dir(&config));
     }
     if config.watch && matches!(store.backend, Backend::Files) {
         watch::start(files, seen, reloads.clone());

@@ -110,7 +110,7 @@ pub(super) fn read(
         Named::Yaml if admin_on => Provider::Memory,
         Named::Yaml | Named::Unsupported => Provider::Yaml,
         Named::Embedded => Provider::Embedded,
-        Named::Etcd => Provider::Etcd(etcd),
+        Named::Etcd => Provider::Etcd(Box::new(etcd)),
     };
     let is_control_plane = role == Some(Role::ControlPlane);
     Deployment { provider, admin: admin_on.then_some(admin), is_control_plane }

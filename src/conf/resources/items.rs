@@ -52,7 +52,7 @@ pub fn read_item(collection: &str, id: &str, value: &Value, problems: &Problems)
     if kept.is_none() && !known.contains(&collection) {
         return None;
     }
-    let object = Reader::new(value, at.clone(), problems).object()?;
+    let object = Reader::new(value, at, problems).object()?;
     check_id(&object, id, problems);
     let own = id.to_owned();
     Some(match collection {

@@ -94,7 +94,7 @@ pub(super) fn dangling(document: &Document, value: &Value) -> Option<String> {
         let id = id_text(value.get(*member)?)?;
         let is_there = document.get(&format!("{collection}{id}")).is_some();
         (!is_there).then(|| {
-            let by = member.replace('_', " ").replace(" id", " id");
+            let by = member.replace('_', " ");
             format!("failed to fetch {word} info by {by} [{id}], response code: 404")
         })
     })
