@@ -8,6 +8,7 @@ use crate::plugin::{Loaded, Loader, RunnerLink, TalkFailure};
 use crate::runner::{Frame, Kind, Runners, first_frame};
 use crate::schema::{Path, Problems, Reader};
 use serde_json::Value;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -45,6 +46,8 @@ pub(crate) fn load(runners: &mut Runners, name: &str, conf: &Value) -> Option<Lo
 pub(crate) struct Desk {
     pub(crate) locals: Locals,
     letters: Arc<Box_>,
+    /// Seats of cases that are over: one is for as long as the worker runs.
+    seats: RefCell<Vec<u32>>,
 }
 
 impl Desk {
@@ -53,7 +56,7 @@ impl Desk {
         let services = Services::new(Arc::clone(&letters) as Arc<dyn Mailbox>);
         let mut locals = Locals::with_services(3, services);
         plugin.prepare(&mut locals).expect("it can always run");
-        Self { locals, letters }
+        Self { locals, letters, seats: RefCell::default() }
     }
 
     /// The only talk that plugins asked the worker to carry.
@@ -103,20 +106,22 @@ pub(crate) struct Case {
     pub(crate) plugin: Arc<dyn Plugin>,
     pub(crate) message: Box<Message>,
     pub(crate) key: StreamKey,
+    seat: u32,
     state: u64,
 }
 
 impl Case {
     pub(crate) fn new(plugin: &Arc<dyn Plugin>, desk: &Desk) -> Self {
         let waiting = &desk.locals.services.waiting;
-        let key = waiting.sit(waiting.new_seat());
+        let seat = desk.seats.borrow_mut().pop().unwrap_or_else(|| waiting.new_seat());
+        let key = waiting.sit(seat);
         let mut message = Box::new(Message::default());
         message.request.method = b"GET".to_vec();
         message.request.target = b"/hello?a=1&b=2".to_vec();
         message.request.path = b"/hello".to_vec();
         message.request.authority = b"test.local".to_vec();
         assert_eq!(message.status(), None);
-        Self { plugin: Arc::clone(plugin), message, key, state: 0 }
+        Self { plugin: Arc::clone(plugin), message, key, seat, state: 0 }
     }
 
     /// As if the upstream had answered.
@@ -150,6 +155,8 @@ impl Case {
 
     pub(crate) fn over(&mut self, desk: &mut Desk) {
         self.call(desk, |plugin, stream| plugin.on_log(stream));
+        desk.locals.services.waiting.leave(self.key);
+        desk.seats.borrow_mut().push(self.seat);
     }
 
     /// The runner answers.
