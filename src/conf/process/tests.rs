@@ -589,7 +589,7 @@ fn every_rule_has_a_message() {
         ),
         (
             "apisix: {enable_debug: true}",
-            "warning: `apisix.enable_debug` has no effect in ringgate yet",
+            "warning: `apisix.enable_debug` has no effect in ringgate yet | `ringgate explain` says what runs for a request",
         ),
         ("apisix: {ssl: {enable: true}}", "warning: `apisix.ssl` has no effect in ringgate yet"),
         (
