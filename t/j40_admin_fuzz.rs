@@ -4,8 +4,23 @@ use crate::harness::{Admin, Folder, Setup, skipped};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Examples of each operation; `make soak` takes many more.
-const EXAMPLES: u32 = 3;
+/// How hard it tries.
+#[derive(Clone, Copy)]
+enum Effort {
+    /// A few bodies and parameters for each operation: seconds.
+    Short,
+    /// Every boundary of the schemas too, and many more: minutes.
+    Long,
+}
+
+impl Effort {
+    fn args(self) -> [&'static str; 4] {
+        match self {
+            Self::Short => ["--phases", "examples,fuzzing", "--max-examples", "2"],
+            Self::Long => ["--phases", "examples,coverage,fuzzing", "--max-examples", "50"],
+        }
+    }
+}
 
 /// The virtual environment with schemathesis, made once for all runs.
 fn schemathesis() -> Option<PathBuf> {
@@ -26,7 +41,7 @@ fn schemathesis() -> Option<PathBuf> {
     None
 }
 
-fn run(provider: &str, examples: u32) {
+fn run(provider: &str, effort: Effort) {
     let Some(program) = schemathesis() else { return };
     let gateway = Setup::new("").admin(provider).start();
     let admin = gateway.admin();
@@ -35,8 +50,8 @@ fn run(provider: &str, examples: u32) {
         .current_dir(folder.path())
         .args(["run", &format!("http://{}/apisix/admin/openapi.json", admin.address)])
         .args(["--header", &format!("X-API-KEY: {}", Admin::KEY)])
-        .args(["--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing"])
-        .args(["--max-examples", &examples.to_string(), "--request-timeout", "20"])
+        .args(["--checks", "not_a_server_error", "--request-timeout", "20"])
+        .args(effort.args())
         .output()
         .expect("schemathesis runs");
     let said = String::from_utf8_lossy(&output.stdout);
@@ -48,16 +63,16 @@ fn run(provider: &str, examples: u32) {
 
 #[test]
 fn no_request_is_a_server_error() {
-    run("role: traditional", EXAMPLES);
+    run("role: traditional", Effort::Short);
 }
 
 #[test]
 fn nor_one_of_the_standalone_mode() {
-    run("role: traditional\n  role_traditional: {config_provider: yaml}", EXAMPLES);
+    run("role: traditional\n  role_traditional: {config_provider: yaml}", Effort::Short);
 }
 
 #[test]
 #[ignore = "minutes"]
 fn no_request_of_many_is_a_server_error() {
-    run("role: traditional", 200);
+    run("role: traditional", Effort::Long);
 }
