@@ -6,9 +6,10 @@
 mod demo_upstream;
 mod plugin_tool;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use ringgate::control::{self, Exit, Failure, Question};
 use ringgate::vm;
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -84,6 +85,13 @@ enum Command {
         #[arg(default_value = "127.0.0.1:9081")]
         address: SocketAddr,
     },
+    /// Print completions for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in roff
+    Man,
     /// Print the version
     Version,
 }
@@ -152,6 +160,16 @@ fn main() -> ExitCode {
                 Exit::CantRun
             }
         },
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "ringgate", &mut out);
+            print_bytes(Ok(out))
+        }
+        Command::Man => {
+            let mut out = Vec::new();
+            let page = clap_mangen::Man::new(Arguments::command());
+            print_bytes(page.render(&mut out).map(|()| out))
+        }
         Command::Version => {
             println!("ringgate {}", env!("CARGO_PKG_VERSION"));
             Exit::Done
@@ -188,6 +206,17 @@ fn said(text: Result<String, Failure>) -> Exit {
         Err(failure) => {
             eprint!("{failure}");
             Exit::BadConfig
+        }
+    }
+}
+
+/// A pipe that nobody reads any more is no error of ours, but what was asked for did not arrive.
+fn print_bytes(made: io::Result<Vec<u8>>) -> Exit {
+    match made.and_then(|bytes| io::stdout().write_all(&bytes)) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            eprintln!("error: {error}");
+            Exit::CantRun
         }
     }
 }

@@ -25,6 +25,20 @@ fn help_lists_the_commands() {
 }
 
 #[test]
+fn completions_and_the_manual_page_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = ringgate(["completions", shell]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stdout.contains("ringgate") && ended.stdout.contains("explain"), "{shell}");
+    }
+    let ended = ringgate(["man"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for word in [".TH ringgate", "explain", "Exit codes"] {
+        assert!(ended.stdout.contains(word), "{word}: {}", ended.stdout);
+    }
+}
+
+#[test]
 fn wrong_usage_is_2() {
     for arguments in [
         &["serve"][..],

@@ -1,8 +1,11 @@
 //! Stopping and loading again: signals, drain, exit codes.
 
-use crate::harness::{Client, Driver, Gateway, Setup, Upstream, drivers, eventually};
+use crate::harness::{
+    Client, DEADLINE, Driver, Folder, Gateway, Setup, Upstream, drivers, eventually,
+};
 use rustix::process::Signal;
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +22,7 @@ impl Gate {
     fn wait(&self) {
         let open = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = |open: &mut bool| !*open;
-        drop(self.0.1.wait_timeout_while(open, crate::harness::DEADLINE, closed));
+        drop(self.0.1.wait_timeout_while(open, DEADLINE, closed));
     }
 }
 
@@ -94,6 +97,26 @@ fn sigint_twice_ends_at_once() {
         assert!(slow.outcome(false).is_err());
         gate.open();
     }
+}
+
+/// As systemd's `Type=notify` has it: datagrams to a socket that the environment names.
+#[test]
+fn a_service_manager_is_told() {
+    let folder = Folder::new();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let hear = || {
+        let mut bytes = [0; 64];
+        let len = manager.recv(&mut bytes).expect("a datagram in time");
+        String::from_utf8_lossy(&bytes[..len]).trim().to_owned()
+    };
+    let path = path.to_str().expect("a path of text");
+    let gateway = Setup::new("routes: []").environment("NOTIFY_SOCKET", path).start();
+    assert_eq!(hear(), "READY=1");
+    assert_eq!(gateway.get("/").status(), 404);
+    assert_eq!(gateway.stop().code, Some(0));
+    assert_eq!(hear(), "STOPPING=1");
 }
 
 #[test]

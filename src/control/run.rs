@@ -19,6 +19,7 @@ use crate::listen::Place;
 use crate::snapshot::Snapshot;
 use crate::stats::Counters;
 use crate::worker::{Shared, Stop};
+use sd_notify::NotifyState;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime;
@@ -248,6 +249,7 @@ async fn wait_for_wishes(
     mut signals: Signals,
     mut ending: JoinHandle<bool>,
 ) -> Exit {
+    tell_manager(NotifyState::Ready);
     let mut interrupts = 0;
     loop {
         let wish = tokio::select! {
@@ -260,11 +262,19 @@ async fn wait_for_wishes(
             Wish::Reload => reloads.ask("SIGHUP"),
             Wish::Reopen => access.reopen(),
             Wish::Interrupt if interrupts > 0 => return Exit::Interrupted,
-            Wish::Interrupt => {
-                interrupts += 1;
+            Wish::Interrupt | Wish::Drain => {
+                interrupts += u32::from(matches!(wish, Wish::Interrupt));
+                tell_manager(NotifyState::Stopping);
                 shared.stop(Stop::Drain);
             }
-            Wish::Drain => shared.stop(Stop::Drain),
         }
+    }
+}
+
+/// Tells the service manager that started this process, if it wants to know (systemd's
+/// `Type=notify`).
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        log::warn!("the service manager can't be told: {error}");
     }
 }
