@@ -6,7 +6,7 @@ mod answers;
 use answers::Answers;
 use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
-use monoio::net::{UnixListener, UnixStream};
+use monoio::net::{ListenerOpts, UnixListener, UnixStream};
 use ringgate::net::{self, DriverChoice};
 use std::io;
 use std::rc::Rc;
@@ -29,7 +29,8 @@ async fn serve(path: String) -> io::Result<()> {
     if std::fs::exists(&path)? {
         std::fs::remove_file(&path)?;
     }
-    let listener = UnixListener::bind(&path)?;
+    // By default monoio shares the port, which sockets of files don't have.
+    let listener = UnixListener::bind_with_config(&path, &ListenerOpts::new().reuse_port(false))?;
     let answers = Rc::new(Answers::default());
     println!("listening on {path}");
     loop {
