@@ -1,6 +1,6 @@
 //! Where the gateway listens, and who its connections are from.
 
-use crate::harness::{Client, Gateway, Setup, drivers, ringgate};
+use crate::harness::{Client, Gateway, Setup, drivers, eventually, ringgate};
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
@@ -105,6 +105,8 @@ fn a_unix_socket_is_nobody_elses() {
     first.process().signal(rustix::process::Signal::KILL);
     first.end();
     assert!(path.exists());
+    // Its ring had an accept running, and the kernel ends that after the process.
+    eventually("nobody listens", || UnixStream::connect(&path).is_err());
     let _gateway = second.start();
     let answer = ask_unix(&path, "GET /who HTTP/1.0\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");

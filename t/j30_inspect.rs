@@ -36,6 +36,21 @@ fn resources_can_be_looked_at_without_a_key() {
 }
 
 #[test]
+fn the_status_has_the_runners() {
+    let setup = Setup::new("routes: []").operators();
+    let socket = setup.folder().path().join("runner.sock");
+    let config = format!("ext-plugin: {{path_for_test: {}}}\nringgate:", socket.display());
+    let config = setup.write_with("ringgate:", &config);
+    let gateway = setup.start_written(&config);
+    let (_, status) = page(gateway.page("status"), "/status");
+    let runner = &status["runners"][0];
+    assert_eq!(runner["socket"], json!(socket));
+    let fresh = json!([false, 0, 0, 0, 0, 0]);
+    let names = ["running", "restarts", "calls", "failures", "connections", "waiting"];
+    assert_eq!(json!(names.map(|name| &runner[name])), fresh, "{runner}");
+}
+
+#[test]
 fn the_status_says_what_became_of_the_last_try() {
     let gateway = Setup::new("routes: []").operators().start();
     let address = gateway.page("status");

@@ -3,6 +3,7 @@
 
 use super::admin::{Answer, public};
 use super::store::Store;
+use crate::plugin::RunnerPlace;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
@@ -94,6 +95,20 @@ fn ready(store: &Store) -> Answer {
     Answer::new(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
+fn described_runner(runner: &RunnerPlace) -> Value {
+    let figures = runner.life.figures();
+    json!({
+        "name": runner.name,
+        "socket": runner.socket,
+        "running": figures.running,
+        "restarts": figures.restarts,
+        "calls": figures.calls,
+        "failures": figures.failures,
+        "connections": figures.connections,
+        "waiting": figures.waiting,
+    })
+}
+
 fn described(store: &Store) -> Value {
     let status = store.status();
     let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -109,6 +124,7 @@ fn described(store: &Store) -> Value {
             "late_workers": status.last.late,
         },
         "left_out": status.left_out,
+        "runners": store.runners.iter().map(|runner| described_runner(runner)).collect::<Vec<_>>(),
         "store": { "revision": store.document().revision, "away": status.away },
     })
 }

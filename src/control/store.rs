@@ -14,6 +14,7 @@ use super::backend::{Backend, CommitError, Opened};
 use super::document::{Change, Document, Draft, Stamped, key_of};
 use super::load::lines;
 use super::{Failure, Loading};
+use crate::plugin::RunnerPlace;
 use crate::snapshot::Snapshot;
 use crate::worker::{Shared, Taken};
 use std::collections::BTreeMap;
@@ -44,6 +45,8 @@ pub(super) struct Store {
     document: RwLock<Document>,
     status: Mutex<Status>,
     pub(super) backend: Backend,
+    /// All runners; which there are changes with a restart only.
+    pub(super) runners: Vec<Arc<RunnerPlace>>,
     /// Told when the document changed.
     pub(super) changed: Notify,
 }
@@ -146,9 +149,10 @@ impl Store {
         let left_out = left_out.into_iter().collect();
         let status =
             Status { serving: number, since: at, good: 1, refused: 0, last, left_out, away: None };
+        let runners = loading.runners.all().to_vec();
         let desk = Arc::new(AsyncMutex::new(Desk { loading, shared, taken, workers }));
         let (document, status) = (RwLock::new(document), Mutex::new(status));
-        Arc::new(Self { desk, document, status, backend, changed: Notify::new() })
+        Arc::new(Self { desk, document, status, backend, runners, changed: Notify::new() })
     }
 
     /// What serves, and what became of the last try.

@@ -129,6 +129,11 @@ impl Link {
         self.unread.get() == 0 && !self.closed.get()
     }
 
+    /// Whether its task has ended, or is about to.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();

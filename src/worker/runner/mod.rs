@@ -102,10 +102,15 @@ impl Worker {
 
 impl Pool {
     /// Sends a talk's frames, now or when there is a connection for it.
-    fn carry(self: &Rc<Self>, talk: Box<RunnerTalk>, now: u64) {
+    fn carry(self: &Rc<Self>, mut talk: Box<RunnerTalk>, now: u64) {
         self.now_ms.set(now);
         let lease = talk.link.as_ref().and_then(|link| link.0.downcast_ref::<Lease>());
         if let Some(link) = lease.map(|lease| Rc::clone(&lease.link)) {
+            if link.is_closed() {
+                // The runner hung up behind its last frame: nobody would carry the talk.
+                talk.link = None;
+                return self.on_broken(talk, Broken::Closed, true);
+            }
             return link.start(talk, now, true);
         }
         self.calls.set(self.calls.get() + 1);
