@@ -1,7 +1,7 @@
 //! Pages to look at a running gateway, without keys: the control API and the status (APISIX
 //! reference §1, §10).
 
-use super::admin::{Answer, public};
+use super::admin::{Answer, shown};
 use super::store::Store;
 use crate::plugin::RunnerPlace;
 use axum::Router;
@@ -48,27 +48,20 @@ fn look(store: &Store, path: &str) -> Answer {
     for (plural, singular, prefix) in COLLECTIONS {
         if path == plural {
             let items = document.collection(prefix);
-            return Answer::ok(items.map(|(id, item)| shown(prefix, id, item)).collect());
+            return Answer::ok(
+                items.map(|(id, item)| shown(&format!("{prefix}{id}"), item)).collect(),
+            );
         }
         let Some(id) = path.strip_prefix(singular).and_then(|rest| rest.strip_prefix('/')) else {
             continue;
         };
-        return match document.get(&format!("{prefix}{id}")) {
-            Some(item) => Answer::ok(shown(prefix, id, item)),
+        let key = format!("{prefix}{id}");
+        return match document.get(&key) {
+            Some(item) => Answer::ok(shown(&key, item)),
             None => Answer::error(StatusCode::NOT_FOUND, format!("{singular}[{id}] not found")),
         };
     }
     not_found(path)
-}
-
-fn shown(prefix: &str, id: &str, item: &super::document::Item) -> Value {
-    let key = format!("/apisix/{prefix}{id}");
-    json!({
-        "key": key,
-        "value": public(&key, &item.value),
-        "createdIndex": item.created,
-        "modifiedIndex": item.modified,
-    })
 }
 
 fn not_found(path: &str) -> Answer {

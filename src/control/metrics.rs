@@ -27,7 +27,6 @@ pub(super) struct Observed {
     pub(super) host: HostCell,
     pub(super) store: Arc<Store>,
     pub(super) access: AccessLog,
-    pub(super) runners: Vec<Arc<RunnerPlace>>,
 }
 
 /// The page of the metrics, at its own path and at the one everybody tries first.
@@ -55,7 +54,7 @@ impl Observed {
         self.nodes(&mut to);
         self.each_worker(&mut to);
         self.configuration(&mut to);
-        runners(&mut to, &self.runners);
+        runners(&mut to, &self.store.runners);
         if let Some(host) = self.host.get() {
             plugins(&mut to, &host.counters());
             guests(&mut to, host.metrics());

@@ -35,8 +35,8 @@ impl Pages {
             }
             None => None,
         };
-        let control = open(config.control, "the control API")?;
-        let status = open(config.status, "the status")?;
+        let control = open(config.control, "control API")?;
+        let status = open(config.status, "status")?;
         Ok(Self { admin, control, status })
     }
 
@@ -72,14 +72,7 @@ fn plugins(config: &Config) -> Vec<String> {
 
 fn open(listen: Option<OperatorListen>, what: &str) -> Result<Option<Server>, String> {
     let Some(OperatorListen { address, is_named }) = listen else { return Ok(None) };
-    match Server::bind(address) {
-        Ok(server) => Ok(Some(server)),
-        Err(error) if is_named => Err(format!("{what} on {address}: {error}")),
-        Err(error) => {
-            log::warn!("{what} is not served on {address}: {error}");
-            Ok(None)
-        }
-    }
+    Server::bind_or_do_without(address, is_named, what, "")
 }
 
 fn start(server: Server, pages: Router, what: &str, path: &str) -> Result<(), String> {

@@ -134,10 +134,10 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     let store = Store::new(loading, opened, Arc::clone(&shared), taken, workers.len());
     if let Some(server) = metrics {
         let prefix = config.metrics.prefix.clone();
-        let (store, access, runners) = (Arc::clone(&store), access.clone(), places);
+        let (store, access) = (Arc::clone(&store), access.clone());
         let shared = Arc::clone(&shared);
         let workers = counters;
-        let observed = Observed { prefix, workers, shared, host, store, access, runners };
+        let observed = Observed { prefix, workers, shared, host, store, access };
         let uri = &config.metrics.uri;
         let address = server.address;
         server
@@ -160,20 +160,12 @@ async fn serve(mut loading: Loading) -> Result<Exit, String> {
     Ok(exit)
 }
 
-/// The listener of the metrics. An address that is the default and in use, most likely by another
-/// gateway on this host, is no reason not to run; one that the file names is.
+/// The listener of the metrics.
 fn metrics_server(loading: &Loading) -> Result<Option<Server>, String> {
     let metrics = &loading.config.metrics;
     let Some(address) = metrics.listen else { return Ok(None) };
-    let hint = "change `plugin_attr.prometheus.export_addr` or set `enable_export_server: false`";
-    match Server::bind(address) {
-        Ok(server) => Ok(Some(server)),
-        Err(error) if metrics.is_named => Err(format!("metrics on {address}: {error}; {hint}")),
-        Err(error) => {
-            log::warn!("no metrics on {address}: {error}; {hint}");
-            Ok(None)
-        }
-    }
+    let hint = "; change `plugin_attr.prometheus.export_addr` or set `enable_export_server: false`";
+    Server::bind_or_do_without(address, metrics.is_named, "metrics", hint)
 }
 
 /// The signals that mean something.

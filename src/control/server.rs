@@ -48,6 +48,27 @@ impl Server {
         Ok(Self { address: listener.local_addr()?, listener })
     }
 
+    /// The same, where a default address that is in use, most likely by another gateway on this
+    /// host, is no reason not to run. One that the file names is.
+    ///
+    /// # Errors
+    /// It is named, and can't be had.
+    pub(super) fn bind_or_do_without(
+        address: SocketAddr,
+        is_named: bool,
+        what: &str,
+        hint: &str,
+    ) -> Result<Option<Self>, String> {
+        match Self::bind(address) {
+            Ok(server) => Ok(Some(server)),
+            Err(error) if is_named => Err(format!("{what} on {address}: {error}{hint}")),
+            Err(error) => {
+                log::warn!("no {what} on {address}: {error}{hint}");
+                Ok(None)
+            }
+        }
+    }
+
     /// Answers for as long as the runtime runs.
     ///
     /// # Errors

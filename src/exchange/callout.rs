@@ -2,7 +2,7 @@
 
 use super::body::{Decoder, Encoder};
 use super::outgoing::is_hop_by_hop;
-use crate::http::{BodyLength, HeadLimits, ResponseHead, write_field, write_number_field};
+use crate::http::{BodyLength, HeadLimits, ResponseHead, is_name, write_field, write_number_field};
 use crate::plugin::{CallFailure, HttpCall, HttpReply};
 
 /// Reads the response to one [`HttpCall`].
@@ -22,15 +22,13 @@ pub fn write_call(out: &mut Vec<u8>, call: &HttpCall) {
         out.extend_from_slice(part);
     }
     out.extend_from_slice(b"\r\n");
-    for (name, value) in call.headers.iter() {
+    call.headers.write_lines(out, |name, _| {
         let remade = is_hop_by_hop(name)
-            || name.eq_ignore_ascii_case(b"host")
-            || name.eq_ignore_ascii_case(b"content-length")
-            || name.eq_ignore_ascii_case(b"expect");
-        if !remade {
-            write_field(out, name, value);
-        }
-    }
+            || is_name(name, b"host")
+            || is_name(name, b"content-length")
+            || is_name(name, b"expect");
+        !remade
+    });
     let mut body = call.body.clone();
     let mut framing = framing_of(call);
     match framing {

@@ -154,11 +154,7 @@ pub(super) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8]
     headers.adopt(&bytes[..head.len], &head.fields);
     remove_nominated(&mut headers);
     write_status_line(out, head.status);
-    for (name, value) in headers.iter() {
-        if !is_hop_by_hop(name) && !is_name(name, b"content-length") {
-            write_field(out, name, value);
-        }
-    }
+    headers.write_lines(out, |name, _| !is_hop_by_hop(name) && !is_name(name, b"content-length"));
     if via {
         write_via(out, head.version);
     }
@@ -193,9 +189,7 @@ pub(super) fn write_via(out: &mut Vec<u8>, received: Version) {
 #[cold]
 pub(super) fn remove_nominated(headers: &mut Headers) {
     headers.remove_if(|headers, name| {
-        !is_hop_by_hop(name)
-            && !name.eq_ignore_ascii_case(b"content-length")
-            && is_nominated(headers, name)
+        !is_hop_by_hop(name) && !is_name(name, b"content-length") && is_nominated(headers, name)
     });
 }
 

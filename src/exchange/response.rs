@@ -273,14 +273,19 @@ impl Exchange {
         self.response.decoder.begin(self.reply.body);
         self.response.length = self.reply.body;
         self.upstream.keeps &= self.reply.keep_alive;
+        self.adopt_reply(bytes);
+        self.message.response.body = self.reply.body;
+        self.message.apply_response_fields();
+    }
+
+    /// The upstream's head, which is in `bytes`, is the message's.
+    pub(super) fn adopt_reply(&mut self, bytes: &[u8]) {
         let response = &mut self.message.response;
         response.status = self.reply.status;
         response.source = ResponseSource::Upstream;
         response.details.clear();
         response.details.extend_from_slice(b"via_upstream");
         response.headers.adopt(&bytes[..self.reply.len], &self.reply.fields);
-        response.body = self.reply.body;
-        self.message.apply_response_fields();
     }
 
     /// 1xx responses pass by the plugins (Proxy-Wasm reference §9). 100 is ours: we answered the

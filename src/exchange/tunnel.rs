@@ -13,9 +13,8 @@
 
 use super::outgoing::write_tunnel_head;
 use super::{Command, Cx, Ending, Exchange, Stage, Timer};
-use crate::http::{Headers, list_members};
+use crate::http::{Headers, is_name, list_members};
 use crate::limits;
-use crate::plugin::ResponseSource;
 
 /// A tunnel's two ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,14 +63,14 @@ impl Exchange {
         let mut option = false;
         for field in &self.reply.fields {
             let (name, value) = (field.name.of(bytes), field.value.of(bytes));
-            if name.eq_ignore_ascii_case(b"upgrade") {
+            if is_name(name, b"upgrade") {
                 for protocol in list_members(value) {
                     protocols += 1;
                     let same = |offer: &[u8]| offer.eq_ignore_ascii_case(protocol);
                     known &= offered(&self.message.request.headers).any(same);
                 }
             }
-            option |= name.eq_ignore_ascii_case(b"connection")
+            option |= is_name(name, b"connection")
                 && list_members(value).any(|member| member.eq_ignore_ascii_case(b"upgrade"));
         }
         self.upstream.offered_upgrade && option && known && protocols > 0
@@ -85,13 +84,9 @@ impl Exchange {
             return false;
         }
         let via = self.rules().via;
-        let response = &mut self.message.response;
-        response.status = self.reply.status;
-        response.source = ResponseSource::Upstream;
-        response.details.clear();
-        response.details.extend_from_slice(b"via_upstream");
-        response.headers.adopt(&bytes[..self.reply.len], &self.reply.fields);
-        write_tunnel_head(&mut self.response.out, &response.headers, cx.date.as_bytes(), via);
+        self.adopt_reply(bytes);
+        let headers = &self.message.response.headers;
+        write_tunnel_head(&mut self.response.out, headers, cx.date.as_bytes(), via);
         self.message.attempts.received_ns = self.now_ns(cx);
         self.response.set_begun();
         self.upstream.keeps = false;

@@ -7,7 +7,7 @@ use super::decode::{Ask, Reply, decode};
 use super::frame::{Frame, HEADER_BYTES, Kind, first_frame, write_frame};
 use super::loader::Runners;
 use super::testing::rig::{Case, Desk, load, place};
-use super::testing::{RewriteOf, asks, refused, response, rewrite, stop, token};
+use super::testing::{Changes, asks, refused, response, rewrite, stop, token};
 use crate::http::{BodyLength, Headers, is_field_value, is_token, uri};
 use crate::plugin::{Action, Hold, Message, Plugin, TalkFailure};
 use serde_json::json;
@@ -64,7 +64,7 @@ fn frames_of(data: &[u8]) -> Vec<u8> {
         .lines()
         .map(|line| line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value))))
         .collect();
-    let all = RewriteOf {
+    let all = Changes {
         path: Some(first),
         headers: &pairs,
         args: &pairs,

@@ -123,7 +123,7 @@ pub(super) fn id_text(value: &Value) -> Option<String> {
 }
 
 /// A value as it may be shown: the private keys of certificates are never given back.
-pub(in crate::control) fn public(key: &str, value: &Value) -> Value {
+pub(super) fn public(key: &str, value: &Value) -> Value {
     let mut value = value.clone();
     if key.contains("/ssls/")
         && let Value::Object(members) = &mut value

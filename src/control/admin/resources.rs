@@ -102,7 +102,8 @@ fn shown_key(key: &str) -> String {
     format!("/apisix/{key}")
 }
 
-fn shown(key: &str, item: &Item) -> Value {
+/// An item as GET shows it, here and in the control API.
+pub(in crate::control) fn shown(key: &str, item: &Item) -> Value {
     let key = shown_key(key);
     json!({
         "value": public(&key, &item.value),

@@ -1,6 +1,6 @@
 //! What is written can be read, and what is read is checked.
 
-use super::{RewriteOf, asks, refused, response, rewrite, stop, token, unchanged};
+use super::{Changes, asks, refused, response, rewrite, stop, token, unchanged};
 use crate::http::Headers;
 use crate::plugin::Message;
 use crate::runner::schema::a6;
@@ -157,11 +157,11 @@ fn replies_are_read() {
     assert!(matches!(decode(1, &token, PrepareConf), Ok(Reply::Token(233))));
     assert!(matches!(decode(2, &unchanged(5), RequestCall), Ok(Reply::Unchanged { id: 5 })));
 
-    let of = RewriteOf {
+    let of = Changes {
         path: Some("/x y"),
         headers: &[("X-A", None), ("X-B", Some(""))],
         args: &[("a", Some("1"))],
-        ..RewriteOf::default()
+        ..Changes::default()
     };
     let bytes = rewrite(of);
     let Ok(Reply::Rewrite(read)) = decode(2, &bytes, RequestCall) else { panic!("a rewrite") };

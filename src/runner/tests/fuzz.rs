@@ -1,6 +1,6 @@
 //! Frames of a hostile runner, made by chance: they are refused or read, and never more.
 
-use super::{RewriteOf, asks, refused, response, rewrite, stop, token};
+use super::{Changes, asks, refused, response, rewrite, stop, token};
 use crate::runner::{Ask, Kind, decode, fuzz, write_frame};
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ const ROUNDS: usize = 60_000;
 
 fn samples() -> Vec<(Kind, Vec<u8>)> {
     let pairs = [("x-a", Some("1")), ("X-B", None), ("x-a", Some("")), ("host", Some("h"))];
-    let all = RewriteOf {
+    let all = Changes {
         path: Some("/a?b"),
         headers: &pairs,
         args: &pairs,

@@ -6,5 +6,5 @@ mod loading;
 mod talks;
 
 use super::testing::{
-    Pairs, RewriteOf, asks, refused, response, rewrite, rig, stop, token, unchanged,
+    Changes, Pairs, asks, refused, response, rewrite, rig, stop, token, unchanged,
 };

@@ -1,7 +1,7 @@
 //! Conversations, frame by frame.
 
 use super::rig::{Case, Desk, load, place};
-use super::{RewriteOf, asks, refused, response, rewrite, stop, token, unchanged};
+use super::{Changes, asks, refused, response, rewrite, stop, token, unchanged};
 use crate::http::{BodyLength, Headers};
 use crate::plugin::{Action, Hold, Plugin, ResponseSource, RunnerTalk, TalkFailure};
 use crate::runner::schema::a6;
@@ -43,7 +43,7 @@ fn called(name: &str, change: impl FnOnce(Case) -> Case) -> (Desk, Case, Box<Run
     (desk, case, talk)
 }
 
-fn rewritten(of: RewriteOf<'_>, change: impl FnOnce(Case) -> Case) -> (Desk, Case, Action) {
+fn rewritten(of: Changes<'_>, change: impl FnOnce(Case) -> Case) -> (Desk, Case, Action) {
     let (mut desk, mut case, talk) = called("ext-plugin-pre-req", change);
     let action = case.frame(&mut desk, talk, Kind::RequestCall, &rewrite(of));
     (desk, case, action)
@@ -103,7 +103,7 @@ fn stops() {
 
 #[test]
 fn rewrites_of_headers() {
-    let of = RewriteOf {
+    let of = Changes {
         headers: &[
             ("X-New", Some("new")),
             ("x-old", Some("changed")),
@@ -111,7 +111,7 @@ fn rewrites_of_headers() {
             ("Host", Some("other.host")),
             ("Content-Length", Some("7")),
         ],
-        ..RewriteOf::default()
+        ..Changes::default()
     };
     let (_, case, action) = rewritten(of, |mut case| {
         case.message.request.headers.append(b"X-Old", b"1");
@@ -140,7 +140,7 @@ fn rewrites_of_targets() {
         (some("/n"), &[("a", Some("1")), ("a", None), ("a", Some("2"))], "/n?a=2&b=2"),
     ];
     for (path, args, target) in table {
-        let (_, case, action) = rewritten(RewriteOf { path, args, ..RewriteOf::default() }, |c| c);
+        let (_, case, action) = rewritten(Changes { path, args, ..Changes::default() }, |c| c);
         assert_eq!(action, Action::Continue);
         assert_eq!(String::from_utf8_lossy(&case.message.request.target), target);
     }
@@ -154,7 +154,7 @@ fn fields_of_the_response_to_come() {
         ("Content-Type", Some("no")),
         ("Location", Some("no")),
     ];
-    let of = RewriteOf { resp_headers: &resp_headers, ..RewriteOf::default() };
+    let of = Changes { resp_headers: &resp_headers, ..Changes::default() };
     let (mut desk, mut case, action) = rewritten(of, |case| case);
     assert_eq!(action, Action::Continue);
     case.message.response.source = ResponseSource::Upstream;
@@ -166,7 +166,7 @@ fn fields_of_the_response_to_come() {
 
 #[test]
 fn a_new_body_for_a_request_without() {
-    let of = RewriteOf { body: b"abc\n", ..RewriteOf::default() };
+    let of = Changes { body: b"abc\n", ..Changes::default() };
     let (_, case, action) = rewritten(of, |case| case);
     assert_eq!(action, Action::Continue);
     assert_eq!(case.message.body, b"abc\n");
@@ -175,7 +175,7 @@ fn a_new_body_for_a_request_without() {
 
 #[test]
 fn a_new_body_in_the_place_of_one_on_its_way() {
-    let of = RewriteOf { body: b"new", ..RewriteOf::default() };
+    let of = Changes { body: b"new", ..Changes::default() };
     let (mut desk, mut case, action) = rewritten(of, |mut case| {
         case.message.request.body = BodyLength::Known(8);
         case.message.request.headers.append(b"content-length", b"8");
@@ -234,7 +234,7 @@ fn bodies_are_gathered_when_asked_for() {
     assert_eq!(case.frame(&mut desk, talk, Kind::ExtraInfo, &wanted), GATHER);
     let talk = desk.talk().expect("an answer");
     assert_eq!(answer(&talk).as_deref(), Some(&b"cat and dog"[..]));
-    let of = RewriteOf { body: b"mouse", ..RewriteOf::default() };
+    let of = Changes { body: b"mouse", ..Changes::default() };
     assert_eq!(case.frame(&mut desk, talk, Kind::RequestCall, &rewrite(of)), Action::Continue);
     assert_eq!(case.message.body, b"mouse", "it stands in for what was held");
 }
