@@ -46,6 +46,10 @@ pub fn this_program() -> Option<&'static Path> {
     Some(Path::new("/proc/self/exe")).filter(|path| path.exists())
 }
 
+/// Threads for what takes its time: one waits for the workers to end, the other builds snapshots
+/// and drops old ones. One more whenever both happen at once would cost its own heap, 4 MiB.
+const BLOCKING_THREADS: usize = 2;
+
 /// Runs the gateway until a signal ends it.
 #[must_use]
 pub fn run(config_path: &Path) -> Exit {
@@ -54,7 +58,11 @@ pub fn run(config_path: &Path) -> Exit {
         Err(failure) => return refuse(&failure),
     };
     start_log(loading.config.log_level);
-    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = runtime::Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return cant_run(&format!("no runtime for the control thread: {error}")),
     };
