@@ -112,6 +112,10 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 2 * 1024;
 /// How long a connection to a runner may be idle, as in APISIX.
 pub const RUNNER_IDLE_MS: u64 = 180_000;
 
+/// Chains of routes with a consumer's plugins that a worker keeps, of some kilobytes each; when
+/// there are more pairs of route and consumer, the worker makes them anew now and then.
+pub const JOINED_CHAINS_MAX: usize = 4096;
+
 /// What a worker gathers of the access log before it hands it over; nginx's buffer in APISIX. What
 /// is there is handed over at the next tick in any case.
 pub const ACCESS_BUFFER_BYTES: usize = 16 * 1024;

@@ -7,11 +7,14 @@ use ringgate::expr::Template;
 use ringgate::http::{HeadLimits, RequestHead};
 use ringgate::plugin::{
     Action, Connection, Consumer, Hooks, Loader, Locals, Plugin, Properties, RequestPhase,
+    RequestPhase::{Access, Rewrite},
     RouteFacts, Stream,
 };
 use ringgate::route::Router;
 use ringgate::schema::{Path, Problems, Reader};
-use ringgate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
+use ringgate::snapshot::{
+    Brought, Chain, ConsumerPlugins, Pinned, Route, Rules, Snapshot, Step, Target,
+};
 use ringgate::time::HttpDate;
 use ringgate::upstream::{Address, Balancer, Board, HashKey, Peer, Upstream};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -84,15 +87,24 @@ fn pinned(plugins: Vec<Arc<dyn Plugin>>) -> Rc<Pinned> {
 }
 
 fn balanced(plugins: Vec<Arc<dyn Plugin>>, balancer: Balancer) -> Rc<Pinned> {
-    let step = |plugin: Arc<dyn Plugin>| Step {
+    let chain = Chain::new(plugins.into_iter().map(|plugin| step(plugin, Access)).collect());
+    snapshot(chain, ConsumerPlugins::default(), balancer)
+}
+
+fn step(plugin: Arc<dyn Plugin>, phase: RequestPhase) -> Step {
+    Step {
         hooks: plugin.hooks(),
         plugin,
         filter: None,
         error_response: None,
-        phase: RequestPhase::Access,
+        phase,
         global: false,
         priority: 0,
-    };
+        own_priority: 0,
+    }
+}
+
+fn snapshot(chain: Chain, consumers: ConsumerPlugins, balancer: Balancer) -> Rc<Pinned> {
     let route = |chain, target| Route {
         facts: RouteFacts::default(),
         chain,
@@ -109,12 +121,12 @@ fn balanced(plugins: Vec<Arc<dyn Plugin>>, balancer: Balancer) -> Rc<Pinned> {
     };
     let peers = vec![peer(1), peer(2)];
     let upstream = Upstream { retries: 1, ..Upstream::new(board, peers, balancer) };
-    let chain = Chain::new(plugins.into_iter().map(step).collect());
     let snapshot = Snapshot {
         number: 1,
         router: Router::build(vec![]),
         routes: vec![route(chain, Target::Upstream(0))],
         unmatched: route(Chain::default(), Target::NoRoute),
+        consumers,
         upstreams: vec![upstream],
         upstream_names: Arc::default(),
         plugins: vec![],
@@ -187,6 +199,20 @@ impl Driver {
 
 /// Native plugins with these configurations; the consumer `jack` has the key `k`.
 fn native(plugins: &[(&str, &str)]) -> Rc<Pinned> {
+    pinned(made(plugins))
+}
+
+/// The same, where the plugins from `own` on are what `jack` brings along.
+fn brought(plugins: &[(&str, &str)], own: usize) -> Rc<Pinned> {
+    let mut plugins = made(plugins);
+    let of_jack = plugins.split_off(own).into_iter().map(|plugin| step(plugin, Access)).collect();
+    let chain = Chain::new(plugins.into_iter().map(|plugin| step(plugin, Rewrite)).collect());
+    let mut consumers = ConsumerPlugins::default();
+    consumers.add("jack", Brought::Steps(of_jack));
+    snapshot(chain, consumers, Balancer::RoundRobin)
+}
+
+fn made(plugins: &[(&str, &str)]) -> Vec<Arc<dyn Plugin>> {
     let problems = Problems::new();
     let mut builtins = Builtins::default();
     let jack = Consumer { username: "jack".to_owned(), ..Consumer::default() };
@@ -200,7 +226,7 @@ fn native(plugins: &[(&str, &str)]) -> Rc<Pinned> {
     });
     let made = made.collect();
     assert!(problems.is_ok());
-    pinned(made)
+    made
 }
 
 /// One of each that looks at a request and lets it pass, or edits it.
@@ -255,7 +281,8 @@ fn warm_exchanges_allocate_nothing() {
         balanced(vec![], Balancer::LeastConn),
         balanced(vec![], Balancer::Ewma),
     );
-    let kinds: [Kind<'_>; 13] = [
+    let of_jack = brought(ON_THE_WAY, 9);
+    let kinds: [Kind<'_>; 14] = [
         ("a small proxied GET", &proxied, get, &[small]),
         ("a GET by hash", &hashed, get, &[small]),
         ("a GET to the least busy", &least, get, &[small]),
@@ -266,6 +293,7 @@ fn warm_exchanges_allocate_nothing() {
         ("a chunked POST", &proxied, chunked, &[small]),
         ("a plugin's answer", &answered, get, &[]),
         ("native plugins on the way", &passing, known, &[small]),
+        ("a consumer's own plugins", &of_jack, known, &[small]),
         ("turned away by a native plugin", &turned_away, known, &[]),
         ("sent elsewhere by a native plugin", &elsewhere, known, &[]),
         ("compressed", &compressed, known, &typed),

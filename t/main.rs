@@ -28,6 +28,7 @@ mod d50_nodes;
 mod differential;
 mod e00_fault_injection;
 mod e10_native_plugins;
+mod e20_consumers;
 mod f00_wasm;
 mod f05_wasm_bodies;
 mod f10_wasm_faults;

@@ -1,9 +1,9 @@
 //! `cors`: lets pages of other origins use what the route serves (the Fetch standard's CORS
 //! protocol).
 //!
-//! As APISIX's plugin of that name (`apisix/plugins/cors.lua`). `allow_origins_by_metadata` needs
-//! plugin metadata, which is not there, so it is refused.
+//! As APISIX's plugin of that name (`apisix/plugins/cors.lua`).
 
+use super::metadata::Metadata;
 use crate::expr::Pattern;
 use crate::http::is_field_value;
 use crate::plugin::{Action, Hooks, Message, Plugin, Stream};
@@ -17,6 +17,8 @@ const ALL_METHODS: &str = "GET,POST,PUT,DELETE,PATCH,HEAD,OPTIONS,CONNECT,TRACE"
 #[derive(Debug)]
 struct Cors {
     origins: Origins,
+    /// `allow_origins_by_metadata`: lists for origins that are not among those.
+    more: Vec<Origins>,
     timing_origins: Option<Origins>,
     methods: Vec<u8>,
     /// `None`: what the request asks for.
@@ -51,6 +53,19 @@ impl Origins {
     }
 }
 
+impl Cors {
+    /// The origin to name to a request of that origin: by its own list, or by one that routes
+    /// share.
+    fn allowed<'a>(&'a self, origin: Option<&'a [u8]>) -> Option<&'a [u8]> {
+        let own = self.origins.allowed(origin);
+        if own == origin || own == Some(b"*") {
+            return own;
+        }
+        let shared = origin.filter(|_| self.more.iter().any(|list| list.allowed(origin) == origin));
+        shared.or(own)
+    }
+}
+
 impl Plugin for Cors {
     fn name(&self) -> &str {
         NAME
@@ -72,7 +87,7 @@ impl Plugin for Cors {
         let Message { request, response, .. } = &mut **stream.message;
         let origin = request.headers.get(b"origin");
         let headers = &mut response.headers;
-        if let Some(allowed) = self.origins.allowed(origin) {
+        if let Some(allowed) = self.allowed(origin) {
             headers.set(b"Access-Control-Allow-Origin", allowed);
             if allowed != b"*" {
                 headers.append(b"Vary", b"Origin");
@@ -98,12 +113,19 @@ impl Plugin for Cors {
 }
 
 /// Reads the configuration. Unknown keys are allowed, as APISIX allows them.
-pub(super) fn read(conf: Reader<'_>) -> Option<Arc<dyn Plugin>> {
+pub(super) fn read(conf: Reader<'_>, metadata: &Metadata) -> Option<Arc<dyn Plugin>> {
     let mut object = conf.object()?;
-    if let Some(reader) = object.get("allow_origins_by_metadata") {
-        let fault = Fault::new("`allow_origins_by_metadata` needs plugin metadata");
-        reader.error_on_key(fault.hint("list the origins in `allow_origins`"));
-    }
+    let more = object.get("allow_origins_by_metadata").and_then(|reader| {
+        reader.list_of(1..=usize::MAX, |name| {
+            let text = name.string(1..=4096)?;
+            let origins = metadata.origins.get(text);
+            if origins.is_none() {
+                let fault = Fault::new(format!("no `allow_origins` of `cors` is called {text:?}"));
+                name.warn(fault.hint("put it into the plugin's metadata: nobody is allowed by it"));
+            }
+            origins.map(|origins| read_origins(origins))
+        })
+    });
     let origins = text(&mut object, "allow_origins").unwrap_or("*");
     let patterns = read_patterns(&mut object, "allow_origins_by_regex");
     let timing = text(&mut object, "timing_allow_origins").map(read_origins);
@@ -120,6 +142,7 @@ pub(super) fn read(conf: Reader<'_>) -> Option<Arc<dyn Plugin>> {
     object.allow_unknown();
     Some(Arc::new(Cors {
         origins: patterns.unwrap_or_else(|| read_origins(origins)),
+        more: more.unwrap_or_default(),
         timing_origins: timing_patterns.or(timing),
         methods: if methods == "**" { ALL_METHODS } else { methods }.as_bytes().to_vec(),
         headers: (headers != "**").then(|| headers.as_bytes().to_vec()),
@@ -163,12 +186,17 @@ mod tests {
     use crate::builtin::testing::{Run, answer, plugin, refused, request, response_field};
     use serde_json::json;
 
+    /// Without metadata.
+    fn alone(conf: Reader<'_>) -> Option<Arc<dyn Plugin>> {
+        read(conf, &Metadata::default())
+    }
+
     fn response_to(conf: &serde_json::Value, fields: &[(&str, &str)]) -> Box<Message> {
         let mut message = request("GET", "/");
         for (name, value) in fields {
             message.request.headers.append(name.as_bytes(), value.as_bytes());
         }
-        let plugin = plugin(read, conf);
+        let plugin = plugin(alone, conf);
         let mut run = Run::new(&*plugin, message);
         run.response(&["x"]);
         run.message
@@ -238,7 +266,7 @@ mod tests {
 
     #[test]
     fn preflights_are_answered() {
-        let plugin = plugin(read, &json!({}));
+        let plugin = plugin(alone, &json!({}));
         let mut run = Run::new(&*plugin, request("OPTIONS", "/"));
         assert_eq!((run.request_headers(), answer(&run.message).0), (Action::Respond, 200));
         let mut run = Run::new(&*plugin, request("GET", "/"));
@@ -260,10 +288,39 @@ mod tests {
             (json!({ "allow_methods": "a\nb" }), "p.allow_methods: "),
             (json!({ "allow_origins_by_regex": [] }), "p.allow_origins_by_regex: "),
             (json!({ "allow_origins_by_regex": ["("] }), "p.allow_origins_by_regex[0]: "),
-            (json!({ "allow_origins_by_metadata": ["A"] }), "p.allow_origins_by_metadata: "),
+            (json!({ "allow_origins_by_metadata": "A" }), "p.allow_origins_by_metadata: "),
             (json!({ "max_age": "5" }), "p.max_age: "),
         ] {
-            refused(read, &conf, start);
+            refused(alone, &conf, start);
+        }
+    }
+
+    #[test]
+    fn lists_that_routes_share() {
+        let origins = [("one", "http://a,http://b"), ("any", "**"), ("all", "*")];
+        let origins = origins.map(|(name, list)| (name.to_owned(), list.to_owned()));
+        let metadata = Metadata { origins: origins.into(), ..Metadata::default() };
+        for (names, own, origin, allowed) in [
+            (&["one"][..], "http://own", Some("http://b"), Some("http://b")),
+            (&["one"], "http://own,http://too", Some("http://too"), Some("http://too")),
+            (&["one"], "http://own,http://too", Some("http://c"), None),
+            (&["gone", "one"], "http://own,http://too", Some("http://a"), Some("http://a")),
+            (&["all"], "http://own,http://too", Some("http://c"), None),
+            (&["any"], "http://own,http://too", Some("http://c"), Some("http://c")),
+            (&["any"], "http://own,http://too", None, None),
+            (&["any"], "*", Some("http://c"), Some("*")),
+        ] {
+            let conf = json!({ "allow_origins": own, "allow_origins_by_metadata": names });
+            let plugin = plugin(|conf| read(conf, &metadata), &conf);
+            let mut message = request("GET", "/");
+            if let Some(origin) = origin {
+                message.request.headers.append(b"Origin", origin.as_bytes());
+            }
+            let mut run = Run::new(&*plugin, message);
+            run.response(&["x"]);
+            let field = run.message.response.headers.get(b"access-control-allow-origin");
+            let shown = field.map(|field| String::from_utf8_lossy(field).into_owned());
+            assert_eq!(shown.as_deref(), allowed, "{conf} {origin:?}");
         }
     }
 }

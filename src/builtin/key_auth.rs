@@ -158,6 +158,7 @@ mod tests {
             username: "rose".to_owned(),
             credential_id: Some("c1".to_owned()),
             custom_id: Some("495aec6a".to_owned()),
+            group_id: None,
         };
         for (consumer, key) in [(jack, "auth-one"), (rose, "auth two+&")] {
             let consumer = Arc::new(consumer);

@@ -7,6 +7,7 @@
 use super::counters::Counters;
 use super::groups::Groups;
 use super::limit_key::{LimitKey, read_policy};
+use super::metadata::{LimitFields, Metadata};
 use super::refusal::Refusal;
 use crate::expr::Template;
 use crate::http::is_token;
@@ -42,7 +43,7 @@ struct Rule {
     window_s: Amount,
     key: LimitKey,
     /// The names of the fields for limit, remaining and reset.
-    fields: [Box<str>; 3],
+    fields: LimitFields,
 }
 
 /// A number of the configuration or of the request.
@@ -177,7 +178,7 @@ impl Rule {
     /// Tells the client, with whatever response it gets.
     fn show(&self, message: &mut Message, limit: u64, quota: Quota) {
         let numbers = [limit, quota.remaining.unwrap_or(0), quota.reset_s];
-        for (name, number) in self.fields.iter().zip(numbers) {
+        for (name, number) in self.fields.0.iter().zip(numbers) {
             let mut text = itoa::Buffer::new();
             message.response_fields.set(name.as_bytes(), text.format(number).as_bytes());
         }
@@ -185,7 +186,11 @@ impl Rule {
 }
 
 /// Reads the configuration. Unknown keys are allowed, as APISIX allows them.
-pub(super) fn read(conf: Reader<'_>, groups: &mut Groups) -> Option<Arc<dyn Plugin>> {
+pub(super) fn read(
+    conf: Reader<'_>,
+    groups: &mut Groups,
+    metadata: &Metadata,
+) -> Option<Arc<dyn Plugin>> {
     let whole = conf.clone();
     let mut object = conf.object()?;
     read_policy(&mut object);
@@ -195,7 +200,10 @@ pub(super) fn read(conf: Reader<'_>, groups: &mut Groups) -> Option<Arc<dyn Plug
     }
     let windows = [("fixed", false), ("sliding", true)];
     let sliding = object.one_of("window_type", &windows).unwrap_or(false);
-    let rules = if is_list { read_rules(&mut object) } else { read_rule(&mut object) };
+    let rules = match is_list {
+        true => read_rules(&mut object),
+        false => read_rule(&mut object, metadata),
+    };
     let status = object.integer("rejected_code", 200..=599).unwrap_or(503) as u16;
     let rejected = Refusal::error_msg(status, object.string("rejected_msg", 1..=usize::MAX));
     let show = object.boolean("show_limit_quota_header").unwrap_or(true);
@@ -219,10 +227,10 @@ pub(super) fn read(conf: Reader<'_>, groups: &mut Groups) -> Option<Arc<dyn Plug
 }
 
 /// `count`, `time_window`, `key` and `key_type`.
-fn read_rule(object: &mut Object<'_>) -> Option<Vec<Rule>> {
+fn read_rule(object: &mut Object<'_>, metadata: &Metadata) -> Option<Vec<Rule>> {
     let key = LimitKey::read(object, Some("remote_addr"));
     let (count, window_s) = read_amounts(object);
-    let fields = field_names("");
+    let fields = metadata.limit_fields.clone();
     Some(vec![Rule { count: count?, window_s: window_s?, key: key?, fields }])
 }
 
@@ -250,14 +258,10 @@ fn read_rules(object: &mut Object<'_>) -> Option<Vec<Rule>> {
         let prefix = prefix.unwrap_or_else(|| (at + 1).to_string());
         let (count, window_s) = read_amounts(&mut rule);
         rule.allow_unknown();
-        let fields = field_names(&format!("{prefix}-"));
+        let fields = LimitFields::with_prefix(&format!("{prefix}-"));
         rules.push(Rule { count: count?, window_s: window_s?, key: key?, fields });
     }
     Some(rules)
-}
-
-fn field_names(prefix: &str) -> [Box<str>; 3] {
-    ["Limit", "Remaining", "Reset"].map(|what| format!("X-{prefix}RateLimit-{what}").into())
 }
 
 fn read_amounts(object: &mut Object<'_>) -> (Option<Amount>, Option<Amount>) {

@@ -7,7 +7,8 @@ use serde_json::json;
 
 fn try_read(conf: &Value, groups: &mut Groups) -> Result<Arc<dyn Plugin>, Vec<String>> {
     let problems = Problems::new();
-    let plugin = read(Reader::new(conf, Path::root().key("p"), &problems), groups);
+    let reader = Reader::new(conf, Path::root().key("p"), &problems);
+    let plugin = read(reader, groups, &Metadata::default());
     let (errors, _) = problems.into_parts();
     match plugin {
         Some(plugin) if errors.is_empty() => Ok(plugin),

@@ -22,6 +22,7 @@ mod limit_conn;
 mod limit_count;
 mod limit_key;
 mod limit_req;
+mod metadata;
 mod mocking;
 mod proxy_rewrite;
 mod real_ip;
@@ -40,6 +41,7 @@ use crate::plugin::{Consumer, Loaded, Loader, Plugin, refuse_credential};
 use crate::schema::{Path, Reader, Step, Style, survey};
 use auth::Consumers;
 use groups::Groups;
+use metadata::Metadata;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -58,8 +60,10 @@ type Made = Option<Arc<dyn Plugin>>;
 enum Read {
     /// By itself.
     Alone(fn(Reader<'_>) -> Made),
-    /// Together with others of its configuration.
-    Grouped(fn(Reader<'_>, &mut Groups) -> Made),
+    /// With what all of its kind share.
+    Informed(fn(Reader<'_>, &Metadata) -> Made),
+    /// The same, together with others of its configuration.
+    Grouped(fn(Reader<'_>, &mut Groups, &Metadata) -> Made),
     /// Knowing the consumers; and how it reads what it knows one by.
     Auth(fn(Reader<'_>, &Arc<Consumers>) -> Made, fn(Reader<'_>, &Arc<Consumer>, &mut Consumers)),
 }
@@ -77,7 +81,7 @@ const PLUGINS: [Native; 20] = [
     native(request_id::NAME, Rewrite, 12_015, request_id::read),
     native(fault_injection::NAME, Rewrite, 11_000, fault_injection::read),
     native(mocking::NAME, Access, 10_900, mocking::read),
-    native(cors::NAME, Rewrite, 4_000, cors::read),
+    Native { name: cors::NAME, phase: Rewrite, priority: 4_000, read: Read::Informed(cors::read) },
     native(ip_restriction::NAME, Access, 3_000, ip_restriction::read),
     native(ua_restriction::NAME, Access, 2_999, ua_restriction::read),
     native(referer_restriction::NAME, Access, 2_990, referer_restriction::read),
@@ -134,7 +138,8 @@ pub fn schemas() -> Vec<(&'static str, Value, Option<Value>)> {
         let (mut groups, nobody) = (Groups::default(), Arc::default());
         let conf = survey(style(native.name), |reader| match native.read {
             Read::Alone(read) => drop(read(reader)),
-            Read::Grouped(read) => drop(read(reader, &mut groups)),
+            Read::Informed(read) => drop(read(reader, &Metadata::default())),
+            Read::Grouped(read) => drop(read(reader, &mut groups, &Metadata::default())),
             Read::Auth(read, _) => drop(read(reader, &nobody)),
         });
         let credential = match native.read {
@@ -148,11 +153,18 @@ pub fn schemas() -> Vec<(&'static str, Value, Option<Value>)> {
     PLUGINS.iter().map(schema).collect()
 }
 
+/// Whether a plugin has a use for `plugin_metadata`.
+#[must_use]
+pub fn has_metadata(name: &str) -> bool {
+    [cors::NAME, limit_count::NAME].contains(&name)
+}
+
 /// Makes the native plugins of one configuration.
 #[derive(Debug, Default)]
 pub struct Builtins {
     groups: Groups,
     consumers: Arc<Consumers>,
+    metadata: Metadata,
     /// Those that count, by where and how they are configured, as long as a snapshot has them.
     counting: HashMap<String, Weak<dyn Plugin>>,
     /// The ids of resources, by where they stand.
@@ -169,6 +181,7 @@ impl Builtins {
     pub fn begin(&mut self, ids: impl IntoIterator<Item = (Path, String)>) {
         self.groups = Groups::default();
         self.consumers = Arc::default();
+        self.metadata = Metadata::default();
         self.counting.retain(|_, plugin| plugin.strong_count() > 0);
         self.ids = ids.into_iter().collect();
     }
@@ -183,7 +196,9 @@ impl Builtins {
             _ => return None,
         };
         let id = self.ids.get(&at)?;
-        COUNTING.contains(&name).then(|| format!("{list}#{id}#{name}#{}", conf.value()))
+        let fields = &self.metadata.limit_fields;
+        let place = || format!("{list}#{id}#{name}#{}#{fields:?}", conf.value());
+        COUNTING.contains(&name).then(place)
     }
 }
 
@@ -201,7 +216,8 @@ impl Loader for Builtins {
         }
         let plugin = match native.read {
             Read::Alone(read) => read(conf),
-            Read::Grouped(read) => read(conf, &mut self.groups),
+            Read::Informed(read) => read(conf, &self.metadata),
+            Read::Grouped(read) => read(conf, &mut self.groups, &self.metadata),
             Read::Auth(read, _) => read(conf, &self.consumers),
         }?;
         if let Some(place) = place {
@@ -210,9 +226,18 @@ impl Loader for Builtins {
         Some(Loaded { plugin, phase: native.phase, priority: native.priority })
     }
 
+    fn set_metadata(&mut self, name: &str, conf: Reader<'_>) -> bool {
+        self.metadata.read(name, conf)
+    }
+
     fn add_consumer(&mut self, consumer: &Arc<Consumer>) {
         let consumers = Arc::make_mut(&mut self.consumers);
         consumers.by_name.insert(consumer.username.clone(), Arc::clone(consumer));
+    }
+
+    fn tells_consumers_apart(&self, name: &str) -> bool {
+        let native = PLUGINS.iter().find(|native| native.name == name);
+        native.is_some_and(|native| matches!(native.read, Read::Auth(..)))
     }
 
     fn add_credential(&mut self, name: &str, conf: Reader<'_>, consumer: &Arc<Consumer>) {

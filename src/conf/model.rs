@@ -24,6 +24,10 @@ pub struct Resources {
     pub global_rules: Vec<GlobalRule>,
     /// `consumers`, with their credentials.
     pub consumers: Vec<Consumer>,
+    /// `consumer_groups`.
+    pub consumer_groups: Vec<ConsumerGroup>,
+    /// `plugin_metadata`.
+    pub plugin_metadata: Vec<PluginMetadata>,
 }
 
 /// A route (APISIX reference §3).
@@ -130,10 +134,35 @@ pub struct Consumer {
     pub username: String,
     /// `labels`.
     pub labels: Vec<(String, String)>,
-    /// `plugins`: what plugins know it by.
+    /// `plugins`: what plugins like `key-auth` know it by, and others, which its requests bring
+    /// along.
     pub plugins: Vec<PluginConf>,
+    /// `group_id`.
+    pub group_id: Option<String>,
     /// Items of `consumers` whose id is `<username>/credentials/<id>`.
     pub credentials: Vec<Credential>,
+}
+
+/// Plugins that the requests of several consumers bring along (APISIX reference §6, §7).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsumerGroup {
+    /// Where it stands.
+    pub at: Path,
+    /// `id`.
+    pub id: String,
+    /// `plugins`, in the order written.
+    pub plugins: Vec<PluginConf>,
+}
+
+/// What all instances of a plugin share (APISIX reference §2.2).
+#[derive(Clone, Debug, PartialEq)]
+pub struct PluginMetadata {
+    /// Where it stands.
+    pub at: Path,
+    /// `id`: the plugin's name, not looked up.
+    pub name: String,
+    /// An object without what says when it was written; the plugin reads it.
+    pub conf: Value,
 }
 
 /// One more thing a consumer is known by.

@@ -393,6 +393,18 @@ impl Loading {
         Ok((resources, source))
     }
 
+    /// The document of `apisix.yaml`, variables replaced, if it is still what was read last.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(super) fn taken_document(&self) -> Result<Value, String> {
+        let source = read_resources(&self.config_path).map_err(|failure| failure.to_string())?;
+        if fingerprint([&self.config_source.text, &source.text]) != self.fingerprint {
+            return Err(format!("{} has changed since it was read", source.name));
+        }
+        resources::value(&source, &environment).map_err(|report| report.to_string())
+    }
+
     /// What is wrong with the resources, and with the settings beside them.
     fn wrong(&self, mut report: Report) -> Failure {
         report.extend(self.config_warnings.clone());
@@ -425,11 +437,14 @@ impl Loading {
 /// What the resources that have plugins are called, by where they stand.
 fn ids(resources: &Resources) -> Vec<(At, String)> {
     let Resources { routes, services, plugin_configs, global_rules, .. } = resources;
+    let Resources { consumers, consumer_groups, .. } = resources;
     let routes = routes.iter().map(|route| (&route.at, &route.id));
     let services = services.iter().map(|service| (&service.at, &service.id));
     let configs = plugin_configs.iter().map(|config| (&config.at, &config.id));
     let rules = global_rules.iter().map(|rule| (&rule.at, &rule.id));
-    let all = routes.chain(services).chain(configs).chain(rules);
+    let consumers = consumers.iter().map(|consumer| (&consumer.at, &consumer.username));
+    let groups = consumer_groups.iter().map(|group| (&group.at, &group.id));
+    let all = routes.chain(services).chain(configs).chain(rules).chain(consumers).chain(groups);
     all.map(|(at, id)| (at.clone(), id.clone())).collect()
 }
 

@@ -11,6 +11,8 @@ pub(super) enum Cause {
     NoRoute,
     /// The route has no upstream, or one that does not exist.
     NoUpstream,
+    /// The group of the request's consumer does not exist.
+    NoConsumerGroup,
     /// The upstream has no node left to ask.
     NoPeer,
     /// No connection to the upstream could be made.
@@ -44,6 +46,7 @@ impl Cause {
         match self {
             Self::NoRoute => b"route_not_found",
             Self::NoUpstream => b"cluster_not_found",
+            Self::NoConsumerGroup => b"consumer_group_not_found",
             Self::NoPeer => b"no_healthy_upstream",
             Self::ConnectFailed => b"upstream_reset_before_response_started{connection_failure}",
             Self::UpstreamClosed => {
@@ -75,9 +78,10 @@ impl Cause {
             Self::ClientMalformed => ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
             Self::ClientClosed => ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
             Self::PluginClosed => ResponseFlags::LOCAL_RESET,
-            Self::RequestTooLarge | Self::ResponseTooLarge | Self::LengthChanged => {
-                ResponseFlags::NONE
-            }
+            Self::RequestTooLarge
+            | Self::ResponseTooLarge
+            | Self::LengthChanged
+            | Self::NoConsumerGroup => ResponseFlags::NONE,
         }
     }
 }

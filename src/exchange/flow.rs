@@ -31,6 +31,8 @@ pub(super) enum Passed {
     Close,
     /// A plugin holds back more than it may.
     TooMuch,
+    /// The gateway answers with that status: what the chain needs is not there.
+    Fail(u16),
 }
 
 impl Passed {
@@ -63,6 +65,11 @@ impl Steps {
         self.steps.clear();
         self.steps.resize_with(count, StepState::default);
         self.resumed = false;
+    }
+
+    /// Steps joined those that are there.
+    pub(super) fn grow(&mut self, count: usize) {
+        self.steps.resize_with(count, StepState::default);
     }
 
     pub(super) fn at(&mut self, step: usize) -> &mut StepState {

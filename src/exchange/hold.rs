@@ -12,14 +12,12 @@ use super::{Cx, Exchange, Stage, Timer};
 use crate::limits;
 use crate::plugin::{Action, Hold};
 use crate::snapshot::Step;
-use std::rc::Rc;
 
 impl Exchange {
     /// A sleep that a plugin asked for is over.
     pub fn on_slept(&mut self, cx: &mut Cx<'_>) {
         let Some((direction, position)) = self.sleeper() else { return };
-        let pinned = Rc::clone(self.pinned());
-        let chain = Self::chain_of(&pinned, self.route);
+        let chain = &*self.running_chain();
         let at = headers_order(chain, direction).0[position] as usize;
         let step = &chain.steps()[at];
         match self.call(direction, at, cx, |stream| step.plugin.on_due(stream)) {
@@ -35,7 +33,7 @@ impl Exchange {
         while self.stage == Stage::Running
             && let Some((at, direction)) = self.steps.take_resumed()
         {
-            let order = headers_order(Self::chain_of(self.pinned(), self.route), direction).0;
+            let order = headers_order(self.chain(), direction).0;
             let position = order.iter().position(|step| *step as usize == at);
             let sleeps = |hold| matches!(hold, Some(Hold::Sleep(_)));
             if let Some(position) = position

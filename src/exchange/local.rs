@@ -60,8 +60,8 @@ impl Exchange {
     /// A plugin that does not say why it answers is the reason itself. `_meta.error_response`
     /// replaces the body of a plugin's response of 400 and more.
     fn finish_local_response(&mut self, step: usize) {
-        let pinned = std::rc::Rc::clone(self.pinned());
-        let step = &Self::chain_of(&pinned, self.route).steps()[step];
+        let chain = self.running_chain();
+        let step = &chain.steps()[step];
         let local = &mut self.message.local;
         if local.details.is_empty() {
             local.details.extend_from_slice(step.plugin.name().as_bytes());
@@ -107,6 +107,6 @@ impl Exchange {
     }
 
     pub(super) fn has_response_body_hooks(&self) -> bool {
-        self.route().chain.hooks().has(Hooks::RESPONSE_BODY)
+        self.chain().hooks().has(Hooks::RESPONSE_BODY)
     }
 }

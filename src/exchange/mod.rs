@@ -43,6 +43,7 @@ mod flow;
 mod forward;
 pub mod grpc;
 mod hold;
+mod join;
 mod local;
 mod max_forwards;
 mod outgoing;
@@ -70,6 +71,7 @@ use cause::Cause;
 use flow::Steps;
 use request::RequestSide;
 use response::ResponseSide;
+use std::ops::Deref;
 use std::rc::Rc;
 use timers::Timers;
 use tunnel::Tunnel;
@@ -173,6 +175,8 @@ pub struct Exchange {
     /// The route whose target, timeouts and facts count: another one after a plugin had the choice
     /// made again.
     chosen: Option<u32>,
+    /// The chain with the consumer's plugins, once there are some.
+    joined: Option<Rc<Chain>>,
     steps: Steps,
     request: RequestSide,
     response: ResponseSide,
@@ -204,6 +208,23 @@ enum Stage {
     Ending(Ending),
 }
 
+/// A hold on the chain that runs.
+enum RunningChain {
+    OfRoute(Rc<Pinned>, Option<u32>),
+    Joined(Rc<Chain>),
+}
+
+impl Deref for RunningChain {
+    type Target = Chain;
+
+    fn deref(&self) -> &Chain {
+        match self {
+            Self::OfRoute(pinned, route) => &pinned.snapshot.route(*route).chain,
+            Self::Joined(chain) => chain,
+        }
+    }
+}
+
 impl Exchange {
     /// Begins with a request. `out` is the connection's output so far: responses of one batch are
     /// gathered there and come back with [`Exchange::take_output`].
@@ -219,6 +240,7 @@ impl Exchange {
         self.pinned = Some(Rc::clone(pinned));
         self.route = arrival.route;
         self.chosen = arrival.route;
+        self.joined = None;
         self.timers.clear();
         self.upstream.clear();
         self.request.begin(arrival);
@@ -313,6 +335,7 @@ impl Exchange {
         }
         self.stage = Stage::Idle;
         self.pinned = None;
+        self.joined = None;
         self.sleep = None;
         Command::Finish(ending)
     }
@@ -345,8 +368,20 @@ impl Exchange {
         self.pinned().snapshot.route(self.chosen)
     }
 
-    fn chain_of(pinned: &Pinned, route: Option<u32>) -> &Chain {
-        &pinned.snapshot.route(route).chain
+    /// The chain that runs.
+    fn chain(&self) -> &Chain {
+        match &self.joined {
+            Some(joined) => joined,
+            None => &self.route().chain,
+        }
+    }
+
+    /// The same, to hold on to while the exchange changes.
+    fn running_chain(&self) -> RunningChain {
+        match &self.joined {
+            Some(joined) => RunningChain::Joined(Rc::clone(joined)),
+            None => RunningChain::OfRoute(Rc::clone(self.pinned()), self.route),
+        }
     }
 
     fn rules(&self) -> &crate::snapshot::Rules {

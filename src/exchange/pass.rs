@@ -5,7 +5,7 @@ use super::{Cx, Exchange};
 use crate::expr::Variables;
 use crate::plugin::{Action, Hold, Hooks, Message, Stream};
 use crate::snapshot::{Chain, Step};
-use std::rc::Rc;
+use std::ops::Range;
 
 impl Exchange {
     /// Runs headers callbacks from `from` on. `end`: no body follows.
@@ -16,10 +16,35 @@ impl Exchange {
         end: bool,
         cx: &mut Cx<'_>,
     ) -> Passed {
-        let pinned = Rc::clone(self.pinned());
-        let chain = Self::chain_of(&pinned, self.route);
+        let mut from = from;
+        if direction == Direction::Request
+            && let Some(joined_at) = self.joined_at(from)
+        {
+            let passed = self.pass_headers_of(direction, from..joined_at, end, cx);
+            if passed != Passed::Through {
+                return passed;
+            }
+            if let Err(status) = self.join_consumer(cx) {
+                return Passed::Fail(status);
+            }
+            from = joined_at;
+        }
+        let passed = self.pass_headers_of(direction, from..usize::MAX, end, cx);
+        self.flow(direction).headers_through |= passed == Passed::Through;
+        passed
+    }
+
+    fn pass_headers_of(
+        &mut self,
+        direction: Direction,
+        positions: Range<usize>,
+        end: bool,
+        cx: &mut Cx<'_>,
+    ) -> Passed {
+        let chain = &*self.running_chain();
         let (order, hook) = headers_order(chain, direction);
-        for (position, at) in order.iter().enumerate().skip(from) {
+        let (from, until) = (positions.start, positions.end.min(order.len()));
+        for (position, at) in order.iter().enumerate().take(until).skip(from) {
             let (at, step) = (*at as usize, &chain.steps()[*at as usize]);
             if !step.hooks.has(hook) || !self.runs(step, at) {
                 continue;
@@ -38,7 +63,6 @@ impl Exchange {
                 Action::Close => return Passed::Close,
             }
         }
-        self.flow(direction).headers_through = true;
         Passed::Through
     }
 
@@ -51,8 +75,7 @@ impl Exchange {
         end: bool,
         cx: &mut Cx<'_>,
     ) -> Passed {
-        let pinned = Rc::clone(self.pinned());
-        let chain = Self::chain_of(&pinned, self.route);
+        let chain = &*self.running_chain();
         let (order, hook) = body_order(chain, direction);
         if !chain.hooks().has(hook) && self.flow(direction).held.is_none() {
             self.flow(direction).end_through |= end;
@@ -95,8 +118,7 @@ impl Exchange {
         from: usize,
         cx: &mut Cx<'_>,
     ) -> Passed {
-        let pinned = Rc::clone(self.pinned());
-        let chain = Self::chain_of(&pinned, self.route);
+        let chain = &*self.running_chain();
         let (order, hook) = trailers_order(chain, direction);
         for (position, at) in order.iter().enumerate().skip(from) {
             let (at, step) = (*at as usize, &chain.steps()[*at as usize]);
@@ -131,12 +153,11 @@ impl Exchange {
 
     /// Tells every plugin that asked for it that the exchange is over.
     pub(super) fn run_log(&mut self, cx: &mut Cx<'_>) {
-        let pinned = Rc::clone(self.pinned());
-        let chain = Self::chain_of(&pinned, self.route);
+        let chain = &*self.running_chain();
         if !chain.hooks().has(Hooks::LOG) {
             return;
         }
-        for at in chain.response_order() {
+        for at in chain.response_order().iter().chain(chain.retired()) {
             let (at, step) = (*at as usize, &chain.steps()[*at as usize]);
             if step.hooks.has(Hooks::LOG) && self.runs(step, at) {
                 step.plugin.on_log(&mut self.stream(at, cx));

@@ -268,6 +268,7 @@ impl Exchange {
             Passed::Respond(step) => self.respond(Some(step), cx),
             Passed::Close => self.abort(Cause::PluginClosed),
             Passed::TooMuch => self.fail_request(413, Cause::RequestTooLarge, cx),
+            Passed::Fail(status) => self.answer(status, Cause::NoConsumerGroup, cx),
         }
     }
 

@@ -5,7 +5,6 @@ use super::flow::Direction;
 use super::pass::headers_order;
 use super::{Cx, Exchange, Stage};
 use crate::plugin::{Action, Ask, HeldBody, Reply, StreamKey};
-use std::rc::Rc;
 use std::task::Waker;
 
 /// Whether the message is on its seat, and what went with it.
@@ -81,8 +80,7 @@ impl Exchange {
 
     /// A plugin gets what it waited for, with the body it holds back.
     fn on_reply(&mut self, at: usize, reply: Reply, cx: &mut Cx<'_>) {
-        let pinned = Rc::clone(self.pinned());
-        let chain = Self::chain_of(&pinned, self.route);
+        let chain = &*self.running_chain();
         let step = &chain.steps()[at];
         let held = [Direction::Response, Direction::Request].into_iter().find_map(|direction| {
             let order = headers_order(chain, direction).0;
@@ -139,7 +137,7 @@ impl Exchange {
     fn lend_body(&mut self) -> Parked {
         for direction in [Direction::Response, Direction::Request] {
             let Some(position) = self.flow(direction).keeps_at() else { continue };
-            let order = headers_order(Self::chain_of(self.pinned(), self.route), direction).0;
+            let order = headers_order(self.chain(), direction).0;
             let of_response = direction == Direction::Response;
             let step = order[position];
             self.message.body.clear();

@@ -13,9 +13,23 @@ pub trait Loader {
     /// goes to the reader's problems, and the answer is then `None`. Asked only for names it knows.
     fn load(&mut self, name: &str, conf: Reader<'_>) -> Option<Loaded>;
 
+    /// Takes what all plugins of that name share, before the first of them is made. Gives whether
+    /// the plugin has a use for it. Asked only for names it knows.
+    fn set_metadata(&mut self, name: &str, conf: Reader<'_>) -> bool {
+        let _ = (name, conf);
+        false
+    }
+
     /// Takes notice of a consumer. All consumers come before the first plugin is made.
     fn add_consumer(&mut self, consumer: &Arc<Consumer>) {
         let _ = consumer;
+    }
+
+    /// Whether the plugin `name` tells consumers apart: what stands in a consumer says then what
+    /// it is known by, and is no plugin of its requests.
+    fn tells_consumers_apart(&self, name: &str) -> bool {
+        let _ = name;
+        false
     }
 
     /// Takes what the plugin `name` knows a consumer by, from `plugins.<name>` of the consumer or
@@ -26,11 +40,11 @@ pub trait Loader {
     }
 }
 
-/// The problem with a plugin in a consumer that does not tell consumers apart.
+/// The problem with a plugin in a credential that does not tell consumers apart.
 pub fn refuse_credential(name: &str, conf: &Reader<'_>) {
     conf.error_on_key(
-        Fault::new(format!("plugin {name} can't stand in a consumer"))
-            .hint("only plugins that tell consumers apart, like key-auth, are supported here"),
+        Fault::new(format!("plugin {name} can't stand in a credential"))
+            .hint("put it in the consumer; credentials are for plugins like key-auth"),
     );
 }
 
@@ -41,6 +55,8 @@ pub struct Consumer {
     pub username: String,
     /// The credential it was known by, if not by what stands in the consumer itself.
     pub credential_id: Option<String>,
+    /// The group it belongs to.
+    pub group_id: Option<String>,
     /// Its label `custom_id`.
     pub custom_id: Option<String>,
 }

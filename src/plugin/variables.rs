@@ -269,6 +269,9 @@ fn route_variable<'a, F: RequestFacts + ?Sized>(facts: &'a F, name: &str) -> Opt
         "service_id" => of_route(|route| &route.service_id),
         "service_name" => of_route(|route| &route.service_name),
         "consumer_name" => facts.consumer().map(|c| Value::Bytes(c.username.as_bytes())),
+        "consumer_group_id" => {
+            facts.consumer()?.group_id.as_deref().map(|group| Value::Bytes(group.as_bytes()))
+        }
         "status" => facts.status().map(|status| Value::Number(status.into())),
         "upstream_status" => facts.upstream_status().map(|status| Value::Number(status.into())),
         "body_bytes_sent" => Some(Value::Number(facts.response_bytes())),
@@ -401,6 +404,7 @@ mod tests {
             started_ns: 1_784_678_400_123_456_789,
             consumer: Some(Arc::new(Consumer {
                 username: "jack".to_owned(),
+                group_id: Some("gold".to_owned()),
                 ..Consumer::default()
             })),
             direct_peer: Some("10.9.9.9:443".parse().expect("an address")),
@@ -503,6 +507,7 @@ mod tests {
         ("time_local", Some("22/Jul/2026:00:00:00 +0000")),
         ("unknown", None),
         ("consumer_name", Some("jack")),
+        ("consumer_group_id", Some("gold")),
         ("", None),
     ];
 

@@ -5,7 +5,9 @@
 
 use super::upstreams::{ms, timeouts};
 use super::{Chain, MinRate, Prepared, Route, Rules, Snapshot, Step, Target};
-use crate::conf::{Config, GlobalRule, Meta, PluginConf, Resources, Router as RouterConf, Rule};
+use crate::conf::{
+    Config, GlobalRule, Meta, PluginConf, PluginMetadata, Resources, Router as RouterConf, Rule,
+};
 use crate::conf::{Route as RouteConf, Service};
 use crate::expr::Expr;
 use crate::http::HeadLimits;
@@ -97,6 +99,9 @@ impl<'a> Compiler<'a> {
 
     fn run(&mut self) -> Snapshot {
         let resources = self.inputs.resources;
+        for metadata in &resources.plugin_metadata {
+            self.set_metadata(metadata);
+        }
         for consumer in &resources.consumers {
             self.add_consumer(consumer);
         }
@@ -118,6 +123,7 @@ impl<'a> Compiler<'a> {
             self.make_all(&config.plugins, false);
         }
         let global = self.global_steps(&resources.global_rules);
+        let consumers = self.consumer_plugins();
         let enabled = || resources.routes.iter().filter(|route| route.enabled);
         let matches = enabled().map(|route| self.route_match(route)).collect();
         let routes = enabled().map(|route| self.route(route, &global)).collect();
@@ -131,6 +137,7 @@ impl<'a> Compiler<'a> {
             router: Router::of_kind(kind, matches),
             routes,
             unmatched: unmatched(global),
+            consumers,
             upstreams: std::mem::take(&mut self.upstreams),
             upstream_names,
             plugins: std::mem::take(&mut self.plugins),
@@ -138,6 +145,26 @@ impl<'a> Compiler<'a> {
             listen: None,
             access_log: self.inputs.config.access_log.as_ref().map(|log| log.format.clone()),
         }
+    }
+
+    /// Metadata of a plugin that has no use for it, or is not here, is kept for others: a warning.
+    fn set_metadata(&mut self, metadata: &PluginMetadata) {
+        let PluginMetadata { at, name, conf } = metadata;
+        let mut loaders = self.inputs.loaders.iter_mut();
+        let loader = loaders.find(|loader| loader.names().contains(&name.as_str()));
+        let fault = match loader {
+            Some(loader) => {
+                let reader = Reader::new(conf, at.clone(), &self.problems);
+                if loader.set_metadata(name, reader) {
+                    return;
+                }
+                Fault::new(format!("the metadata of plugin {name} has no effect"))
+                    .hint("this plugin has none here")
+            }
+            None => Fault::new(format!("the metadata of plugin {name} has no effect"))
+                .hint("there is no such plugin"),
+        };
+        self.problems.warn(Problem::new(at.key("id"), fault));
     }
 
     /// An id wins over the same word as a name.
@@ -275,7 +302,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The step of a configured plugin, made at its first use.
-    fn make(&mut self, plugin: &PluginConf, global: bool) -> Option<Step> {
+    pub(super) fn make(&mut self, plugin: &PluginConf, global: bool) -> Option<Step> {
         if let Some(made) = self.made.get(&plugin.at) {
             return made.clone();
         }
@@ -302,6 +329,7 @@ impl<'a> Compiler<'a> {
             phase: loaded.phase,
             global,
             priority: priority.unwrap_or(loaded.priority),
+            own_priority: loaded.priority,
         })
     }
 

@@ -55,6 +55,10 @@ impl Loader for Doubles {
         Some(Loaded { plugin, phase: RequestPhase::Access, priority })
     }
 
+    fn tells_consumers_apart(&self, name: &str) -> bool {
+        name == "three"
+    }
+
     fn add_consumer(&mut self, consumer: &Arc<Consumer>) {
         self.consumers.push(consumer.username.clone());
     }
@@ -255,9 +259,13 @@ consumers:
 ";
     let errors = compiled("", text).expect_err("refused");
     let unknown = "consumers[2].plugins.nope: unknown plugin `nope`";
-    let other = "consumers[2].plugins.one: plugin one can't stand in a consumer";
-    assert_eq!(errors, [unknown, other]);
-    let good = &text[..text.find("  - { username: rose").expect("rose")];
+    assert_eq!(errors, [unknown]);
+    let text = text.replace("/c, plugins: { three: { k: 2 } }", "/c, plugins: { one: {} }");
+    let errors = compiled("", &text).expect_err("refused");
+    let other = "consumers[1].plugins.one: plugin one can't stand in a credential";
+    assert_eq!(errors, [other, unknown]);
+    let good = text.replace("plugins: { one: {} }", "plugins: { three: { k: 2 } }");
+    let good = &good[..good.find("  - { username: rose").expect("rose")];
     let (config, _) = process::parse(&Source::new("config.yaml", ""), &none).expect("config");
     let (resources, _) =
         resources::parse(&Source::new("apisix.yaml", good), &none, false).expect("resources");
@@ -274,4 +282,44 @@ consumers:
     let (_, warnings) = compile(inputs).expect("compiles");
     let shown = "jack, jack - 7 by {\"k\":1}, jack c 7 by {\"k\":2}";
     assert_eq!(warnings[0].message, shown);
+}
+
+#[test]
+fn consumers_bring_their_plugins_and_their_groups() {
+    let snapshot = good(
+        "routes: [ { uri: /, plugins: { three: {}, two: { only: 1 } } } ]\n\
+         consumers:\n\
+         - { username: none, plugins: { three: {} } }\n\
+         - { username: own, plugins: { two: { only: 2 } } }\n\
+         - { username: member, group_id: g }\n\
+         - { username: both, group_id: g, plugins: { one: { only: 4 } } }\n\
+         - { username: off, group_id: g, plugins: { one: { _meta: { disable: true } } } }\n\
+         - { username: lost, group_id: gone }\n\
+         consumer_groups: [ { id: g, plugins: { one: { only: 3 }, two: { only: 3 } } } ]\n",
+    );
+    let snapshot = Arc::new(snapshot);
+    let pinned = crate::snapshot::Pinned::new(snapshot, None, &mut fastrand::Rng::with_seed(1));
+    let chain = |username| {
+        let chain = pinned.chain_with(0, username)?;
+        let text = |chain: &Chain| -> Vec<String> {
+            let step = |at: &u16| &chain.steps()[*at as usize].plugin;
+            let shown = |plugin: &Arc<dyn Plugin>| {
+                let only = plugin.only_response().map_or(0, |response| response.status);
+                format!("{}{only}", plugin.name())
+            };
+            chain.request_order().iter().map(|at| shown(step(at))).collect()
+        };
+        Ok(chain.map(|chain| text(&chain).join(" ")))
+    };
+    let joined = |text: &str| Ok(Some(text.to_owned()));
+    assert_eq!(chain("none"), Ok(None));
+    assert_eq!(chain("nobody"), Ok(None));
+    assert_eq!(chain("own"), joined("three0 two2"));
+    assert_eq!(chain("member"), joined("three0 two3 one3"));
+    assert_eq!(chain("both"), joined("three0 two3 one4"));
+    // Its own word on a plugin counts, also when it is that there is none.
+    assert_eq!(chain("off"), joined("three0 two3"));
+    assert_eq!(chain("lost"), Err(503));
+    let again = || pinned.chain_with(0, "own").expect("a chain").expect("a chain");
+    assert!(std::rc::Rc::ptr_eq(&again(), &again()), "made once");
 }

@@ -20,6 +20,7 @@ mod upstreams;
 
 pub use chain::{Chain, Step};
 pub use compile::{Inputs, Refused, compile};
+pub use consumers::{Brought, ConsumerPlugins};
 
 pub use health::{NodeHealth, UpstreamHealth};
 pub use pinned::Pinned;
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// What a request without a route meets: the global rules, then a 404.
     pub unmatched: Route,
+    /// What consumers bring along to routes that tell them apart.
+    pub consumers: ConsumerPlugins,
     /// All upstreams that routes point to.
     pub upstreams: Vec<Upstream>,
     /// Those that have a name or an id, by it, for plugins' own calls.

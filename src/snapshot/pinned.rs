@@ -1,6 +1,7 @@
 //! One worker's hold on a snapshot.
 
-use super::Snapshot;
+use super::{Brought, Chain, Snapshot};
+use crate::limits;
 use crate::plugin::RouteFacts;
 use crate::upstream::{Ask, Balance, Picked};
 use rustc_hash::FxHashMap;
@@ -16,6 +17,8 @@ pub struct Pinned {
     pub snapshot: Arc<Snapshot>,
     facts: Vec<Rc<RouteFacts>>,
     balances: RefCell<Vec<Balance>>,
+    /// Chains of routes with a consumer's plugins, made at their first use.
+    joined: RefCell<FxHashMap<(u32, u32), Rc<Chain>>>,
 }
 
 impl Pinned {
@@ -36,7 +39,32 @@ impl Pinned {
             Balance::new(upstream, of_before, random)
         };
         let balances = snapshot.upstreams.iter().map(balance).collect();
-        Rc::new(Self { facts, balances: RefCell::new(balances), snapshot })
+        let joined = RefCell::default();
+        Rc::new(Self { facts, balances: RefCell::new(balances), joined, snapshot })
+    }
+
+    /// The chain of a route with what a consumer brings along. `Ok(None)`: it brings nothing.
+    ///
+    /// # Errors
+    /// The status that such a request is answered with.
+    pub fn chain_with(&self, route: u32, username: &str) -> Result<Option<Rc<Chain>>, u16> {
+        let Some(consumer) = self.snapshot.consumers.number(username) else { return Ok(None) };
+        let steps = match self.snapshot.consumers.of(consumer) {
+            Brought::Steps(steps) => steps,
+            Brought::Status(status) => return Err(*status),
+        };
+        let mut joined = self.joined.borrow_mut();
+        if let Some(chain) = joined.get(&(route, consumer)) {
+            return Ok(Some(Rc::clone(chain)));
+        }
+        // Those that are in use begin anew: requests that have one keep it.
+        if joined.len() >= limits::JOINED_CHAINS_MAX {
+            joined.clear();
+        }
+        let own = &self.snapshot.routes[route as usize].chain;
+        let chain = Rc::new(own.with_consumer(steps));
+        joined.insert((route, consumer), Rc::clone(&chain));
+        Ok(Some(chain))
     }
 
     fn numbers_by_key(&self) -> FxHashMap<&str, usize> {

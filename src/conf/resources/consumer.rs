@@ -1,9 +1,9 @@
 //! `consumers`, and credentials among them (APISIX reference §2.2, §7).
 
-use super::super::model::{Consumer, Credential};
+use super::super::model::{Consumer, ConsumerGroup, Credential};
 use super::Identified;
 use super::{item, plugins};
-use crate::schema::{Fault, Object, Path, Problem, Problems};
+use crate::schema::{Object, Path, Problem, Problems};
 use std::collections::HashMap;
 
 /// An item of `consumers`: one with a slash in its id is a credential of the one before the slash.
@@ -45,10 +45,7 @@ pub(super) fn listed(mut object: Object<'_>, default_id: String) -> Listed {
         object.finish();
         return listed;
     }
-    if let Some(reader) = object.get("group_id") {
-        let fault = Fault::new("consumer groups are not supported yet");
-        reader.error_on_key(fault.hint("put their plugins on routes or services"));
-    }
+    let group_id = item::id(&mut object, "group_id");
     let username = object.need("username").and_then(|reader| {
         let name = reader.string(1..=256)?;
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
@@ -58,7 +55,20 @@ pub(super) fn listed(mut object: Object<'_>, default_id: String) -> Listed {
     });
     object.finish();
     let username = username.unwrap_or_default();
-    Listed::Consumer(Consumer { at, username, labels, plugins: own, credentials: Vec::new() })
+    let credentials = Vec::new();
+    Listed::Consumer(Consumer { at, username, labels, plugins: own, group_id, credentials })
+}
+
+pub(super) fn group(mut object: Object<'_>, default_id: String) -> ConsumerGroup {
+    item::times(&mut object);
+    let _ = (object.need("id"), item::name(&mut object), item::labels(&mut object));
+    let group = ConsumerGroup {
+        at: object.at().clone(),
+        id: item::id(&mut object, "id").unwrap_or(default_id),
+        plugins: super::needed_plugins(&mut object),
+    };
+    object.finish();
+    group
 }
 
 /// Gives consumers their credentials.

@@ -4,9 +4,12 @@
 //! `<collection>.<id>`.
 
 use super::super::model::{
-    Consumer, Credential, GlobalRule, PluginConf, PluginConfig, Resources, Route, Service, Upstream,
+    Consumer, ConsumerGroup, Credential, GlobalRule, PluginConf, PluginConfig, PluginMetadata,
+    Resources, Route, Service, Upstream,
 };
-use super::{consumer, global_rule, item, plugin_config, plugins, route, service, upstream};
+use super::{
+    consumer, global_rule, item, plugin_config, plugin_metadata, plugins, route, service, upstream,
+};
 use crate::schema::{Object, Path, Problem, Problems, Reader};
 use serde_json::Value;
 use std::sync::Arc;
@@ -26,6 +29,10 @@ pub enum Entry {
     GlobalRule(Arc<GlobalRule>),
     /// Of `consumers`.
     Consumer(Arc<Consumer>),
+    /// Of `consumer_groups`.
+    ConsumerGroup(Arc<ConsumerGroup>),
+    /// Of `plugin_metadata`.
+    PluginMetadata(Arc<PluginMetadata>),
     /// Of `consumers`, below one: its name, the credential.
     Credential(Arc<(String, Credential)>),
     /// Of a collection that is kept for others and means nothing here yet, with the plugins it
@@ -34,21 +41,24 @@ pub enum Entry {
 }
 
 /// Collections that are kept and not used, with the keys that one of their items must have.
-const KEPT: [(&str, &[&str]); 6] = [
-    ("consumer_groups", &["plugins"]),
-    ("plugin_metadata", &[]),
-    ("protos", &["content"]),
-    ("secrets", &[]),
-    ("ssls", &[]),
-    ("stream_routes", &[]),
-];
+const KEPT: [(&str, &[&str]); 4] =
+    [("protos", &["content"]), ("secrets", &[]), ("ssls", &[]), ("stream_routes", &[])];
 
 /// Reads the item `id` of a collection; `None` if there is no such collection. A credential's id
 /// is `<consumer>/credentials/<id>`. The item's own `id` must be that id, or not be there.
 pub fn read_item(collection: &str, id: &str, value: &Value, problems: &Problems) -> Option<Entry> {
     let at = Path::root().key(collection).key(id);
     let kept = KEPT.iter().find(|(name, _)| *name == collection);
-    let known = ["routes", "services", "upstreams", "plugin_configs", "global_rules", "consumers"];
+    let known = [
+        "routes",
+        "services",
+        "upstreams",
+        "plugin_configs",
+        "global_rules",
+        "consumers",
+        "consumer_groups",
+        "plugin_metadata",
+    ];
     if kept.is_none() && !known.contains(&collection) {
         return None;
     }
@@ -61,6 +71,8 @@ pub fn read_item(collection: &str, id: &str, value: &Value, problems: &Problems)
         "upstreams" => Entry::Upstream(Arc::new(upstream::listed(object, own))),
         "plugin_configs" => Entry::PluginConfig(Arc::new(plugin_config(object, own))),
         "global_rules" => Entry::GlobalRule(Arc::new(global_rule(object, own))),
+        "plugin_metadata" => Entry::PluginMetadata(Arc::new(plugin_metadata(object, own))),
+        "consumer_groups" => Entry::ConsumerGroup(Arc::new(consumer::group(object, own))),
         "consumers" => match consumer::listed(object, own) {
             consumer::Listed::Consumer(consumer) => Entry::Consumer(Arc::new(consumer)),
             consumer::Listed::Credential { consumer, credential, .. } => {
@@ -110,6 +122,10 @@ pub fn gather<'a>(entries: impl Iterator<Item = &'a Entry>) -> Resources {
             Entry::Upstream(upstream) => resources.upstreams.push((**upstream).clone()),
             Entry::PluginConfig(config) => resources.plugin_configs.push((**config).clone()),
             Entry::GlobalRule(rule) => resources.global_rules.push((**rule).clone()),
+            Entry::PluginMetadata(metadata) => {
+                resources.plugin_metadata.push((**metadata).clone());
+            }
+            Entry::ConsumerGroup(group) => resources.consumer_groups.push((**group).clone()),
             Entry::Consumer(consumer) => {
                 consumers.push(consumer::Listed::Consumer((**consumer).clone()));
             }

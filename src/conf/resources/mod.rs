@@ -14,7 +14,7 @@ mod upstream;
 pub use items::{Entry, gather, read_item};
 
 use super::load::{Document, Duplicate, whole};
-use super::model::{GlobalRule, PluginConfig, Resources, Service};
+use super::model::{GlobalRule, PluginConfig, PluginMetadata, Resources, Service};
 use super::positions::Spot;
 use super::report::{Page, Report, Severity};
 use super::source::{Env, Source};
@@ -23,17 +23,23 @@ use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
 /// Collections APISIX has and ringgate does not.
-const UNSUPPORTED: [&str; 7] =
-    ["consumer_groups", "plugin_metadata", "plugins", "protos", "secrets", "ssls", "stream_routes"];
+const UNSUPPORTED: [(&str, &str); 5] = [
+    ("plugins", "`plugins` in config.yaml says which there are"),
+    ("protos", "there is no grpc-transcode"),
+    ("secrets", "`${{NAME}}` takes the value of an environment variable"),
+    ("ssls", "there are no listeners for TLS: no certificate is used"),
+    ("stream_routes", "there are no listeners for streams: nothing is forwarded by them"),
+];
 
 /// What APISIX's Admin API writes beside its collections in standalone mode (reference §2.3).
-const VERSIONS: [&str; 6] = [
+const VERSIONS: [&str; 7] = [
     "routes_conf_version",
     "services_conf_version",
     "upstreams_conf_version",
     "plugin_configs_conf_version",
     "global_rules_conf_version",
     "consumers_conf_version",
+    "consumer_groups_conf_version",
 ];
 
 /// Reads a document of resources. `require_end` asks for APISIX's `#END` at its end, by which a
@@ -135,15 +141,18 @@ fn collections(
     let consumers = collection(&mut object, "consumers", duplicates, consumer::listed);
     let resources = Resources {
         consumers: consumer::gather(consumers, problems),
+        consumer_groups: collection(&mut object, "consumer_groups", duplicates, consumer::group),
+        plugin_metadata: collection(&mut object, "plugin_metadata", duplicates, plugin_metadata),
         routes: collection(&mut object, "routes", duplicates, route::read),
         services: collection(&mut object, "services", duplicates, service),
         upstreams: collection(&mut object, "upstreams", duplicates, upstream::listed),
         plugin_configs: collection(&mut object, "plugin_configs", duplicates, plugin_config),
         global_rules: collection(&mut object, "global_rules", duplicates, global_rule),
     };
-    for key in UNSUPPORTED {
+    for (key, why) in UNSUPPORTED {
         if let Some(reader) = object.get(key).filter(|reader| !is_empty(reader.value())) {
-            reader.warn_on_key(format!("`{key}` is not supported yet and has no effect"));
+            let fault = Fault::new(format!("`{key}` is not supported yet and has no effect"));
+            reader.warn_on_key(fault.hint(why));
         }
     }
     for key in VERSIONS {
@@ -239,6 +248,23 @@ fn global_rule(mut object: Object<'_>, default_id: String) -> GlobalRule {
     rule
 }
 
+/// What a plugin's metadata says beside the plugin's own fields.
+const NOT_OF_THE_PLUGIN: [&str; 4] = ["id", "create_time", "update_time", "modifiedIndex"];
+
+fn plugin_metadata(mut object: Object<'_>, default_id: String) -> PluginMetadata {
+    item::times(&mut object);
+    let id = object.string("id", 1..=256);
+    let own = object.members().filter(|(key, _)| !NOT_OF_THE_PLUGIN.contains(key));
+    let conf = own.map(|(key, reader)| (key.to_owned(), reader.value().clone())).collect();
+    let metadata = PluginMetadata {
+        at: object.at().clone(),
+        name: id.map_or(default_id, str::to_owned),
+        conf: Value::Object(conf),
+    };
+    object.allow_unknown();
+    metadata
+}
+
 fn needed_plugins(object: &mut Object<'_>) -> Vec<super::model::PluginConf> {
     let _ = object.need("plugins");
     plugins::read(object).unwrap_or_default()
@@ -265,6 +291,10 @@ fn check_references(resources: &Resources, problems: &Problems) {
         check(&route.at, "upstream_id", &route.upstream_id, &upstreams, "upstream", 502);
         let id = &route.plugin_config_id;
         check(&route.at, "plugin_config_id", id, &plugin_configs, "plugin config", 503);
+    }
+    let groups = ids(&resources.consumer_groups);
+    for consumer in &resources.consumers {
+        check(&consumer.at, "group_id", &consumer.group_id, &groups, "consumer group", 503);
     }
     for service in &resources.services {
         check(&service.at, "upstream_id", &service.upstream_id, &upstreams, "upstream", 502);
@@ -294,6 +324,18 @@ impl Identified for super::model::Upstream {
 }
 
 impl Identified for PluginConfig {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Identified for PluginMetadata {
+    fn id(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Identified for super::model::ConsumerGroup {
     fn id(&self) -> &str {
         &self.id
     }

@@ -464,7 +464,7 @@ a.yaml:4:31: warning: `upstream_host` has no effect without `pass_host: rewrite`
       |                               ^^^^^^^^^^^^^
 a.yaml:5:1: warning: `ssls` is not supported yet and has no effect
     5 | ssls: [{id: 1}]
-      | ^^^^";
+      | ^^^^ there are no listeners for TLS: no certificate is used";
     assert_eq!(warned(text), wanted, "\n{}", warned(text));
 }
 
@@ -479,20 +479,24 @@ consumers:
   - username: jack
     labels: {custom_id: '7'}
     plugins: {key-auth: {key: a}, basic-auth: {username: j, password: p}}
-  - username: rose
+  - {username: rose, group_id: g}
+consumer_groups:
+  - {id: g, desc: some, plugins: {echo: {}}}
 ",
     );
+    assert_eq!(resources.consumer_groups[0].plugins[0].name, "echo");
     let [jack, rose] = &resources.consumers[..] else { panic!("two") };
     assert_eq!((jack.username.as_str(), rose.username.as_str()), ("jack", "rose"));
     assert_eq!(jack.labels, [("custom_id".to_owned(), "7".to_owned())]);
     assert_eq!(jack.plugins.len(), 2);
+    assert_eq!((&jack.group_id, rose.group_id.as_deref()), (&None, Some("g")));
     assert_eq!((jack.credentials.len(), jack.credentials[0].id.as_str()), (1, "c1"));
     assert_eq!(jack.credentials[0].plugins[0].conf, json!({"key": "b"}));
     let text = "\
 consumers:
   - plugins: {}
   - username: a b
-  - {username: x, group_id: g}
+  - {username: x, group_id: g!}
   - username: x
   - {id: nobody/credentials/c, plugins: {a: {}, b: {}}}
 ";
@@ -501,7 +505,7 @@ consumers:
         [
             "missing key `username` in consumers[0]",
             "the username \"a b\" may only have letters, digits, `-`, `_`",
-            "consumer groups are not supported yet | put their plugins on routes or services",
+            "the id \"g!\" may only have letters, digits, `-`, `_`, `.`",
             "the id `x` is there twice in `consumers` | the first is on line 4",
             "a credential has one plugin",
             "no consumer has the username `nobody`",

@@ -5,7 +5,7 @@ use crate::plugin::{
     Action, Hold, Hooks, Plugin, Reply, RequestPhase, RouteFacts, Stream, StreamKey,
 };
 use crate::route::{RouteMatch, Router};
-use crate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
+use crate::snapshot::{Chain, ConsumerPlugins, Pinned, Route, Rules, Snapshot, Step, Target};
 use crate::upstream::{Address, Balancer, Board, Checks, HostPolicy, Peer, Timeouts, Upstream};
 use std::fmt;
 use std::rc::Rc;
@@ -327,7 +327,16 @@ fn step(plugin: Scripted) -> Step {
     let plugin = Arc::new(plugin);
     let hooks = plugin.hooks();
     let phase = RequestPhase::Access;
-    Step { plugin, hooks, filter: None, error_response: None, phase, global: false, priority: 0 }
+    Step {
+        plugin,
+        hooks,
+        filter: None,
+        error_response: None,
+        phase,
+        global: false,
+        priority: 0,
+        own_priority: 0,
+    }
 }
 
 impl Setup {
@@ -377,6 +386,7 @@ impl Setup {
                 named("other", Chain::default(), Target::Upstream(1), Some(hurried)),
             ],
             unmatched: route(Chain::default(), Target::NoRoute),
+            consumers: ConsumerPlugins::default(),
             upstreams: vec![upstream, other],
             upstream_names: Arc::default(),
             plugins: vec![],
