@@ -165,6 +165,65 @@ fn etcd_with_users() {
     assert_eq!(gateway.get("/a").text(), "allowed");
 }
 
+/// Over TLS, with an authority of our own: etcd's certificate is checked against it.
+#[test]
+fn etcd_over_tls() {
+    let Some(etcd) = Etcd::start_tls(false) else { return };
+    etcd.ctl(&["user", "add", "root:secret"]);
+    etcd.ctl(&["user", "grant-role", "root", "root"]);
+    etcd.ctl(&["auth", "enable"]);
+    let with = |tls: &str, password: &str| {
+        let url = etcd.url();
+        Setup::new("").operators().admin(&format!(
+            "role: traditional\n  etcd: {{host: [\"{url}\"], user: root, password: {password}, \
+             startup_retry: 0, timeout: 5, tls: {tls}}}"
+        ))
+    };
+    let (ca, other) = (etcd.certificates().text("ca.pem"), etcd.certificates().text("other.pem"));
+    let own = format!("{{ca: {ca}}}");
+    let gateway = with(&own, "secret").start();
+    gateway.admin().put("/routes/1", route("/a", "through TLS"));
+    assert_eq!(gateway.get("/a").text(), "through TLS");
+    etcd.ctl(&["--user", "root:secret", "put", "/apisix/routes/2", &route("/b", "watched")]);
+    serves(&gateway, "/b", "watched");
+    for (tls, password, words) in [
+        (format!("{{ca: {other}}}"), "secret", "certificate"),
+        // Not one of those that the system knows.
+        ("{}".to_owned(), "secret", "certificate"),
+        (own, "guessed", "authentication failed"),
+        (format!("{{ca: {ca}, sni: elsewhere.example}}"), "secret", "certificate"),
+    ] {
+        let ended = with(&tls, password).refused();
+        assert_eq!(ended.code, Some(3), "{tls}: {ended:?}");
+        assert!(ended.stderr.contains(words), "{tls}: {words}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("guessed"), "{}", ended.stderr);
+    }
+    // There is no way to leave it unchecked.
+    let ended = with(&format!("{{ca: {ca}, verify: false}}"), "secret").refused();
+    assert!(ended.stderr.contains("etcd's certificate is always checked"), "{}", ended.stderr);
+}
+
+/// etcd checks who we are by a certificate, too.
+#[test]
+fn etcd_that_wants_a_certificate() {
+    let Some(etcd) = Etcd::start_tls(true) else { return };
+    let with = |identity: &str| {
+        let (url, ca) = (etcd.url(), etcd.certificates().text("ca.pem"));
+        Setup::new("").admin(&format!(
+            "role: traditional\n  etcd: {{host: [\"{url}\"], startup_retry: 0, timeout: 5, tls: \
+             {{ca: {ca}{identity}}}}}"
+        ))
+    };
+    let file = |name| etcd.certificates().text(name);
+    let gateway =
+        with(&format!(", cert: {}, key: {}", file("client.pem"), file("client.key"))).start();
+    gateway.admin().put("/routes/1", route("/a", "known"));
+    assert_eq!(gateway.get("/a").text(), "known");
+    // Over TLS 1.3 it hears of that only as a connection that ends.
+    let ended = with("").refused();
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+}
+
 /// `make soak` prints the figures of issue 6.
 #[test]
 #[ignore = "figures"]

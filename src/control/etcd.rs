@@ -81,7 +81,7 @@ impl Etcd {
         let connecting = Client::connect(&config.hosts, Some(options));
         let client = tokio::time::timeout(config.timeout, connecting).await;
         let client = client.map_err(|_| "no answer in time".to_owned())?;
-        let client = client.map_err(|error| error.to_string())?;
+        let client = client.map_err(|error| reason(&error))?;
         let prefix = format!("{}/", config.prefix);
         Ok(Self { client, prefix, patience: config.timeout })
     }
@@ -92,7 +92,7 @@ impl Etcd {
         asked: impl Future<Output = Result<T, etcd_client::Error>>,
     ) -> Result<T, String> {
         match tokio::time::timeout(self.patience, asked).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Ok(answer) => answer.map_err(|error| reason(&error)),
             Err(_) => Err(format!("etcd gave no answer within {:?}", self.patience)),
         }
     }
@@ -225,7 +225,7 @@ impl Watch {
     /// The watch is over; another one may begin where it ended.
     pub(super) async fn next(&mut self) -> Result<News, String> {
         loop {
-            let message = self.stream.message().await.map_err(|error| error.to_string())?;
+            let message = self.stream.message().await.map_err(|error| reason(&error))?;
             let Some(message) = message else { return Err("etcd closed the watch".to_owned()) };
             if message.compact_revision() > 0 {
                 return Ok(News::Compacted);
@@ -266,6 +266,21 @@ fn value(key: &str, bytes: &[u8]) -> Option<Value> {
             None
         }
     }
+}
+
+/// An error with what is behind it: `transport error` alone does not tell a wrong certificate from a
+/// closed port.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut behind = error.source();
+    while let Some(error) = behind {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        behind = error.source();
+    }
+    text
 }
 
 fn tls(config: &EtcdConfig) -> Result<TlsOptions, String> {

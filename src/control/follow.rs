@@ -17,14 +17,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// The pause before etcd is tried again, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// How long changes are gathered before the local file is written anew.
+/// How long changes are gathered before the local file is written anew, at least.
 const LOCAL_PAUSE: Duration = Duration::from_millis(500);
+
+/// The same as a multiple of how long it took to write: a large file under many changes costs one
+/// part in so many of a core.
+const LOCAL_SHARE: u32 = 20;
 
 /// Follows etcd, and keeps the local file, for as long as the runtime runs.
 pub(super) fn start(store: &Arc<Store>, config: EtcdConfig, dir: PathBuf) {
@@ -109,15 +113,18 @@ fn difference(document: &Document, held: Held) -> Vec<(Change, u64)> {
 /// Writes the local file some time after a change.
 async fn keep_local(store: Arc<Store>, dir: PathBuf) {
     loop {
-        let text = local::text(&store.document());
+        let contents = local::Contents::of(&store.document());
         let dir = dir.clone();
-        match spawn_blocking(move || local::write(&dir, &text)).await {
+        let began = Instant::now();
+        // Not on this thread: changes of etcd must not wait for megabytes of text.
+        match spawn_blocking(move || local::write(&dir, &contents.text())).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => log::error!("{why}; a start without etcd would not know this"),
             Err(panic) => log::error!("the local file was not written: {panic}"),
         }
+        let took = began.elapsed();
         store.changed.notified().await;
-        sleep(LOCAL_PAUSE).await;
+        sleep(LOCAL_PAUSE.max(took * LOCAL_SHARE)).await;
     }
 }
 

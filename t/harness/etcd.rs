@@ -1,5 +1,6 @@
 //! A real etcd, as Debian has it.
 
+use super::certificates::Certificates;
 use super::{Folder, Process};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -12,11 +13,23 @@ pub(crate) struct Etcd {
     peer: SocketAddr,
     process: Option<Process>,
     folder: Folder,
+    tls: Option<Certificates>,
+    /// Clients must have a certificate too.
+    mutual: bool,
 }
 
 impl Etcd {
     /// Starts etcd; `None`, with a word why, if there is none.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_as(None, false)
+    }
+
+    /// The same over TLS. `mutual`: clients must have a certificate.
+    pub(crate) fn start_tls(mutual: bool) -> Option<Self> {
+        Self::start_as(Some(Certificates::make()?), mutual)
+    }
+
+    fn start_as(mut tls: Option<Certificates>, mutual: bool) -> Option<Self> {
         if program("etcd").is_none() || program("etcdctl").is_none() {
             super::skipped("etcd is not installed (apt-get install etcd-server etcd-client)");
             return None;
@@ -24,17 +37,38 @@ impl Etcd {
         let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok();
         for _ in 0..5 {
             let (client, peer) = (free()?, free()?);
-            let mut etcd = Self { client, peer, process: None, folder: Folder::new() };
+            let (folder, certificates) = (Folder::new(), tls.take());
+            let mut etcd = Self { client, peer, process: None, folder, tls: certificates, mutual };
             if etcd.run() {
                 return Some(etcd);
             }
+            tls = etcd.tls;
         }
         panic!("etcd does not start");
     }
 
     /// Its URL.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.client)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.client)
+    }
+
+    /// The certificates of one over TLS.
+    #[track_caller]
+    pub(crate) fn certificates(&self) -> &Certificates {
+        self.tls.as_ref().expect("it was started over TLS")
+    }
+
+    /// `etcdctl` with its settings.
+    fn command(&self) -> Command {
+        let mut command = Command::new(program("etcdctl").expect("it was there"));
+        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.url());
+        if let Some(tls) = &self.tls {
+            command.arg("--cacert").arg(tls.path("ca.pem"));
+            command.arg("--cert").arg(tls.path("client.pem"));
+            command.arg("--key").arg(tls.path("client.key"));
+        }
+        command
     }
 
     /// Ends it at once.
@@ -50,8 +84,8 @@ impl Etcd {
     /// Runs etcd's own command line.
     #[track_caller]
     pub(crate) fn ctl(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(program("etcdctl").expect("it was there"));
-        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.url()).args(arguments);
+        let mut command = self.command();
+        command.args(arguments);
         let output = command.output().expect("etcdctl runs");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "etcdctl {arguments:?}: {errors}");
@@ -67,8 +101,8 @@ impl Etcd {
                 .iter()
                 .map(|(key, value)| format!("put {key} \"{}\"\n", escaped(value)))
                 .collect();
-            let mut command = Command::new(program("etcdctl").expect("it was there"));
-            command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.url()).arg("txn");
+            let mut command = self.command();
+            command.arg("txn");
             command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
             let mut child = command.spawn().expect("etcdctl runs");
             let mut input = child.stdin.take().expect("a pipe");
@@ -95,6 +129,13 @@ impl Etcd {
             .args(["--initial-cluster", &format!("t={peer}")])
             .arg("--data-dir")
             .arg(self.folder.path().join("data"));
+        if let Some(tls) = &self.tls {
+            command.arg("--cert-file").arg(tls.path("server.pem"));
+            command.arg("--key-file").arg(tls.path("server.key"));
+            if self.mutual {
+                command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(tls.path("ca.pem"));
+            }
+        }
         let mut process = Process::start(&mut command);
         let start = Instant::now();
         while TcpStream::connect(self.client).is_err() {
@@ -105,8 +146,8 @@ impl Etcd {
         }
         self.process = Some(process);
         super::eventually("etcd answers", || {
-            let mut command = Command::new(program("etcdctl").expect("it was there"));
-            command.env("ETCDCTL_API", "3").args(["--endpoints", &client, "get", "x"]);
+            let mut command = self.command();
+            command.args(["get", "x"]);
             command.output().is_ok_and(|output| output.status.success())
         });
         true

@@ -8,6 +8,7 @@
 //! the mistakes of what wrote it.
 
 mod admin;
+mod certificates;
 mod client;
 mod etcd;
 mod folder;
