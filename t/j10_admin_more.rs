@@ -63,6 +63,7 @@ fn what_is_only_kept_comes_back() {
     for (path, body) in [
         ("/consumer_groups/g", "{\"plugins\": {}}"),
         ("/plugin_metadata/cors", "{\"x\": 1}"),
+        ("/plugin_metadata/echo", "{\"x\": 1}"),
         ("/protos/p", "{\"content\": \"syntax\"}"),
         ("/secrets/vault/v", "{\"uri\": \"http://a\"}"),
         ("/stream_routes/s", "{\"server_port\": 1}"),
@@ -71,6 +72,9 @@ fn what_is_only_kept_comes_back() {
         let (status, answer) = admin.ask("PUT", path, body);
         assert_eq!((status, &answer["key"]), (201, &json!(format!("/apisix{path}"))), "{answer}");
         assert_eq!(admin.ask("GET", path, "").0, 200, "{path}");
+        let means_something = ["/consumer", "/global", "/plugin_metadata/cors"];
+        let warned = !means_something.iter().any(|start| path.starts_with(start));
+        assert_eq!(answer["warning"].is_string(), warned, "{answer}");
     }
     assert_eq!(admin.ask("GET", "/secrets/vault", "").1["total"], 1);
     let second = admin.ask("PUT", "/global_rules/h", "{\"plugins\": {\"request-id\": {}}}");
@@ -142,4 +146,85 @@ fn schemas_and_validation() {
     assert_eq!(admin.ask("POST", "/configs/validate", whole).0, 200);
     assert_eq!(admin.ask("POST", "/configs/validate", format!("{{\"routes\": [{bad}]}}")).0, 400);
     assert_eq!(gateway.get("/v").status(), 404, "nothing was changed");
+}
+
+/// The plugin is fine for whoever checks the change and for one worker; another can't run it.
+#[test]
+fn a_worker_that_refuses_a_change_is_in_the_answer() {
+    let setup = Setup::new("").admin("role: traditional").operators().workers(2);
+    let gateway = setup.wasm("third", "t/plugins/third.wat", "").start();
+    let admin = gateway.admin();
+    let route = |uri: &str, plugins: Value| {
+        let abort = json!({"abort": {"http_status": 200, "body": uri}});
+        let mut plugins = plugins;
+        plugins["fault-injection"] = abort;
+        json!({"uri": uri, "plugins": plugins}).to_string()
+    };
+    admin.put("/routes/1", route("/a", json!({})));
+    let (status, answer) =
+        admin.ask("PUT", "/routes/1", route("/b", json!({"third": {"conf": "x"}})));
+    assert_eq!(status, 400, "{answer}");
+    let said = answer["error_msg"].as_str().expect("a message");
+    assert!(said.starts_with("invalid configuration: worker "), "{said}");
+    assert!(said.contains(": third: "), "{said}");
+    // What served before serves on, on all workers, and is what is kept.
+    assert_eq!(admin.ask("GET", "/routes/1", "").1["value"]["uri"], "/a");
+    for _ in 0..20 {
+        assert_eq!((gateway.get("/a").text(), gateway.get("/b").status()), ("/a".to_owned(), 404));
+    }
+    let status = crate::harness::get(gateway.page("status"), "/status").text();
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["loads"]["refused"], 1);
+    let errors = status["last_try"]["errors"].as_array().expect("a list");
+    assert!(errors[0].as_str().is_some_and(|error| error.starts_with("worker ")), "{errors:?}");
+    // The next try has no such worker.
+    admin.put("/routes/1", route("/b", json!({"third": {"conf": "y"}})));
+    for _ in 0..20 {
+        assert_eq!((gateway.get("/b").text(), gateway.get("/a").status()), ("/b".to_owned(), 404));
+    }
+}
+
+/// What all instances of a plugin share, and a change of it.
+#[test]
+fn metadata_of_plugins() {
+    let (gateway, admin) = gateway();
+    let metadata = |path: &str, value: Value| {
+        admin.ask("PUT", &format!("/plugin_metadata/{path}"), value.to_string())
+    };
+    let limit = json!({"count": 9, "time_window": 60});
+    let plugins = json!({
+        "cors": {"allow_origins": "http://own", "allow_origins_by_metadata": ["shared"]},
+        "limit-count": limit,
+    });
+    let upstream = Upstream::hello();
+    let nodes = json!({"nodes": {upstream.node(): 1}});
+    let route = json!({"uri": "/", "plugins": plugins, "upstream": nodes});
+    admin.put("/routes/1", route.to_string());
+    let ask = |origin: &str| {
+        gateway.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\n\r\n"))
+    };
+    let allowed =
+        |origin: &str| ask(origin).field("access-control-allow-origin").map(str::to_owned);
+    assert_eq!(allowed("http://a").as_deref(), Some("http://own"));
+    assert_eq!(ask("http://a").field("x-ratelimit-limit"), Some("9"));
+    let lists = json!({"allow_origins": {"shared": "http://a,http://b"}});
+    assert_eq!(metadata("cors", lists).0, 201);
+    let fields = json!({"limit_header": "X-Most", "reset_header": "X-Again"});
+    assert_eq!(metadata("limit-count", fields).0, 201);
+    assert_eq!(allowed("http://b").as_deref(), Some("http://b"));
+    let answer = ask("http://a");
+    let shown = ["x-most", "x-ratelimit-limit", "x-again"].map(|name| answer.field(name).is_some());
+    assert_eq!(shown, [true, false, true]);
+    assert!(answer.field("x-ratelimit-remaining").is_some());
+    for (path, value, words) in [
+        ("cors", json!({"allow_origins": {"shared": 7}}), "allow_origins.shared: expected"),
+        ("limit-count", json!({"limit_header": "a b"}), "\"a b\" is not a header name"),
+    ] {
+        let (status, answer) = metadata(path, value);
+        assert_eq!(status, 400, "{answer}");
+        let said = answer["error_msg"].as_str().unwrap_or_default();
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(admin.ask("DELETE", "/plugin_metadata/cors", "").0, 200);
+    assert_eq!(allowed("http://b").as_deref(), Some("http://own"));
 }

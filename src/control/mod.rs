@@ -23,6 +23,7 @@ mod embedded;
 mod etcd;
 mod explain;
 mod follow;
+mod healthcheck;
 mod inspect;
 mod load;
 mod local;

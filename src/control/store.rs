@@ -17,6 +17,7 @@ use super::{Failure, Loading};
 use crate::plugin::RunnerPlace;
 use crate::snapshot::Snapshot;
 use crate::worker::{Shared, Taken};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -45,6 +46,7 @@ pub(super) struct Store {
     document: RwLock<Document>,
     status: Mutex<Status>,
     pub(super) backend: Backend,
+    shared: Arc<Shared>,
     /// All runners; which there are changes with a restart only.
     pub(super) runners: Vec<Arc<RunnerPlace>>,
     /// Told when the document changed.
@@ -150,9 +152,32 @@ impl Store {
         let status =
             Status { serving: number, since: at, good: 1, refused: 0, last, left_out, away: None };
         let runners = loading.runners.all().to_vec();
+        let served = Arc::clone(&shared);
         let desk = Arc::new(AsyncMutex::new(Desk { loading, shared, taken, workers }));
         let (document, status) = (RwLock::new(document), Mutex::new(status));
-        Arc::new(Self { desk, document, status, backend, runners, changed: Notify::new() })
+        let changed = Notify::new();
+        Arc::new(Self { desk, document, status, backend, shared: served, runners, changed })
+    }
+
+    /// The document of `apisix.yaml`, where resources come from there.
+    ///
+    /// # Errors
+    /// The file is no longer what serves.
+    pub(super) async fn resources_file(&self) -> Result<Option<Value>, String> {
+        if !matches!(self.backend, Backend::Files) {
+            return Ok(None);
+        }
+        let desk = Arc::clone(&self.desk).lock_owned().await;
+        if let Some(error) = self.status().last.errors.first() {
+            return Err(format!("apisix.yaml may have changed since, and was refused: {error}"));
+        }
+        let read = spawn_blocking(move || desk.loading.taken_document());
+        read.await.map_err(|panic| panic.to_string())?.map(Some)
+    }
+
+    /// The snapshot that serves.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot()
     }
 
     /// What serves, and what became of the last try.

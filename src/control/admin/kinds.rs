@@ -114,7 +114,7 @@ impl Kind {
 }
 
 /// An id as text: a string, or an integer.
-pub(super) fn id_text(value: &Value) -> Option<String> {
+pub(in crate::control) fn id_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) if number.is_u64() => Some(number.to_string()),

@@ -19,6 +19,7 @@ mod schemas;
 
 pub(super) use answer::Answer;
 pub(super) use keys::Guard;
+pub(super) use kinds::id_text;
 pub(super) use resources::shown;
 pub(super) use schemas::all_schemas;
 

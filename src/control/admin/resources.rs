@@ -8,6 +8,7 @@ use super::kinds::{CREDENTIAL, Kind, dangling, id_text, of, public};
 use super::list::list;
 use super::patch::{merge, put_at};
 use super::{Admin, Answer, Asked};
+use crate::builtin::has_metadata;
 use crate::schema::{Problem, Step};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -293,9 +294,26 @@ fn written(outcome: Result<Edited, Refusal<Answer>>) -> Answer {
     let Some((Change::Put { key, value, .. }, was_there)) = changes.into_iter().next() else {
         return Answer::empty(StatusCode::OK);
     };
+    let warning = without_effect(&key);
     let key = shown_key(&key);
-    let body = json!({ "value": public(&key, &value), "key": key });
+    let mut body = json!({ "value": public(&key, &value), "key": key });
+    if let Some(warning) = warning {
+        body["warning"] = warning.into();
+    }
     announced(if was_there { StatusCode::OK } else { StatusCode::CREATED }, body, &live.late)
+}
+
+/// What to know of a resource that is kept for others and means nothing here.
+fn without_effect(key: &str) -> Option<String> {
+    match key.split_once('/')? {
+        ("ssls" | "protos" | "secrets" | "stream_routes", _) => {
+            Some("stored, and without effect in this gateway".to_owned())
+        }
+        ("plugin_metadata", name) if !has_metadata(name) => {
+            Some(format!("stored, and without effect: plugin {name} has no metadata here"))
+        }
+        _ => None,
+    }
 }
 
 /// An answer of success, or of one that is still to come on some workers.
