@@ -1,6 +1,6 @@
 //! The access log: what a line says, when it is written, and who may move the file.
 
-use crate::harness::{Folder, Setup, Upstream, drivers, eventually};
+use crate::harness::{Folder, Refusing, Setup, Upstream, drivers, eventually};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::path::Path;
@@ -55,6 +55,36 @@ fn lines_of_json_for_every_way_to_answer() {
         let ids: std::collections::HashSet<String> =
             lines.iter().map(|line| line["request"].to_string()).collect();
         assert_eq!(ids.len(), 4, "{ids:?}");
+    }
+}
+
+/// A failed upstream's line in the log, the line of the access log and the answer find each other.
+#[test]
+fn failures_are_found_by_the_requests_id() {
+    let refusing = Refusing::new();
+    let upstream = format!("upstream: {{nodes: {{\"{}\": 1}}}}", refusing.node());
+    let setup = Setup::new(format!(
+        "routes:\n  - {{uri: /named, plugins: {{request-id: {{}}}}, {upstream}}}\n  - {{uri: \
+         /plain, {upstream}}}\n"
+    ));
+    let file = setup.folder().path().join("a.log");
+    let gateway = setup.http(&format!("access_log: {}", file.display())).start();
+    let named = gateway.get("/named");
+    assert_eq!(named.status(), 502);
+    let id = named.field("x-request-id").expect("the plugin's id").to_owned();
+    let plain = gateway.get("/plain");
+    assert_eq!((plain.status(), plain.field("x-request-id")), (502, None));
+    let own = "GET /plain HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n\r\n";
+    assert_eq!(gateway.ask(own).field("x-request-id"), None);
+    let lines = wait_for(&file, 3);
+    let lines: Vec<Value> =
+        lines.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert_eq!(lines[0]["request_id"], *id);
+    assert_eq!((&lines[1]["request_id"], &lines[2]["request_id"]), (&Value::Null, &"mine".into()));
+    for (line, id) in lines.iter().zip([&*id, "", "mine"]) {
+        let number = line["request"].as_str().expect("a number");
+        let id = if id.is_empty() { String::new() } else { format!("request_id={id} ") };
+        gateway.wait_for_log(&format!("request={number} {id}upstream {} ", refusing.node()));
     }
 }
 

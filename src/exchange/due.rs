@@ -2,7 +2,7 @@
 
 use super::cause::Cause;
 use super::flow::Direction;
-use super::retry::{Failure, shown};
+use super::retry::{Failure, Named, shown};
 use super::{Cx, Exchange, Stage, Timer};
 
 impl Exchange {
@@ -42,12 +42,12 @@ impl Exchange {
             return self.on_no_response(Failure::Stalled, "did not go on in time", cx);
         }
         let address = shown(self.upstream.address.as_ref());
-        log::warn!("upstream {address} did not go on in time");
+        log::warn!("{}upstream {address} did not go on in time", Named(&self.message));
         self.answer(504, Cause::UpstreamStalled, cx);
     }
 
     fn on_held_too_long(&mut self, direction: Direction, cx: &mut Cx<'_>) {
-        log::warn!("a plugin held a {direction:?} for too long");
+        log::warn!("{}a plugin held a {direction:?} for too long", Named(&self.message));
         self.answer(504, Cause::HeldTooLong, cx);
     }
 }

@@ -4,7 +4,7 @@ use super::body::{Decoder, Encoder};
 use super::cause::Cause;
 use super::flow::{Direction, Flow, Passed};
 use super::outgoing::write_interim;
-use super::retry::{Failure, shown};
+use super::retry::{Failure, Named, shown};
 use super::{Arrival, Cx, Exchange, Timer};
 use crate::http::{BodyLength, Method, Version};
 use crate::limits;
@@ -206,7 +206,8 @@ impl Exchange {
         if self.response.is_waiting() {
             return self.on_no_response(Failure::Closed, why, cx);
         }
-        log::warn!("upstream {} {why}", shown(self.upstream.address.as_ref()));
+        let address = shown(self.upstream.address.as_ref());
+        log::warn!("{}upstream {address} {why}", Named(&self.message));
         self.spoil_upstream();
         if !self.response.is_complete() {
             self.answer(502, Cause::UpstreamClosed, cx);
@@ -303,7 +304,8 @@ impl Exchange {
         let progress = match self.response.decoder.decode(bytes, &mut self.message.body) {
             Ok(progress) => progress,
             Err(rule) => {
-                log::warn!("upstream {:?} sent a bad body: {rule}", self.message.upstream);
+                let address = shown(self.upstream.address.as_ref());
+                log::warn!("{}upstream {address} sent a bad body: {rule}", Named(&self.message));
                 self.answer(502, Cause::UpstreamMalformed, cx);
                 return bytes.len();
             }
@@ -347,7 +349,7 @@ impl Exchange {
                 }
             }
             Passed::Respond(step) => self.respond(Some(step), cx),
-            Passed::Close | Passed::TooMuch => self.abort(Cause::PluginClosed),
+            Passed::Close | Passed::TooMuch | Passed::Fail(_) => self.abort(Cause::PluginClosed),
         }
     }
 
@@ -379,7 +381,7 @@ impl Exchange {
             }
             Passed::Held => self.disarm_hold(Direction::Response),
             Passed::Respond(step) => self.respond(Some(step), cx),
-            Passed::Close => self.abort(Cause::PluginClosed),
+            Passed::Close | Passed::Fail(_) => self.abort(Cause::PluginClosed),
             Passed::TooMuch => {
                 // Proxy-Wasm reference §9.
                 log::warn!("a plugin holds back more of a response than its limit");

@@ -3,8 +3,9 @@
 use super::cause::Cause;
 use super::upstream::State;
 use super::{Cx, Exchange, Timer};
-use crate::plugin::ResponseFlags;
+use crate::plugin::{Message, ResponseFlags};
 use crate::upstream::{Address, Report};
+use std::fmt;
 
 /// How a peer failed before its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +65,13 @@ impl Exchange {
         let again = self.may_send_again(unsent) && (stale || self.has_tries_left());
         let late = !stale && self.is_too_late(cx);
         if again && !late {
-            log::info!("upstream {address} {why}; trying again");
+            log::info!("{}upstream {address} {why}; trying again", Named(&self.message));
             // An idle connection that had gone stale is not the peer's failure.
             self.upstream.fresh = stale;
             self.upstream.state = State::Wanted;
             return;
         }
-        log::warn!("upstream {address} {why}");
+        log::warn!("{}upstream {address} {why}", Named(&self.message));
         // Another try that comes too late is a 502, whatever went before (APISIX reference §5).
         let status = if failure == Failure::Stalled && !again { 504 } else { 502 };
         if !again && self.upstream.tries > 1 {
@@ -116,7 +117,45 @@ impl Exchange {
     }
 }
 
+/// What a request calls itself, in front of a line of the log: its `X-Request-Id`, if its client or
+/// the plugin `request-id` gave it one. Its number is in every line of its own already.
+pub(super) struct Named<'a>(pub(super) &'a Message);
+
+/// An id that a client made up may be long.
+const NAME_BYTES_MAX: usize = 128;
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(id) = self.0.request.headers.get(b"x-request-id") else { return Ok(()) };
+        let shown = &id[..id.len().min(NAME_BYTES_MAX)];
+        write!(f, "request_id={} ", shown.escape_ascii())
+    }
+}
+
 /// An address for the log.
 pub(super) fn shown(address: Option<&Address>) -> String {
     address.map_or_else(|| "nobody".to_owned(), Address::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_named_if_they_have_a_name() {
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        let cut = format!("request_id={} ", &long[1..]);
+        for (id, name) in [
+            (None, ""),
+            (Some("abc-1"), "request_id=abc-1 "),
+            (Some("a\tb\u{7f}"), "request_id=a\\tb\\x7f "),
+            (Some(&*long), &*cut),
+        ] {
+            let mut message = Message::default();
+            if let Some(id) = id {
+                message.request.headers.set(b"X-Request-Id", id.as_bytes());
+            }
+            assert_eq!(Named(&message).to_string(), name);
+        }
+    }
 }

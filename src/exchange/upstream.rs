@@ -10,6 +10,7 @@ use super::body::Encoder;
 use super::cause::Cause;
 use super::flow::Direction;
 use super::outgoing::trusted_length;
+use super::retry::Named;
 use super::{Command, Cx, Exchange, Timer, forward};
 use crate::http::{BodyLength, Method};
 use crate::limits;
@@ -136,7 +137,7 @@ impl Exchange {
                     return;
                 }
                 self.upstream.upstream = upstream;
-                self.upstream.timed = !self.route().chain.steps().is_empty()
+                self.upstream.timed = !self.chain().steps().is_empty()
                     || self.upstream_of(upstream).balancer == Balancer::Ewma;
                 self.upstream.state = State::Wanted;
                 self.upstream.first_try_ms = cx.locals.now_ms;
@@ -230,10 +231,8 @@ impl Exchange {
         }
         let again = self.upstream.address.take_if(|_| self.upstream.fresh);
         let Some(address) = again.or_else(|| self.pick_peer(cx)) else {
-            log::warn!(
-                "no peer of upstream {} is left",
-                self.upstream_of(self.upstream.upstream).name
-            );
+            let name = &self.upstream_of(self.upstream.upstream).name;
+            log::warn!("{}no peer of upstream {name} is left", Named(&self.message));
             self.upstream.state = State::Done;
             self.answer(502, Cause::NoPeer, cx);
             return None;
@@ -315,7 +314,7 @@ impl Exchange {
     /// Where plugins may change the body, the head waits for its first piece: with the whole body
     /// in one piece its length is known.
     fn waits_for_body(&self) -> bool {
-        let edits = self.route().chain.hooks().has(Hooks::REQUEST_BODY);
+        let edits = self.chain().hooks().has(Hooks::REQUEST_BODY);
         edits && !self.request.is_through() && self.request.released.is_empty()
     }
 
@@ -363,7 +362,7 @@ impl Exchange {
     }
 
     fn write_upstream_head(&mut self, through: bool) {
-        let edits = self.route().chain.hooks().has(Hooks::REQUEST_BODY);
+        let edits = self.chain().hooks().has(Hooks::REQUEST_BODY);
         let kept = self.message.request.headers.get(b"content-length");
         let (length, released) = (self.request.length, self.request.released.len() as u64);
         let trailers = !self.message.request.trailers.is_empty();
