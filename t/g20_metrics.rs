@@ -50,6 +50,43 @@ fn what_routes_answer_is_counted() {
     }
 }
 
+/// Connections to upstreams: made, used again, at work, kept.
+#[test]
+fn pools_of_connections_are_counted() {
+    let (ask, asked) = std::sync::mpsc::channel::<()>();
+    let asked = std::sync::Mutex::new(asked);
+    let upstream = Upstream::script(move |conversation| {
+        while let Some(request) = conversation.request() {
+            if request.target() == "/some?wait" {
+                let _ = asked.lock().expect("one at a time").recv();
+            }
+            conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let routes = ROUTES.replace("UPSTREAM", &upstream.node());
+    let gateway = Setup::new(routes).metrics().start();
+    let wait_for = |name: &str, wanted: f64| {
+        let sample = format!("ringgate_worker_upstream_{name}{{worker=\"0\"}}");
+        eventually(&format!("{name} is {wanted}"), || gateway.metric(&sample) == Some(wanted));
+    };
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/some").text(), "ok");
+    }
+    for (name, wanted) in
+        [("made_total", 1.0), ("reused_total", 2.0), ("in_use", 0.0), ("idle", 1.0)]
+    {
+        wait_for(name, wanted);
+    }
+    let mut waiting = gateway.client();
+    waiting.send("GET /some?wait HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_for("in_use", 1.0);
+    wait_for("idle", 0.0);
+    ask.send(()).expect("the upstream waits");
+    assert_eq!(waiting.response().text(), "ok");
+    wait_for("in_use", 0.0);
+    wait_for("idle", 1.0);
+}
+
 /// Bytes are those on the wire, heads included, also of requests that came in one piece.
 #[test]
 fn bytes_are_counted() {

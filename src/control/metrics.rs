@@ -145,7 +145,7 @@ impl Observed {
 
     fn each_worker(&self, to: &mut Exposition) {
         type Field = fn(&Counters) -> &Counter;
-        let families: [(&str, Kind, &str, Field); 10] = [
+        let families: [(&str, Kind, &str, Field); 14] = [
             ("connections_total", Kind::Counter, "Connections accepted", |w| &w.connections),
             ("connections_open", Kind::Gauge, "Connections open now", |w| &w.open),
             ("tunnels_total", Kind::Counter, "Switched to another protocol", |w| &w.tunnels),
@@ -157,6 +157,18 @@ impl Observed {
                 &w.turned_away
             }),
             ("aborted_total", Kind::Counter, "Responses cut off", |w| &w.aborted),
+            ("upstream_made_total", Kind::Counter, "Connections to upstreams made", |w| {
+                &w.upstream_made
+            }),
+            ("upstream_reused_total", Kind::Counter, "Times an idle one was used again", |w| {
+                &w.upstream_reused
+            }),
+            ("upstream_in_use", Kind::Gauge, "Connections to upstreams at work", |w| {
+                &w.upstream_in_use
+            }),
+            ("upstream_idle", Kind::Gauge, "Connections to upstreams kept for later", |w| {
+                &w.upstream_idle
+            }),
             ("snapshot", Kind::Gauge, "Number of the snapshot it serves", |w| &w.snapshot),
         ];
         let responses = "ringgate_worker_responses_total";

@@ -45,6 +45,14 @@ pub struct Counters {
     pub aborted: Counter,
     /// Connections there was no room for.
     pub turned_away: Counter,
+    /// Connections to upstreams that were made.
+    pub upstream_made: Counter,
+    /// Times an idle one was used again.
+    pub upstream_reused: Counter,
+    /// Connections to upstreams that carry a request now.
+    pub upstream_in_use: Counter,
+    /// Those that wait for the next one, as of the last look at them.
+    pub upstream_idle: Counter,
     /// The snapshot it serves.
     pub snapshot: Counter,
     /// What its routes answered.

@@ -104,7 +104,9 @@ impl Worker {
     async fn try_peer(self: &Rc<Self>, call: &HttpCall, at: Try) -> Result<HttpReply, CallFailure> {
         let now = self.clock.now_ms();
         let idle = self.idle.borrow_mut().take(&at.address, now, Socket::is_fresh);
+        let _in_use = InUse::new(self);
         if let Some(idle) = idle {
+            self.counters.upstream_reused.up();
             let outcome = self.talk(call, &at, idle.connection, idle.requests + 1).await;
             let idempotent = Method::from_bytes(&call.method).is_idempotent();
             match outcome {
@@ -114,6 +116,7 @@ impl Worker {
             }
         }
         let socket = connect(at.address.clone()).await.map_err(|_| CallFailure::Connect)?;
+        self.counters.upstream_made.up();
         self.talk(call, &at, socket, 1).await.map_err(|(failure, _)| failure)
     }
 
@@ -162,5 +165,21 @@ impl Worker {
                 return Ok(reply);
             }
         }
+    }
+}
+
+/// Counts a connection while a call has it.
+struct InUse(Rc<Worker>);
+
+impl InUse {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.counters.upstream_in_use.up();
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.counters.upstream_in_use.down();
     }
 }

@@ -230,8 +230,8 @@ impl Downstream {
                 worker.with_cx(|cx| exchange.on_downstream_sent(buffer, result.is_ok(), cx));
             }
             Event::Connected(Ok(socket)) => {
-                link.socket = Some(socket);
-                link.requests = 1;
+                worker.counters.upstream_made.up();
+                link.open(worker, socket, 1);
                 let local = link.local();
                 worker.with_cx(|cx| exchange.on_connected(false, local, cx));
             }
@@ -287,9 +287,15 @@ impl UpstreamLink {
         let now = worker.clock.now_ms();
         let idle = worker.idle.borrow_mut().take(address, now, Socket::is_fresh);
         let Some(idle) = idle else { return false };
-        self.socket = Some(idle.connection);
-        self.requests = idle.requests + 1;
+        worker.counters.upstream_reused.up();
+        self.open(worker, idle.connection, idle.requests + 1);
         true
+    }
+
+    fn open(&mut self, worker: &Worker, socket: Socket, requests: u64) {
+        worker.counters.upstream_in_use.up();
+        self.socket = Some(socket);
+        self.requests = requests;
     }
 
     /// Our end of the connection.
@@ -334,14 +340,16 @@ impl UpstreamLink {
     }
 
     fn close(&mut self, worker: &Worker) {
-        self.socket = None;
+        if self.socket.take().is_some() {
+            worker.counters.upstream_in_use.down();
+        }
         worker.give_back_buffer(std::mem::take(&mut self.input));
         self.at = 0;
         self.starved = false;
     }
 
     fn release(&mut self, worker: &Worker, address: Address, policy: KeepAlive) {
-        if let Some(socket) = self.socket.take() {
+        if let Some(socket) = self.socket.clone() {
             let now = worker.clock.now_ms();
             worker.idle.borrow_mut().put(address, socket, self.requests, policy, now);
         }

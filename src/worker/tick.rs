@@ -105,7 +105,10 @@ impl Worker {
     }
 
     fn maintain(self: &Rc<Self>, now: u64) {
-        self.idle.borrow_mut().sweep(now);
+        let mut idle = self.idle.borrow_mut();
+        idle.sweep(now);
+        self.counters.upstream_idle.set(idle.level(now).0 as u64);
+        drop(idle);
         let pinned = self.pinned();
         self.with_locals(|locals| {
             pinned.snapshot.plugins.iter().for_each(|plugin| plugin.maintain(locals));
