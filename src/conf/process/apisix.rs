@@ -6,7 +6,6 @@ use super::super::settings::{Dns, Router};
 use super::{deployment, dns, ignore, is_off, listen};
 use crate::listen::Options;
 use crate::schema::{Fault, Object};
-use serde_json::Value;
 
 const ROUTERS: [(&str, Option<Router>); 3] = [
     ("radixtree_host_uri", Some(Router::HostUri)),
@@ -107,15 +106,31 @@ fn proxy_mode(object: &mut Object<'_>) {
     }
 }
 
+/// How TLS is spoken, which nobody does here.
+const TLS_KEYS: [&str; 7] = [
+    "fallback_sni",
+    "key_encrypt_salt",
+    "ssl_cert",
+    "ssl_ciphers",
+    "ssl_protocols",
+    "ssl_session_tickets",
+    "ssl_trusted_certificate",
+];
+
 /// Listeners for TLS that are asked for and not opened would be found by the first client.
 fn tls(object: &mut Object<'_>) {
-    let Some(reader) = object.get("ssl") else { return };
-    let enabled = reader.value().get("enable") != Some(&Value::Bool(false));
-    let listens = reader.value().get("listen").is_some_and(|listen| !is_off(listen));
-    if enabled && listens {
+    let mut ssl = object.section("ssl");
+    let enabled = ssl.get("enable");
+    let is_off_here = enabled.as_ref().is_some_and(|reader| reader.boolean() == Some(false));
+    if is_off_here {
+        return ssl.allow_unknown();
+    }
+    if let Some(reader) = ssl.get("listen").filter(|reader| !is_off(reader.value())) {
         let fault = Fault::new("listening for TLS is not supported yet");
         reader.error_on_key(fault.hint("remove `listen`, or set `enable: false`"));
-    } else if enabled {
-        ignore(object, &["ssl"]);
+    } else {
+        ignore(&mut ssl, &["enable"]);
+        ignore(&mut ssl, &TLS_KEYS);
     }
+    ssl.allow_unknown();
 }

@@ -35,7 +35,7 @@ pub(super) fn reason(path: &str) -> Option<&'static str> {
     KEYS.iter().find(|key| key.path == path && key.fate == Nothing).map(|key| key.why)
 }
 
-pub(super) const KEYS: [Key; 86] = [
+pub(super) const KEYS: [Key; 138] = [
     key("apisix.node_listen", "[9080]", Same, "a port, ports, or `{ip, port}`"),
     key("apisix.enable_server_tokens", "false", Same, ""),
     key("apisix.delete_uri_tail_slash", "true", Same, ""),
@@ -117,6 +117,46 @@ pub(super) const KEYS: [Key; 86] = [
         "nobody is trusted: X-Forwarded fields are made anew",
     ),
     key("apisix.worker_startup_time_threshold", "60", Nothing, "workers don't restart"),
+    key("apisix.enable_admin", "true", Same, ""),
+    key("apisix.enable_control", "true", Same, ""),
+    key("apisix.control", "{ip: 127.0.0.1, port: 9090}", Same, ""),
+    key(
+        "apisix.control.router",
+        "radixtree_uri_with_parameter",
+        Nothing,
+        "there is one way to find a page",
+    ),
+    key("apisix.status", "{ip: 127.0.0.1, port: 7085}", Same, ""),
+    key(
+        "apisix.disable_upstream_healthcheck",
+        "true",
+        Nothing,
+        "upstreams with `checks` are checked; remove those",
+    ),
+    key(
+        "apisix.proxy_protocol.listen_http_port",
+        "9181",
+        Same,
+        "every connection there must begin with it",
+    ),
+    key(
+        "apisix.stream_proxy",
+        "{tcp: [9100]}",
+        Nothing,
+        "there are no stream routes: nothing listens there",
+    ),
+    key("apisix.ssl.enable", "true", Nothing, "nothing listens for TLS"),
+    key("apisix.ssl.listen", "[{port: 9443}]", Refused, "clients would find nobody there"),
+    key("apisix.ssl.ssl_protocols", "TLSv1.3", Nothing, "nothing listens for TLS"),
+    key("apisix.ssl.ssl_ciphers", "A:B", Nothing, "nothing listens for TLS"),
+    key("apisix.ssl.ssl_session_tickets", "true", Nothing, "nothing listens for TLS"),
+    key(
+        "apisix.ssl.ssl_trusted_certificate",
+        "system",
+        Nothing,
+        "upstreams are spoken to without TLS",
+    ),
+    key("apisix.ssl.fallback_sni", "a.example", Nothing, "nothing listens for TLS"),
     key("nginx_config.http.keepalive_timeout", "60s", Same, ""),
     key("nginx_config.http.client_header_timeout", "60s", Same, ""),
     key("nginx_config.http.client_body_timeout", "60s", Same, ""),
@@ -258,6 +298,7 @@ pub(super) const KEYS: [Key; 86] = [
         "a name that is not known here is no error in the list, but where it is used",
     ),
     key("wasm.plugins", "[{name: a, priority: 1, file: a.wasm}]", Same, "with more keys: WASM.md"),
+    key("ext-plugin.path_for_test", "/tmp/runner.sock", Same, ""),
     key("ext-plugin.cmd", "[runner]", Same, "with more keys: RUNNERS.md"),
     key("plugin_attr.prometheus.export_addr", "{ip: 127.0.0.1, port: 9091}", Same, ""),
     key("plugin_attr.prometheus.export_uri", "/metrics", Same, ""),
@@ -269,6 +310,102 @@ pub(super) const KEYS: [Key; 86] = [
         Nothing,
         "metrics are as of the moment they are asked for",
     ),
+    key(
+        "plugin_attr.prometheus.metrics",
+        "{http_status: {expire: 5}}",
+        Nothing,
+        "labels are bounded by the routes there are",
+    ),
+    key(
+        "plugin_attr.prometheus.default_buckets",
+        "[10]",
+        Nothing,
+        "buckets are fixed, from 1 ms to 60 s",
+    ),
+    key("plugin_attr.redirect.https_port", "8443", Refused, "redirects would go to another port"),
+    key(
+        "plugin_attr.log-rotate",
+        "{interval: 3600}",
+        Nothing,
+        "move the file away and send SIGUSR1",
+    ),
+    key("plugin_attr.skywalking", "{service_name: a}", Nothing, "there are no traces yet"),
+    key("plugin_attr.opentelemetry", "{set_ngx_var: false}", Nothing, "there are no traces yet"),
+    key("plugin_attr.zipkin", "{set_ngx_var: true}", Nothing, "there are no traces yet"),
+    key("plugin_attr.server-info", "{report_ttl: 60}", Nothing, "`/status` and the metrics say it"),
+    key(
+        "plugin_attr.dubbo-proxy",
+        "{upstream_multiplex_count: 32}",
+        Nothing,
+        "the plugin is unknown and refused",
+    ),
+    key(
+        "plugin_attr.proxy-mirror",
+        "{timeout: {read: 60s}}",
+        Nothing,
+        "the plugin is unknown and refused",
+    ),
+    key("plugin_attr.inspect", "{delay: 3}", Nothing, "there is no Lua"),
+    key("xrpc", "{protocols: [{name: a}]}", Nothing, "there are no stream routes"),
+    key("deployment.role", "traditional", Same, "`standalone` is refused"),
+    key(
+        "deployment.role_traditional.config_provider",
+        "yaml",
+        Same,
+        "`embedded` too; `json` and `xds` are refused",
+    ),
+    key("deployment.role_data_plane.config_provider", "yaml", Same, "`json` and `xds` are refused"),
+    key("deployment.role_control_plane.config_provider", "etcd", Same, "`embedded` too"),
+    key(
+        "deployment.admin.admin_listen",
+        "{ip: 127.0.0.1, port: 9180}",
+        Same,
+        "127.0.0.1 if it does not say",
+    ),
+    key("deployment.admin.admin_key_required", "true", Same, ""),
+    key(
+        "deployment.admin.admin_key",
+        "[{name: admin, key: secret, role: admin}]",
+        Same,
+        "an empty one is made and kept beside the store",
+    ),
+    key("deployment.admin.allow_admin", "[127.0.0.0/24]", Same, ""),
+    key("deployment.admin.enable_admin_cors", "true", Same, ""),
+    key("deployment.admin.admin_api_version", "v3", Same, "`v2` is refused"),
+    key("deployment.admin.enable_admin_ui", "true", Nothing, "there is no dashboard yet"),
+    key("deployment.admin.https_admin", "true", Refused, "keys would travel without TLS"),
+    key(
+        "deployment.admin.admin_api_mtls",
+        "{admin_ssl_cert: a}",
+        Refused,
+        "keys would travel without TLS",
+    ),
+    key(
+        "deployment.etcd.host",
+        "[\"http://127.0.0.1:2379\"]",
+        Same,
+        "APISIX_DEPLOYMENT_ETCD_HOST wins",
+    ),
+    key("deployment.etcd.prefix", "/apisix", Same, ""),
+    key("deployment.etcd.timeout", "30", Same, ""),
+    key("deployment.etcd.watch_timeout", "50", Same, "a watch has no end here"),
+    key("deployment.etcd.startup_retry", "2", Same, ""),
+    key("deployment.etcd.user", "root", Same, ""),
+    key("deployment.etcd.password", "secret", Same, ""),
+    key(
+        "deployment.etcd.tls",
+        "{verify: true, sni: a.example}",
+        Same,
+        "`ca` too; `verify: false` is refused",
+    ),
+    key(
+        "deployment.etcd.health_check_timeout",
+        "10",
+        Nothing,
+        "the connection is tried every five seconds",
+    ),
+    key("deployment.etcd.resync_delay", "5", Nothing, "pauses grow from 0.1 s to 3 s"),
+    key("deployment.certs", "{cert: a}", Nothing, "no connection here is made with it"),
     key("stream_plugins", "[ip-restriction]", Nothing, "there are no stream routes"),
     key(
         "discovery",
@@ -284,6 +421,92 @@ mod tests {
     use super::super::super::{Severity, Source, process::parse};
     use super::*;
     use std::collections::HashSet;
+
+    /// The keys of APISIX's default configuration (`apisix/cli/config.lua`) and those that its
+    /// example names beside them (reference §1). What lies below an entry of the table shares its
+    /// fate.
+    const REFERENCE: &str = "\
+        apisix.node_listen apisix.enable_admin apisix.enable_dev_mode apisix.enable_reuseport \
+        apisix.show_upstream_status_in_response_header apisix.enable_ipv6 apisix.enable_http2 \
+        apisix.enable_server_tokens apisix.extra_lua_path apisix.extra_lua_cpath \
+        apisix.lua_module_hook apisix.proxy_cache.cache_ttl apisix.proxy_cache.zones \
+        apisix.proxy_protocol.listen_http_port apisix.delete_uri_tail_slash \
+        apisix.normalize_uri_like_servlet apisix.match_uri_encoded_slash \
+        apisix.max_post_args_readable_size apisix.router.http apisix.router.ssl \
+        apisix.proxy_mode apisix.stream_proxy.tcp apisix.stream_proxy.udp apisix.dns_resolver \
+        apisix.dns_resolver_valid apisix.resolver_timeout apisix.enable_resolv_search_opt \
+        apisix.ssl.enable apisix.ssl.listen apisix.ssl.ssl_protocols apisix.ssl.ssl_ciphers \
+        apisix.ssl.ssl_session_tickets apisix.ssl.ssl_trusted_certificate \
+        apisix.ssl.fallback_sni apisix.enable_control apisix.control.ip apisix.control.port \
+        apisix.control.router apisix.status.ip apisix.status.port \
+        apisix.disable_sync_configuration_during_start apisix.disable_upstream_healthcheck \
+        apisix.worker_startup_time_threshold apisix.data_encryption.enable_encrypt_fields \
+        apisix.data_encryption.keyring apisix.events.module apisix.trusted_addresses \
+        apisix.tracing apisix.lru.secret.ttl apisix.lru.secret.count nginx_config.user \
+        nginx_config.error_log nginx_config.error_log_level nginx_config.worker_processes \
+        nginx_config.enable_cpu_affinity nginx_config.worker_rlimit_nofile \
+        nginx_config.worker_shutdown_timeout nginx_config.max_pending_timers \
+        nginx_config.max_running_timers nginx_config.event.worker_connections nginx_config.envs \
+        nginx_config.meta.lua_shared_dict nginx_config.stream.enable_access_log \
+        nginx_config.stream.access_log nginx_config.stream.access_log_format \
+        nginx_config.stream.access_log_format_escape nginx_config.stream.lua_shared_dict \
+        nginx_config.main_configuration_snippet nginx_config.http_configuration_snippet \
+        nginx_config.http_server_configuration_snippet \
+        nginx_config.http_server_location_configuration_snippet \
+        nginx_config.http_admin_configuration_snippet \
+        nginx_config.http_end_configuration_snippet nginx_config.stream_configuration_snippet \
+        nginx_config.http.enable_access_log nginx_config.http.access_log \
+        nginx_config.http.access_log_buffer nginx_config.http.access_log_format \
+        nginx_config.http.access_log_format_escape nginx_config.http.keepalive_timeout \
+        nginx_config.http.client_header_timeout nginx_config.http.client_body_timeout \
+        nginx_config.http.client_max_body_size nginx_config.http.send_timeout \
+        nginx_config.http.underscores_in_headers nginx_config.http.real_ip_header \
+        nginx_config.http.real_ip_recursive nginx_config.http.real_ip_from \
+        nginx_config.http.custom_lua_shared_dict nginx_config.http.proxy_ssl_server_name \
+        nginx_config.http.upstream.keepalive nginx_config.http.upstream.keepalive_requests \
+        nginx_config.http.upstream.keepalive_timeout nginx_config.http.charset \
+        nginx_config.http.variables_hash_max_size nginx_config.http.lua_shared_dict \
+        discovery.dns.servers discovery.eureka.host discovery.nacos.host \
+        discovery.consul_kv.servers discovery.consul.servers discovery.kubernetes.service \
+        graphql.max_size ext-plugin.cmd ext-plugin.path_for_test plugins stream_plugins \
+        wasm.plugins xrpc.protocols plugin_attr.log-rotate.timeout plugin_attr.log- \
+        rotate.interval plugin_attr.log-rotate.max_kept plugin_attr.log-rotate.max_size \
+        plugin_attr.log-rotate.enable_compression plugin_attr.skywalking.service_name \
+        plugin_attr.skywalking.service_instance_name plugin_attr.skywalking.endpoint_addr \
+        plugin_attr.skywalking.report_interval plugin_attr.opentelemetry.trace_id_source \
+        plugin_attr.opentelemetry.resource plugin_attr.opentelemetry.collector \
+        plugin_attr.opentelemetry.batch_span_processor plugin_attr.opentelemetry.set_ngx_var \
+        plugin_attr.prometheus.export_uri plugin_attr.prometheus.metric_prefix \
+        plugin_attr.prometheus.enable_export_server plugin_attr.prometheus.export_addr.ip \
+        plugin_attr.prometheus.export_addr.port plugin_attr.prometheus.refresh_interval \
+        plugin_attr.prometheus.metrics plugin_attr.prometheus.default_buckets \
+        plugin_attr.server-info.report_ttl plugin_attr.dubbo-proxy.upstream_multiplex_count \
+        plugin_attr.proxy-mirror.timeout plugin_attr.redirect.https_port \
+        plugin_attr.inspect.delay plugin_attr.inspect.hooks_file plugin_attr.zipkin.set_ngx_var \
+        deployment.role deployment.role_traditional.config_provider \
+        deployment.role_data_plane.config_provider deployment.role_control_plane.config_provider \
+        deployment.admin.admin_key_required deployment.admin.admin_key \
+        deployment.admin.enable_admin_cors deployment.admin.enable_admin_ui \
+        deployment.admin.allow_admin deployment.admin.admin_listen.ip \
+        deployment.admin.admin_listen.port deployment.admin.https_admin \
+        deployment.admin.admin_api_mtls deployment.admin.admin_api_version deployment.etcd.host \
+        deployment.etcd.prefix deployment.etcd.timeout deployment.etcd.watch_timeout \
+        deployment.etcd.resync_delay deployment.etcd.health_check_timeout \
+        deployment.etcd.startup_retry deployment.etcd.user deployment.etcd.password \
+        deployment.etcd.tls.cert deployment.etcd.tls.key deployment.etcd.tls.verify \
+        deployment.etcd.tls.sni deployment.certs.cert \
+    ";
+
+    #[test]
+    fn every_key_of_the_reference_is_in_the_table() {
+        let is_below = |path: &str, key: &Key| {
+            path.strip_prefix(key.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let without =
+            REFERENCE.split_whitespace().filter(|path| !KEYS.iter().any(|key| is_below(path, key)));
+        assert_eq!(without.collect::<Vec<_>>(), Vec::<&str>::new());
+        assert_eq!(REFERENCE.split_whitespace().count(), 166);
+    }
 
     /// `a.b` with its value as a document.
     fn document(key: &Key) -> String {

@@ -21,10 +21,32 @@ const IGNORED: [&str; 6] = [
     "refresh_interval",
 ];
 
+/// Plugins that are not here; naming one on a route is an error.
+const IGNORED_PLUGINS: [&str; 8] = [
+    "dubbo-proxy",
+    "inspect",
+    "log-rotate",
+    "opentelemetry",
+    "proxy-mirror",
+    "server-info",
+    "skywalking",
+    "zipkin",
+];
+
 pub(super) fn read(mut object: Object<'_>) -> MetricsServer {
     let server = prometheus(object.section("prometheus"));
+    // A redirect to another port is one to another service.
+    let mut redirect = object.section("redirect");
+    if let Some(reader) = redirect.get("https_port") {
+        let fault = Fault::new("`https_port` is not supported yet");
+        reader.error_on_key(fault.hint("name the port in the plugin's `uri`"));
+    }
+    redirect.allow_unknown();
+    ignore(&mut object, &IGNORED_PLUGINS);
     for (key, reader) in object.members() {
-        if key != "prometheus" && !is_off(reader.value()) {
+        if ![&["prometheus", "redirect"][..], &IGNORED_PLUGINS].concat().contains(&key)
+            && !is_off(reader.value())
+        {
             reader.warn_on_key(format!("`{}` has no effect in ringgate yet", reader.at()));
         }
     }

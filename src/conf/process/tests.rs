@@ -487,9 +487,9 @@ c.yaml:1:1: error: unknown key `ringate`
 c.yaml:2:16: error: the environment variable `NOPE` is not set
     2 |   node_listen: ${{NOPE}}
       |                ^^^^^^^^^ set it, or give a default: ${{NOPE:=value}}
-c.yaml:3:3: error: listening for TLS is not supported yet
-    3 |   ssl:
-      |   ^^^ remove `listen`, or set `enable: false`",
+c.yaml:5:5: error: listening for TLS is not supported yet
+    5 |     listen: [{port: 9443}]
+      |     ^^^^^^ remove `listen`, or set `enable: false`",
         ),
     ] {
         let report = parse(&Source::new("c.yaml", text), &env).expect_err(text).to_string();
@@ -591,7 +591,10 @@ fn every_rule_has_a_message() {
             "apisix: {enable_debug: true}",
             "warning: `apisix.enable_debug` has no effect in ringgate yet | `ringgate explain` says what runs for a request",
         ),
-        ("apisix: {ssl: {enable: true}}", "warning: `apisix.ssl` has no effect in ringgate yet"),
+        (
+            "apisix: {ssl: {enable: true}}",
+            "warning: `apisix.ssl.enable` has no effect in ringgate yet | nothing listens for TLS",
+        ),
         (
             "ext-plugin: {runners: {go: {queue: 1}}}",
             "error: nobody can find runner `go` | give `cmd` to have it started, `socket`, or both",
