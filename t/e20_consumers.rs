@@ -95,7 +95,7 @@ fn joined_chains_are_ordinary_chains() {
     jack["limit-count"]["count"] = 30.into();
     jack["echo"] = json!({"before_body": "for jack: "});
     let setup = Setup::new(resources.to_string()).wasm("header", "dist/header_rust.wasm", "");
-    let gateway = setup.start();
+    let gateway = setup.ringgate("watch: true").start();
     let mut client = gateway.client();
     for round in 0..10 {
         for (key, text) in [("k-plain", "hello world\n"), ("k-jack", "for jack: hello world\n")] {

@@ -176,7 +176,7 @@ fn etcd_over_tls() {
         let url = etcd.url();
         Setup::new("").operators().admin(&format!(
             "role: traditional\n  etcd: {{host: [\"{url}\"], user: root, password: {password}, \
-             startup_retry: 0, timeout: 5, tls: {tls}}}"
+             startup_retry: 0, timeout: 15, tls: {tls}}}"
         ))
     };
     let (ca, other) = (etcd.certificates().text("ca.pem"), etcd.certificates().text("other.pem"));
@@ -210,7 +210,7 @@ fn etcd_that_wants_a_certificate() {
     let with = |identity: &str| {
         let (url, ca) = (etcd.url(), etcd.certificates().text("ca.pem"));
         Setup::new("").admin(&format!(
-            "role: traditional\n  etcd: {{host: [\"{url}\"], startup_retry: 0, timeout: 5, tls: \
+            "role: traditional\n  etcd: {{host: [\"{url}\"], startup_retry: 0, timeout: 15, tls: \
              {{ca: {ca}{identity}}}}}"
         ))
     };

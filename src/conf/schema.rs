@@ -122,11 +122,12 @@ fn name_plugins(
 }
 
 fn references(plugins: &[PluginSchema], known_by: bool) -> Map<String, Value> {
-    let listed = plugins.iter().filter(|plugin| !known_by || plugin.credential.is_some());
     let reference = |plugin: &PluginSchema| {
+        // A consumer has plugins of both kinds.
+        let known_by = known_by && plugin.credential.is_some();
         let reference = format!("#/$defs/{}", definition(&plugin.name, known_by));
         let any = json!({ "anyOf": [{ "$ref": reference }, { "$ref": "#/$defs/disabled" }] });
         (plugin.name.clone(), any)
     };
-    listed.map(reference).collect()
+    plugins.iter().map(reference).collect()
 }

@@ -63,6 +63,8 @@ impl Etcd {
     fn command(&self) -> Command {
         let mut command = Command::new(program("etcdctl").expect("it was there"));
         command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.url());
+        // Where many tests share a disk, a write may take a while.
+        command.args(["--command-timeout", "25s"]);
         if let Some(tls) = &self.tls {
             command.arg("--cacert").arg(tls.path("ca.pem"));
             command.arg("--cert").arg(tls.path("client.pem"));
