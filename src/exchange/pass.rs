@@ -16,6 +16,10 @@ impl Exchange {
         end: bool,
         cx: &mut Cx<'_>,
     ) -> Passed {
+        if self.chain().steps().is_empty() {
+            self.flow(direction).headers_through = true;
+            return Passed::Through;
+        }
         let mut from = from;
         if direction == Direction::Request
             && let Some(joined_at) = self.joined_at(from)
@@ -75,12 +79,13 @@ impl Exchange {
         end: bool,
         cx: &mut Cx<'_>,
     ) -> Passed {
-        let chain = &*self.running_chain();
-        let (order, hook) = body_order(chain, direction);
-        if !chain.hooks().has(hook) && self.flow(direction).held.is_none() {
+        let (_, hook) = body_order(self.chain(), direction);
+        if !self.chain().hooks().has(hook) && self.flow(direction).held.is_none() {
             self.flow(direction).end_through |= end;
             return Passed::Through;
         }
+        let chain = &*self.running_chain();
+        let (order, hook) = body_order(chain, direction);
         for (position, at) in order.iter().enumerate().skip(from) {
             let (at, step) = (*at as usize, &chain.steps()[*at as usize]);
             let asks = step.hooks.has(hook) && self.runs(step, at);
@@ -153,10 +158,10 @@ impl Exchange {
 
     /// Tells every plugin that asked for it that the exchange is over.
     pub(super) fn run_log(&mut self, cx: &mut Cx<'_>) {
-        let chain = &*self.running_chain();
-        if !chain.hooks().has(Hooks::LOG) {
+        if !self.chain().hooks().has(Hooks::LOG) {
             return;
         }
+        let chain = &*self.running_chain();
         for at in chain.response_order().iter().chain(chain.retired()) {
             let (at, step) = (*at as usize, &chain.steps()[*at as usize]);
             if step.hooks.has(Hooks::LOG) && self.runs(step, at) {
