@@ -1,5 +1,5 @@
-//! `plugin_metadata`: what all instances of a plugin share. Of the plugins here two have some, as in
-//! APISIX: `cors` names lists of origins, `limit-count` the fields that show a limit.
+//! `plugin_metadata`: what all instances of a plugin share. Of the plugins here two have some, as
+//! in APISIX: `cors` names lists of origins, `limit-count` the fields that show a limit.
 
 use crate::http::{is_field_value, is_token};
 use crate::schema::{Fault, Reader};

@@ -268,8 +268,8 @@ fn value(key: &str, bytes: &[u8]) -> Option<Value> {
     }
 }
 
-/// An error with what is behind it: `transport error` alone does not tell a wrong certificate from a
-/// closed port.
+/// An error with what is behind it: `transport error` alone does not tell a wrong certificate from
+/// a closed port.
 fn reason(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut behind = error.source();

@@ -51,7 +51,8 @@ impl Contents {
             // Writing to a string does not fail.
             let _ = write!(
                 text,
-                "{comma}{{\"key\":{key},\"created\":{created},\"modified\":{modified},\"value\":{value}}}"
+                "{comma}{{\"key\":{key},\"created\":{created},\"modified\":{modified},\
+                 \"value\":{value}}}"
             );
         }
         text.push_str("]}");
@@ -102,7 +103,7 @@ mod tests {
         let value = json!({"uri": "/a", "plugins": {}});
         let item = Item { value, created: 3, modified: 5, expires_s: None };
         document.load("routes/1".to_owned(), item.clone()).expect("a good item");
-        let quoted = Item { value: json!({"uri": "/\"b", "plugins": {}}), ..item.clone() };
+        let quoted = Item { value: json!({"uri": "/\"b", "plugins": {}}), ..item };
         document.load("routes/b".to_owned(), quoted.clone()).expect("a good item");
         let held = parse(Contents::of(&document).text().as_bytes());
         let items = vec![("routes/1".to_owned(), item), ("routes/b".to_owned(), quoted)];

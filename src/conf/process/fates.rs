@@ -469,7 +469,8 @@ mod tests {
         discovery.dns.servers discovery.eureka.host discovery.nacos.host \
         discovery.consul_kv.servers discovery.consul.servers discovery.kubernetes.service \
         graphql.max_size ext-plugin.cmd ext-plugin.path_for_test plugins stream_plugins \
-        wasm.plugins xrpc.protocols plugin_attr.log-rotate.timeout plugin_attr.log-rotate.interval plugin_attr.log-rotate.max_kept plugin_attr.log-rotate.max_size \
+        wasm.plugins xrpc.protocols plugin_attr.log-rotate.timeout \
+        plugin_attr.log-rotate.interval plugin_attr.log-rotate.max_kept plugin_attr.log-rotate.max_size \
         plugin_attr.log-rotate.enable_compression plugin_attr.skywalking.service_name \
         plugin_attr.skywalking.service_instance_name plugin_attr.skywalking.endpoint_addr \
         plugin_attr.skywalking.report_interval plugin_attr.opentelemetry.trace_id_source \
