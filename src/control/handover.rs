@@ -22,7 +22,7 @@ impl Store {
     /// # Errors
     /// The store can't be closed.
     pub(super) async fn release(&self) -> Result<String, String> {
-        self.backend.release(|| local::text(&self.document())).await
+        self.backend.release(|| local::Contents::of(&self.document()).text()).await
     }
 
     /// The other process is gone: changes may come again.
