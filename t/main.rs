@@ -25,6 +25,7 @@ mod d20_nginx;
 mod d30_balancers;
 mod d40_health;
 mod d50_nodes;
+mod d60_proxy_out;
 mod differential;
 mod e00_fault_injection;
 mod e10_native_plugins;

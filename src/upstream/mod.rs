@@ -33,6 +33,7 @@ pub use ring::hash_of;
 
 use crate::expr::{Template, Variables};
 use crate::limits;
+use crate::proxy_protocol::Version;
 use ring::Ring;
 use std::sync::Arc;
 
@@ -157,6 +158,8 @@ pub struct Upstream {
     pub retry_ms: u64,
     /// How their health is found out, if it is.
     pub checks: Option<Checks>,
+    /// Connections begin with a PROXY protocol header of this version.
+    pub proxy_protocol: Option<Version>,
     /// Its `labels`, for properties.
     pub labels: Vec<(String, String)>,
     /// The peers by falling priority: [`Upstream::new`] makes them, of the peers it is given.
@@ -202,6 +205,7 @@ impl Upstream {
             retries: 0,
             retry_ms: 0,
             checks: None,
+            proxy_protocol: None,
             labels: Vec::new(),
         }
     }

@@ -7,11 +7,12 @@ use super::connect::connect;
 use super::connection::Downstream;
 use super::slots::{Slot, poll_slot};
 use super::{Ring, Worker, at_work};
-use crate::exchange::{Command, Cx, Ending, Exchange};
+use crate::exchange::{Carries, Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
 use crate::time::DeadlineId;
-use crate::upstream::{Address, KeepAlive};
+use crate::upstream::{Address, IdlePool, KeepAlive};
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -170,8 +171,9 @@ impl Downstream {
                         self.sent += bytes.len() as u64;
                         operations.send_down.set(Some(net::send(self.socket.clone(), bytes)));
                     }
-                    Command::Connect { address, fresh } => {
-                        if fresh || !link.take_idle(worker, &address) {
+                    Command::Connect { address, fresh, carries } => {
+                        if fresh || !link.take_idle(worker, self.idle_of(worker, carries), &address)
+                        {
                             operations.connect.set(Some(connect(address)));
                         } else {
                             let local = link.local();
@@ -196,8 +198,9 @@ impl Downstream {
                         operations.drop_upstream();
                         link.close(worker);
                     }
-                    Command::ReleaseUpstream { address, policy } => {
-                        link.release(worker, address, policy);
+                    Command::ReleaseUpstream { address, policy, carries } => {
+                        let idle = self.idle_of(worker, carries);
+                        link.release(worker, idle, address, policy);
                     }
                     Command::Sleep(ms) => operations.sleep.set(Some(net::sleep_ms(ms))),
                     Command::Finish(ending) => return ending,
@@ -259,6 +262,18 @@ impl Downstream {
         }
     }
 
+    /// Where connections to upstreams wait that may carry such requests.
+    fn idle_of<'a>(
+        &'a self,
+        worker: &'a Worker,
+        carries: Carries,
+    ) -> &'a RefCell<IdlePool<Socket>> {
+        match carries {
+            Carries::All => &worker.idle,
+            Carries::OneClients => &self.idle,
+        }
+    }
+
     /// Body bytes that are in the buffer already.
     fn give_input(&mut self, worker: &Rc<Worker>, exchange: &mut Exchange) {
         let bytes = &self.input[self.at..];
@@ -283,9 +298,14 @@ impl Downstream {
 
 impl UpstreamLink {
     /// Takes an idle connection to that address that nobody has closed.
-    fn take_idle(&mut self, worker: &Worker, address: &Address) -> bool {
+    fn take_idle(
+        &mut self,
+        worker: &Worker,
+        idle: &RefCell<IdlePool<Socket>>,
+        address: &Address,
+    ) -> bool {
         let now = worker.clock.now_ms();
-        let idle = worker.idle.borrow_mut().take(address, now, Socket::is_fresh);
+        let idle = idle.borrow_mut().take(address, now, Socket::is_fresh);
         let Some(idle) = idle else { return false };
         self.socket = Some(idle.connection);
         self.requests = idle.requests + 1;
@@ -340,10 +360,16 @@ impl UpstreamLink {
         self.starved = false;
     }
 
-    fn release(&mut self, worker: &Worker, address: Address, policy: KeepAlive) {
+    fn release(
+        &mut self,
+        worker: &Worker,
+        idle: &RefCell<IdlePool<Socket>>,
+        address: Address,
+        policy: KeepAlive,
+    ) {
         if let Some(socket) = self.socket.take() {
             let now = worker.clock.now_ms();
-            worker.idle.borrow_mut().put(address, socket, self.requests, policy, now);
+            idle.borrow_mut().put(address, socket, self.requests, policy, now);
         }
         self.close(worker);
     }

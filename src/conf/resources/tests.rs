@@ -3,6 +3,7 @@
 use super::super::model::{Balancer, HashOn, PassHost, Upstream};
 use super::*;
 use crate::http::{Method, Methods};
+use crate::proxy_protocol::Version;
 use crate::schema::validate;
 use serde_json::json;
 use std::sync::LazyLock;
@@ -147,12 +148,13 @@ fn upstreams_have_all_their_fields() {
     let one = upstream(
         "type: chash, hash_on: header, key: x-user, retries: 2, retry_timeout: 1.5, scheme: http, \
          pass_host: rewrite, upstream_host: Inner.test, timeout: {connect: 1, send: 1, read: 1}, \
-         keepalive_pool: {size: 5}, nodes: {b.test: 3, \"[::1]:81\": 0, \"a.test:8080\": 1}",
+         keepalive_pool: {size: 5}, proxy_protocol: v2, nodes: {b.test: 3, \"[::1]:81\": 0, \"a.test:8080\": 1}",
     );
     assert_eq!((one.balancer, one.hash_on), (Balancer::Chash, HashOn::Header));
     assert_eq!((one.key.as_deref(), one.retries), (Some("x-user"), Some(2)));
     assert_eq!(one.retry_timeout, Some(Duration::from_millis(1500)));
     assert_eq!(one.pass_host, PassHost::Rewrite("inner.test".to_owned()));
+    assert_eq!(one.proxy_protocol, Some(Version::V2));
     let pool = one.keepalive_pool.expect("pool");
     assert_eq!((pool.size, pool.requests, pool.idle_timeout.as_secs()), (5, 1000, 60));
     let nodes: Vec<_> = one.nodes.iter().map(|n| (n.host.as_str(), n.port, n.weight)).collect();

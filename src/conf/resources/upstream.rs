@@ -2,6 +2,7 @@
 
 use super::super::model::{Balancer, HashOn, KeepalivePool, Node, PassHost, Scheme, Upstream};
 use super::{checks, item};
+use crate::proxy_protocol::Version;
 use crate::schema::{Fault, Object, Reader};
 use serde_json::Value;
 use std::net::Ipv6Addr;
@@ -41,6 +42,8 @@ const SCHEMES: [(&str, Option<Scheme>); 8] = [
     ("udp", None),
     ("kafka", None),
 ];
+
+const PROXY_VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
 
 /// The variables `chash` may hash, beside `arg_*`.
 const HASHED_VARS: [&str; 10] = [
@@ -94,6 +97,7 @@ fn read(mut object: Object<'_>) -> Upstream {
         pass_host: pass_host(&mut object),
         keepalive_pool: keepalive_pool(&mut object),
         checks: checks::read(&mut object),
+        proxy_protocol: object.one_of("proxy_protocol", &PROXY_VERSIONS),
     };
     object.finish();
     upstream
