@@ -207,6 +207,8 @@ pub struct Upstream {
     pub keepalive_pool: Option<KeepalivePool>,
     /// `checks`.
     pub checks: Option<Checks>,
+    /// `slow_start` (ours): how long new nodes and those that work again take to get their share.
+    pub slow_start: Option<Duration>,
     /// `proxy_protocol` (ours): connections begin with a header of that version.
     pub proxy_protocol: Option<Version>,
 }

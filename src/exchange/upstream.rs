@@ -278,7 +278,8 @@ impl Exchange {
     fn pick_peer(&mut self, cx: &mut Cx<'_>) -> Option<Address> {
         let pinned = Rc::clone(self.pinned());
         let number = self.upstream.upstream;
-        let balancer = &pinned.snapshot.upstreams[number].balancer;
+        let upstream = &pinned.snapshot.upstreams[number];
+        let balancer = &upstream.balancer;
         let hash = match balancer {
             Balancer::Hash(key) => {
                 let scratch = &mut cx.locals.scratch;
@@ -288,7 +289,7 @@ impl Exchange {
             }
             _ => 0,
         };
-        let now_ns = if *balancer == Balancer::Ewma { (cx.locals.clock)() } else { 0 };
+        let now_ns = if upstream.is_timed() { (cx.locals.clock)() } else { 0 };
         let tried = &self.upstream.tried;
         let picked =
             pinned.pick(number, Ask { tried, hash, now_ns, random: &mut cx.locals.random })?;

@@ -48,6 +48,7 @@ impl Compiler<'_> {
             retries,
             retry_ms: conf.retry_timeout.map_or(0, ms),
             checks: conf.checks.as_ref().map(|checks| checks_of(conf, checks)),
+            slow_start_ns: conf.slow_start.map_or(0, |time| ms(time).saturating_mul(1_000_000)),
             proxy_protocol: conf.proxy_protocol,
             labels: conf.labels.clone(),
             ..Upstream::new(board, peers, balancer)

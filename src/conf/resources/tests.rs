@@ -161,13 +161,14 @@ fn upstreams_have_all_their_fields() {
     assert_eq!(nodes, [("b.test", 80, 3), ("::1", 81, 0), ("a.test", 8080, 1)]);
 
     let two = upstream(
-        "pass_host: node, retry_timeout: 0, nodes: [{host: \"::1\", port: 9, weight: 2, \
+        "pass_host: node, retry_timeout: 0, slow_start: 0.5, nodes: [{host: \"::1\", port: 9, weight: 2, \
          priority: -1, metadata: {a: 1}}, {host: x, weight: 1}]",
     );
     assert_eq!(
         (two.balancer, two.pass_host, two.retry_timeout),
         (Balancer::RoundRobin, PassHost::Node, None)
     );
+    assert_eq!((one.slow_start, two.slow_start), (None, Some(Duration::from_millis(500))));
     let nodes: Vec<_> = two.nodes.iter().map(|n| (n.host.as_str(), n.port, n.priority)).collect();
     assert_eq!(nodes, [("::1", 9, -1), ("x", 80, 0)]);
     assert_eq!(two.nodes[1].at.to_string(), "upstreams[0].nodes[1]");

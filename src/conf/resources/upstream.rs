@@ -97,6 +97,7 @@ fn read(mut object: Object<'_>) -> Upstream {
         pass_host: pass_host(&mut object),
         keepalive_pool: keepalive_pool(&mut object),
         checks: checks::read(&mut object),
+        slow_start: slow_start(&mut object, balancer),
         proxy_protocol: object.one_of("proxy_protocol", &PROXY_VERSIONS),
     };
     object.finish();
@@ -155,6 +156,16 @@ fn check_key(object: &Object<'_>, key: Option<&Reader<'_>>, hash_on: HashOn) {
 
 fn retry_timeout(object: &mut Object<'_>) -> Option<Duration> {
     let reader = object.get("retry_timeout")?;
+    let duration = item::seconds(&reader, reader.number(0.0..=f64::INFINITY)?)?;
+    Some(duration).filter(|duration| !duration.is_zero())
+}
+
+/// Ours; in seconds.
+fn slow_start(object: &mut Object<'_>, balancer: Balancer) -> Option<Duration> {
+    let reader = object.get("slow_start")?;
+    if balancer == Balancer::Chash {
+        reader.warn_on_key("`slow_start` has no effect with `chash`");
+    }
     let duration = item::seconds(&reader, reader.number(0.0..=f64::INFINITY)?)?;
     Some(duration).filter(|duration| !duration.is_zero())
 }
