@@ -156,6 +156,9 @@ fn upgrade() -> Vec<Row> {
     let h2c = "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: A\r\nUpgrade: h2c\r\n";
     let body = "Connection: Upgrade\r\nUpgrade: x\r\nContent-Length: 2\r\n";
     let both = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let required = "HTTP/1.1 426 U\r\nConnection: Upgrade, x-hop\r\nX-Hop: 1\r\n\
+        Upgrade: foo/2, websocket\r\nContent-Length: 2\r\n\r\nno";
+    let old = "GET / HTTP/1.0\r\nHost: a\r\n\r\n";
     let switches = "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     vec![
         row(S, "an offer goes on where the route allows it", asks("/ws", "1.1", both))
@@ -200,5 +203,21 @@ fn upgrade() -> Vec<Row> {
             .then_closes()
             .expect(Expect::Interim(vec![101]))
             .expect(Expect::Forwarded(1)),
+        row("9110 §15.5.22", "a 426 says which protocols would do", get(""))
+            .answer(required)
+            .status(426)
+            .gets("upgrade: foo/2, websocket")
+            .gets("connection: Upgrade")
+            .expect(Expect::Persists),
+        row("9110 §15.5.22", "beside what it says of the connection", old)
+            .answer(required)
+            .status(426)
+            .gets("upgrade: foo/2, websocket")
+            .gets("connection: close, Upgrade"),
+        row("9110 §7.8", "what is no 426 names none", get(""))
+            .answer(answered("Connection: Upgrade\r\nUpgrade: foo/2\r\n"))
+            .served()
+            .lacks("upgrade")
+            .lacks("connection"),
     ]
 }
