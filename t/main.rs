@@ -16,6 +16,7 @@ mod b30_limits;
 mod b40_upgrade;
 mod b50_listeners;
 mod b60_guards;
+mod b70_overload;
 mod c00_routes;
 mod c10_references;
 mod conformance;

@@ -43,6 +43,8 @@ impl OpenTunnel {
     fn count(worker: &Rc<Worker>) -> Self {
         worker.counters.tunnels.up();
         worker.counters.tunnels_open.up();
+        // For hours, perhaps, and with next to nothing to do.
+        worker.counters.running.down();
         Self(Rc::clone(worker))
     }
 }
@@ -50,6 +52,7 @@ impl OpenTunnel {
 impl Drop for OpenTunnel {
     fn drop(&mut self) {
         self.0.counters.tunnels_open.down();
+        self.0.counters.running.up();
     }
 }
 
