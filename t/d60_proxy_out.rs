@@ -37,8 +37,9 @@ impl HaProxy {
             "haproxy.cfg",
             format!(
                 "global\n  maxconn 100\ndefaults\n  mode http\n  timeout client 20s\n  \
-                 timeout server 20s\n  timeout connect 5s\nfrontend f\n  bind {free} accept-proxy\n  \
-                 http-request return status 200 content-type text/plain lf-string \"{HAPROXY}\"\n"
+                 timeout server 20s\n  timeout connect 5s\nfrontend f\n  bind {free} \
+                 accept-proxy\n  http-request return status 200 content-type text/plain \
+                 lf-string \"{HAPROXY}\"\n"
             ),
         );
         let process = Process::start(Command::new("haproxy").arg("-db").arg("-f").arg(config));
@@ -220,7 +221,7 @@ fn probes_and_callouts_are_the_gateways_own() {
         }
         let told: Vec<_> = upstream.requests();
         let told: Vec<_> = told.iter().map(|request| request.field("x-auth")).collect();
-        assert_eq!(told, [Some("   |1"), Some("   |1")], "a connection of its own for each");
+        assert_eq!(told, [Some("|1"), Some("|1")], "a connection of its own for each");
     }
 }
 

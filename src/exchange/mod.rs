@@ -344,7 +344,8 @@ impl Exchange {
             return self.break_tunnel();
         }
         if self.stage == Stage::Running {
-            let begun = self.response.has_begun();
+            // Nothing may follow a piece of which a part may be out.
+            let begun = self.response.has_begun() || self.response.sending;
             self.stage = Stage::Ending(if begun { Ending::Abort } else { Ending::Close });
         }
     }

@@ -1,7 +1,7 @@
 //! Slow start: a node that comes (back) takes its share of requests little by little.
 //!
 //! ```text
-//! Warm ─ it is new, or works again ─► Cold ─ a worker could choose it ─► Warming since then ─► Warm
+//! Warm ─ it is new, or works again ─► Cold ─ it could be chosen ─► Warming since then ─► Warm
 //! ```
 //!
 //! As in nginx and HAProxy the share grows in proportion to the time, from next to nothing to its

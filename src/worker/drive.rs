@@ -175,8 +175,7 @@ impl Downstream {
                         operations.send_down.set(Some(net::send(self.socket.clone(), bytes)));
                     }
                     Command::Connect { address, fresh, carries } => {
-                        if fresh || !link.take_idle(worker, self.idle_of(worker, carries), &address)
-                        {
+                        if fresh || !link.take_idle(worker, self.pool(worker, carries), &address) {
                             operations.connect.set(Some(connect(address)));
                         } else {
                             let local = link.local();
@@ -202,8 +201,7 @@ impl Downstream {
                         link.close(worker);
                     }
                     Command::ReleaseUpstream { address, policy, carries } => {
-                        let idle = self.idle_of(worker, carries);
-                        link.release(worker, idle, address, policy);
+                        link.release(worker, self.pool(worker, carries), address, policy);
                     }
                     Command::Sleep(ms) => operations.sleep.set(Some(net::sleep_ms(ms))),
                     Command::Finish(ending) => return ending,
@@ -266,11 +264,7 @@ impl Downstream {
     }
 
     /// Where connections to upstreams wait that may carry such requests.
-    fn idle_of<'a>(
-        &'a self,
-        worker: &'a Worker,
-        carries: Carries,
-    ) -> &'a RefCell<IdlePool<Socket>> {
+    fn pool<'a>(&'a self, worker: &'a Worker, carries: Carries) -> &'a RefCell<IdlePool<Socket>> {
         match carries {
             Carries::All => &worker.idle,
             Carries::OneClients => &self.idle,

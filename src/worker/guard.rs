@@ -9,6 +9,7 @@
 
 use super::connection::{Downstream, Served};
 use super::{Shared, Worker};
+use crate::http::Method;
 use crate::snapshot::Pinned;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -132,7 +133,8 @@ impl Downstream {
     pub(super) fn shed(&mut self, worker: &Worker, pinned: &Pinned, route: Option<u32>) -> Served {
         worker.counters.shed.up();
         let keeps = self.is_plain(worker, pinned);
-        let (answer, page_bytes) = self.write_page(worker, 503, !keeps);
+        let (answer, page_bytes) =
+            self.write_page(worker, 503, !keeps, self.head.method != Method::Head);
         worker.count(pinned, route, &answer);
         if pinned.snapshot.access_log.is_some() {
             self.log_unforwarded(worker, pinned, route, &answer, page_bytes as usize);

@@ -205,7 +205,7 @@ impl Downstream {
 
     /// An error page that ends the connection.
     pub(super) fn write_error(&mut self, worker: &Worker, status: u16) {
-        let (answer, page_bytes) = self.write_page(worker, status, true);
+        let (answer, page_bytes) = self.write_page(worker, status, true, true);
         let pinned = worker.pinned();
         worker.count(&pinned, None, &answer);
         if pinned.snapshot.access_log.is_some() {
@@ -220,6 +220,7 @@ impl Downstream {
         worker: &Worker,
         status: u16,
         closes: bool,
+        with_body: bool,
     ) -> (Answer, u64) {
         let mut page = Vec::new();
         write_error_page(&mut page, status);
@@ -231,12 +232,11 @@ impl Downstream {
             write_field(out, b"Connection", b"close");
         }
         out.extend_from_slice(b"\r\n");
-        if closes || self.head.method != Method::Head {
-            out.extend_from_slice(&page);
-        }
+        let body_bytes = if with_body { page.len() } else { 0 };
+        out.extend_from_slice(&page[..body_bytes]);
         let egress = (out.len() - before) as u64;
         let ingress = self.head.len as u64;
-        (Answer { status, ingress, egress, latency_ns: None }, page.len() as u64)
+        (Answer { status, ingress, egress, latency_ns: None }, body_bytes as u64)
     }
 }
 

@@ -7,6 +7,7 @@ pub(super) fn rows() -> Vec<Row> {
     rows.extend(max_forwards());
     rows.extend(via());
     rows.extend(upgrade());
+    rows.extend(upgrade_required());
     rows
 }
 
@@ -156,9 +157,6 @@ fn upgrade() -> Vec<Row> {
     let h2c = "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: A\r\nUpgrade: h2c\r\n";
     let body = "Connection: Upgrade\r\nUpgrade: x\r\nContent-Length: 2\r\n";
     let both = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
-    let required = "HTTP/1.1 426 U\r\nConnection: Upgrade, x-hop\r\nX-Hop: 1\r\n\
-        Upgrade: foo/2, websocket\r\nContent-Length: 2\r\n\r\nno";
-    let old = "GET / HTTP/1.0\r\nHost: a\r\n\r\n";
     let switches = "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     vec![
         row(S, "an offer goes on where the route allows it", asks("/ws", "1.1", both))
@@ -203,6 +201,15 @@ fn upgrade() -> Vec<Row> {
             .then_closes()
             .expect(Expect::Interim(vec![101]))
             .expect(Expect::Forwarded(1)),
+    ]
+}
+
+/// What a 426 must say although it is of one hop.
+fn upgrade_required() -> Vec<Row> {
+    let required = "HTTP/1.1 426 U\r\nConnection: Upgrade, x-hop\r\nX-Hop: 1\r\n\
+        Upgrade: foo/2, websocket\r\nContent-Length: 2\r\n\r\nno";
+    let old = "GET / HTTP/1.0\r\nHost: a\r\n\r\n";
+    vec![
         row("9110 §15.5.22", "a 426 says which protocols would do", get(""))
             .answer(required)
             .status(426)
