@@ -9,7 +9,7 @@ mod answers;
 
 use answers::Answers;
 use ringgate::control::Loading;
-use ringgate::limits::READ_BUFFER_BYTES;
+use ringgate::limits::{ACCESS_BUFFER_BYTES, READ_BUFFER_BYTES};
 use ringgate::listen::{Address, Options};
 use ringgate::net::{DriverChoice, reserve};
 use ringgate::stats::Counters;
@@ -82,6 +82,7 @@ fn main() {
     let Address::Tcp(address) = place.options.address else { panic!("it is on TCP") };
     let shared = Shared::new(Arc::new(snapshot), Box::new(drop), loading.resolver());
     let (sink, source) = access_log();
+    stock(&source);
     std::thread::spawn(move || throw_away(&source));
     let (sender, started) = crossbeam::channel::bounded(1);
     let settings = Settings {
@@ -125,6 +126,15 @@ fn main() {
     let passed = paths.len() - failed;
     println!("\n{passed} passed, {failed} failed");
     assert_eq!(failed, 0, "some request path allocates");
+}
+
+/// Buffers for the case that the thread which gives them back gets no time: it may be late by all
+/// requests of a path.
+fn stock(source: &AccessSource) {
+    for _ in 0..32 {
+        let buffer = Vec::with_capacity(2 * ACCESS_BUFFER_BYTES);
+        source.empty.try_send(buffer).expect("there is a place for it");
+    }
 }
 
 /// Takes the access log's lines as the thread that writes them does.

@@ -291,9 +291,20 @@ fn managed(plugins: &str, settings: &str, upstream: &Upstream) -> Option<Gateway
     Some(setup.start_written(&config))
 }
 
-fn runner_pid(log: &str) -> i32 {
-    let (_, rest) = log.rsplit_once("started with pid ").expect("a pid in the log");
-    rest.lines().next().and_then(|pid| pid.trim().parse().ok()).expect("a number")
+/// The process that was started last, once the log has its line.
+fn runner_pid(gateway: &Gateway) -> i32 {
+    let mut pid = None;
+    eventually("the runner's pid in the log", || {
+        pid = last_pid(&gateway.log());
+        pid.is_some()
+    });
+    pid.expect("it was there")
+}
+
+fn last_pid(log: &str) -> Option<i32> {
+    let (_, rest) = log.rsplit_once("started with pid ")?;
+    let (pid, _) = rest.split_once('\n')?;
+    pid.trim().parse().ok()
 }
 
 fn is_alive(pid: i32) -> bool {
@@ -309,7 +320,7 @@ fn a_runner_is_started_logged_and_stopped() {
     assert_eq!((answer.status(), answer.text().as_str()), (299, "from the runner"));
     gateway.wait_for_log("the runner starts");
     gateway.wait_for_log("conf expires in 3600");
-    let pid = runner_pid(&gateway.log());
+    let pid = runner_pid(&gateway);
     assert!(is_alive(pid));
     let ended = gateway.stop();
     assert_eq!(ended.code, Some(0));
@@ -321,7 +332,7 @@ fn a_runner_ends_with_a_gateway_that_is_killed() {
     let upstream = Upstream::hello();
     let Some(mut gateway) = managed(PRE, "start_timeout: 20s", &upstream) else { return };
     assert_eq!(gateway.get("/").status(), 299);
-    let pid = runner_pid(&gateway.log());
+    let pid = runner_pid(&gateway);
     gateway.process().signal(rustix::process::Signal::KILL);
     gateway.end();
     eventually("the runner ends with the gateway", || !is_alive(pid));
@@ -337,7 +348,7 @@ fn an_unkillable_runner_does_not_hold_the_gateway() {
     let config = setup.write_with(&format!("{path}}}"), &cmd);
     let gateway = setup.start_written(&config);
     gateway.wait_for_log("stubborn");
-    let pid = runner_pid(&gateway.log());
+    let pid = runner_pid(&gateway);
     let begun = Instant::now();
     assert_eq!(gateway.stop().code, Some(0));
     assert!(begun.elapsed() < Duration::from_secs(10));
@@ -390,7 +401,7 @@ pub(crate) fn killed_every_second(kills: u32) {
         for kill in 1..=kills {
             let mut pid = 0;
             eventually("another runner", || {
-                pid = runner_pid(&gateway.log());
+                pid = last_pid(&gateway.log()).unwrap_or(killed);
                 pid != killed && is_alive(pid)
             });
             let seen = answered.load(Ordering::Relaxed);

@@ -1,8 +1,9 @@
 //! A plugin's own HTTP request, without I/O: its bytes, and its reply from the bytes that come.
 
 use super::body::{Decoder, Encoder};
-use super::outgoing::is_hop_by_hop;
-use crate::http::{BodyLength, HeadLimits, ResponseHead, is_name, write_field, write_number_field};
+use crate::http::{
+    BodyLength, HeadLimits, Known, KnownSet, ResponseHead, write_field, write_number_field,
+};
 use crate::plugin::{CallFailure, HttpCall, HttpReply};
 
 /// Reads the response to one [`HttpCall`].
@@ -16,19 +17,17 @@ pub struct CalloutReader {
     reply: HttpReply,
 }
 
+/// Fields that are written from what we know, or not at all.
+const REMADE: KnownSet =
+    KnownSet::HOP_BY_HOP.and(&[Known::Host, Known::ContentLength, Known::Expect]);
+
 /// Writes the whole request.
 pub fn write_call(out: &mut Vec<u8>, call: &HttpCall) {
     for part in [&call.method[..], b" ", &call.target, b" HTTP/1.1\r\nHost: ", &call.authority] {
         out.extend_from_slice(part);
     }
     out.extend_from_slice(b"\r\n");
-    call.headers.write_lines(out, |name, _| {
-        let remade = is_hop_by_hop(name)
-            || is_name(name, b"host")
-            || is_name(name, b"content-length")
-            || is_name(name, b"expect");
-        !remade
-    });
+    call.headers.write_lines(out, |line| !REMADE.has(line.known()));
     let mut body = call.body.clone();
     let mut framing = framing_of(call);
     match framing {

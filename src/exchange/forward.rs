@@ -2,9 +2,11 @@
 //! removed and the forwarding fields set (APISIX reference §5).
 
 use super::body::Encoder;
-use super::outgoing::{is_hop_by_hop, write_via};
+use super::outgoing::write_via;
 use super::tunnel::offered;
-use crate::http::{Headers, is_name, list_members, write_field, write_number_field};
+use crate::http::{
+    Headers, Known, KnownSet, list_members, write_field, write_number_field, write_number_line,
+};
 use crate::plugin::Message;
 use crate::upstream::{HostPolicy, Peer, Upstream};
 use std::io::Write;
@@ -33,13 +35,11 @@ pub(super) fn write_request_head(
     out.extend_from_slice(&request.target);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(host(message, hop.upstream, hop.peer));
-    out.extend_from_slice(b"\r\n");
     write_forwarding_fields(out, message);
     let mut takes_trailers = false;
-    request.headers.write_lines(out, |name, value| {
-        let hop_by_hop = is_hop_by_hop(name);
-        takes_trailers |= hop_by_hop && name.len() == 2 && names_trailers(value);
-        !hop_by_hop && !is_remade(name)
+    request.headers.write_lines(out, |line| {
+        takes_trailers |= line.known() == Known::Te && names_trailers(line.value());
+        !REMADE.has(line.known())
     });
     if hop.via {
         write_via(out, request.version);
@@ -100,14 +100,14 @@ fn host<'a>(message: &'a Message, upstream: &'a Upstream, peer: Option<&'a Peer>
 }
 
 /// `X-Real-IP`, `X-Forwarded-*`: what we observed, not what the client claims, except that
-/// `X-Forwarded-For` is continued.
+/// `X-Forwarded-For` is continued. Ends the line before them.
 fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message) {
-    out.extend_from_slice(b"X-Real-IP: ");
+    out.extend_from_slice(b"\r\nX-Real-IP: ");
     let from = out.len();
     write_ip(out, message.connection.peer.ip());
     let peer = from..out.len();
     out.extend_from_slice(b"\r\nX-Forwarded-For: ");
-    for value in message.request.headers.values(b"x-forwarded-for") {
+    for value in message.request.headers.values_known(Known::XForwardedFor) {
         out.extend_from_slice(value);
         out.extend_from_slice(b", ");
     }
@@ -115,15 +115,15 @@ fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message) {
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: ");
     let authority = &message.request.authority;
     out.extend_from_slice(&authority[..host_len(authority)]);
-    out.extend_from_slice(b"\r\n");
-    write_number_field(out, b"X-Forwarded-Port", u64::from(message.connection.local.port()));
+    out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
+    write_number_line(out, u64::from(message.connection.local.port()));
 }
 
 /// Bytes of an authority without its port.
 fn host_len(authority: &[u8]) -> usize {
-    let after_literal = memchr::memchr(b']', authority).map_or(0, |at| at + 1);
-    let port = memchr::memchr(b':', &authority[after_literal..]);
-    port.map_or(authority.len(), |at| after_literal + at)
+    let end = if authority.first() == Some(&b'[') { b']' } else { b':' };
+    let at = authority.iter().position(|byte| *byte == end);
+    at.map_or(authority.len(), |at| at + usize::from(end == b']'))
 }
 
 fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
@@ -132,13 +132,16 @@ fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
         let _ = write!(out, "{ip}");
         return;
     };
-    for (at, octet) in v4.octets().into_iter().enumerate() {
-        if at > 0 {
-            out.push(b'.');
-        }
+    // All four with their dots, and the room the last one's copy takes.
+    let (mut text, mut end) = ([b'.'; 16], 0);
+    for octet in v4.octets() {
         let (digits, len) = OCTETS[usize::from(octet)];
-        out.extend_from_slice(&digits[..usize::from(len)]);
+        text[end..end + 3].copy_from_slice(&digits);
+        end += usize::from(len);
+        text[end] = b'.';
+        end += 1;
     }
+    out.extend_from_slice(&text[..end - 1]);
 }
 
 /// Each octet in decimal: its digits, and how many of them there are.
@@ -158,19 +161,18 @@ const OCTETS: [([u8; 3], u8); 256] = {
     octets
 };
 
-/// Fields that are written from what we know, or answered by us.
-fn is_remade(name: &[u8]) -> bool {
-    match name.len() {
-        4 => is_name(name, b"host"),
-        6 => is_name(name, b"expect"),
-        9 => is_name(name, b"x-real-ip") || is_name(name, b"forwarded"),
-        14 => is_name(name, b"content-length"),
-        15 => is_name(name, b"x-forwarded-for"),
-        16 => is_name(name, b"x-forwarded-host") || is_name(name, b"x-forwarded-port"),
-        17 => is_name(name, b"x-forwarded-proto"),
-        _ => false,
-    }
-}
+/// Fields that are written from what we know, or answered by us, and those of the client's hop.
+const REMADE: KnownSet = KnownSet::HOP_BY_HOP.and(&[
+    Known::ContentLength,
+    Known::Expect,
+    Known::Forwarded,
+    Known::Host,
+    Known::XForwardedFor,
+    Known::XForwardedHost,
+    Known::XForwardedPort,
+    Known::XForwardedProto,
+    Known::XRealIp,
+]);
 
 #[cfg(test)]
 mod tests {

@@ -4,8 +4,8 @@ use super::body::Encoder;
 use super::cause::Cause;
 use super::{Cx, Exchange, Timer};
 use crate::http::{
-    BodyLength, Headers, ResponseHead, Version, content_length, is_name, list_members, write_field,
-    write_number_field, write_status_line,
+    BodyLength, Headers, Known, KnownSet, ResponseHead, Version, content_length, list_members,
+    write_field, write_number_field, write_status_line,
 };
 use crate::snapshot::{has_length, write_local_head};
 
@@ -71,7 +71,7 @@ impl Exchange {
                 write_number_field(out, b"X-APISIX-Upstream-Status", self.reply.status.into());
             }
         }
-        let kept = headers.get(b"content-length");
+        let kept = headers.get_known(Known::ContentLength);
         let shape = Shape {
             to_head: response.to_head,
             version: response.version,
@@ -177,9 +177,11 @@ impl Shape<'_> {
 pub(super) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8], via: bool) {
     let mut headers = Headers::new();
     headers.adopt(&bytes[..head.len], &head.fields);
-    remove_nominated(&mut headers);
+    if head.nominates {
+        remove_nominated(&mut headers);
+    }
     write_status_line(out, head.status);
-    headers.write_lines(out, |name, _| !is_hop_by_hop(name) && !is_name(name, b"content-length"));
+    headers.write_lines(out, |line| !FRAMING.has(line.known()));
     if via {
         write_via(out, head.version);
     }
@@ -193,7 +195,7 @@ pub(super) fn write_tunnel_head(out: &mut Vec<u8>, headers: &Headers, date: &[u8
     if via {
         write_via(out, Version::Http11);
     }
-    for protocol in headers.values(b"upgrade") {
+    for protocol in headers.values_known(Known::Upgrade) {
         write_field(out, b"Upgrade", protocol);
     }
     out.extend_from_slice(b"Connection: Upgrade\r\n\r\n");
@@ -209,59 +211,34 @@ pub(super) fn write_via(out: &mut Vec<u8>, received: Version) {
 }
 
 /// Takes away the fields that Connection names (RFC 9110 §7.6.1), before a plugin adds its own: a
-/// client must not be able to take those away. Framing and what belongs to a connection anyway stay
+/// peer must not be able to take those away. Framing and what belongs to a connection anyway stay
 /// for whoever deals with them.
 #[cold]
 pub(super) fn remove_nominated(headers: &mut Headers) {
-    headers.remove_if(|headers, name| {
-        !is_hop_by_hop(name) && !is_name(name, b"content-length") && is_nominated(headers, name)
+    headers.remove_if(|headers, line| {
+        !FRAMING.has(line.known()) && is_nominated(headers, line.name())
     });
 }
 
 /// The upstream's fields without those of its connection; our Server, its Date or ours.
 fn write_upstream_fields(out: &mut Vec<u8>, headers: &Headers, date: &[u8]) {
+    const REMADE: KnownSet = FRAMING.and(&[Known::Server]);
     let mut dated = false;
-    let nominates = nominates_fields(headers);
-    headers.write_lines(out, |name, _| {
-        dated |= is_name(name, b"date");
-        let dropped = is_hop_by_hop(name)
-            || is_name(name, b"content-length")
-            || is_name(name, b"server")
-            || nominates && is_nominated(headers, name);
-        !dropped
+    headers.write_lines(out, |line| {
+        dated |= line.known() == Known::Date;
+        !REMADE.has(line.known())
     });
     if !dated {
         write_field(out, b"Date", date);
     }
-    write_field(out, b"Server", b"ringgate");
-}
-
-/// Whether some Connection field has options beside `close` and `keep-alive`.
-pub(super) fn nominates_fields(headers: &Headers) -> bool {
-    connection_options(headers).any(|option| {
-        !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
-    })
+    out.extend_from_slice(b"Server: ringgate\r\n");
 }
 
 /// Whether a Connection field names that field (RFC 9110 §7.6.1).
-pub(super) fn is_nominated(headers: &Headers, name: &[u8]) -> bool {
-    connection_options(headers).any(|option| option.eq_ignore_ascii_case(name))
+fn is_nominated(headers: &Headers, name: &[u8]) -> bool {
+    let options = headers.values_known(Known::Connection).flat_map(list_members);
+    options.into_iter().any(|option| option.eq_ignore_ascii_case(name))
 }
 
-fn connection_options(headers: &Headers) -> impl Iterator<Item = &[u8]> {
-    headers.values(b"connection").flat_map(list_members)
-}
-
-/// Fields that belong to one connection only (RFC 9110 §7.6.1, RFC 7540 §3.2.1).
-pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
-    match name.len() {
-        2 => is_name(name, b"te"),
-        7 => is_name(name, b"upgrade"),
-        14 => is_name(name, b"http2-settings"),
-        10 => is_name(name, b"connection") || is_name(name, b"keep-alive"),
-        16 => is_name(name, b"proxy-connection"),
-        17 => is_name(name, b"transfer-encoding"),
-        19 => is_name(name, b"proxy-authorization"),
-        _ => false,
-    }
-}
+/// Fields that say how a message lies in its connection.
+const FRAMING: KnownSet = KnownSet::HOP_BY_HOP.and(&[Known::ContentLength]);

@@ -16,6 +16,10 @@ impl Exchange {
         end: bool,
         cx: &mut Cx<'_>,
     ) -> Passed {
+        if self.route().chain.steps().is_empty() {
+            self.flow(direction).headers_through = true;
+            return Passed::Through;
+        }
         let pinned = Rc::clone(self.pinned());
         let chain = Self::chain_of(&pinned, self.route);
         let (order, hook) = headers_order(chain, direction);
@@ -51,13 +55,14 @@ impl Exchange {
         end: bool,
         cx: &mut Cx<'_>,
     ) -> Passed {
-        let pinned = Rc::clone(self.pinned());
-        let chain = Self::chain_of(&pinned, self.route);
-        let (order, hook) = body_order(chain, direction);
-        if !chain.hooks().has(hook) && self.flow(direction).held.is_none() {
+        let (_, hook) = body_order(&self.route().chain, direction);
+        if !self.route().chain.hooks().has(hook) && self.flow(direction).held.is_none() {
             self.flow(direction).end_through |= end;
             return Passed::Through;
         }
+        let pinned = Rc::clone(self.pinned());
+        let chain = Self::chain_of(&pinned, self.route);
+        let (order, hook) = body_order(chain, direction);
         for (position, at) in order.iter().enumerate().skip(from) {
             let (at, step) = (*at as usize, &chain.steps()[*at as usize]);
             let asks = step.hooks.has(hook) && self.runs(step, at);
@@ -131,11 +136,11 @@ impl Exchange {
 
     /// Tells every plugin that asked for it that the exchange is over.
     pub(super) fn run_log(&mut self, cx: &mut Cx<'_>) {
-        let pinned = Rc::clone(self.pinned());
-        let chain = Self::chain_of(&pinned, self.route);
-        if !chain.hooks().has(Hooks::LOG) {
+        if !self.route().chain.hooks().has(Hooks::LOG) {
             return;
         }
+        let pinned = Rc::clone(self.pinned());
+        let chain = Self::chain_of(&pinned, self.route);
         for at in chain.response_order() {
             let (at, step) = (*at as usize, &chain.steps()[*at as usize]);
             if step.hooks.has(Hooks::LOG) && self.runs(step, at) {

@@ -3,7 +3,7 @@
 use super::body::{Decoder, Encoder};
 use super::cause::Cause;
 use super::flow::{Direction, Flow, Passed};
-use super::outgoing::write_interim;
+use super::outgoing::{remove_nominated, write_interim};
 use super::retry::{Failure, shown};
 use super::{Arrival, Cx, Exchange, Timer};
 use crate::http::{BodyLength, Method, Version};
@@ -286,6 +286,9 @@ impl Exchange {
         response.details.clear();
         response.details.extend_from_slice(b"via_upstream");
         response.headers.adopt(&bytes[..self.reply.len], &self.reply.fields);
+        if self.reply.nominates {
+            remove_nominated(&mut response.headers);
+        }
     }
 
     /// 1xx responses pass by the plugins (Proxy-Wasm reference §9). 100 is ours: we answered the

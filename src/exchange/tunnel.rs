@@ -13,7 +13,7 @@
 
 use super::outgoing::write_tunnel_head;
 use super::{Command, Cx, Ending, Exchange, Stage, Timer};
-use crate::http::{Headers, is_name, list_members};
+use crate::http::{Headers, Known, list_members};
 use crate::limits;
 
 /// A tunnel's two ends.
@@ -38,7 +38,10 @@ enum End {
 /// The protocols that a client's request offers, without those that are HTTP again (`h2c`, RFC 9113
 /// §3.1) or end encryption here (`TLS`, RFC 2817): what they carry would be requests unseen.
 pub(super) fn offered(headers: &Headers) -> impl Iterator<Item = &[u8]> {
-    headers.values(b"upgrade").flat_map(list_members).filter(|protocol| !is_http(protocol))
+    headers
+        .values_known(Known::Upgrade)
+        .flat_map(list_members)
+        .filter(|protocol| !is_http(protocol))
 }
 
 fn is_http(protocol: &[u8]) -> bool {
@@ -62,15 +65,15 @@ impl Exchange {
         let mut known = true;
         let mut option = false;
         for field in &self.reply.fields {
-            let (name, value) = (field.name.of(bytes), field.value.of(bytes));
-            if is_name(name, b"upgrade") {
+            let value = field.value.of(bytes);
+            if field.known == Known::Upgrade {
                 for protocol in list_members(value) {
                     protocols += 1;
                     let same = |offer: &[u8]| offer.eq_ignore_ascii_case(protocol);
                     known &= offered(&self.message.request.headers).any(same);
                 }
             }
-            option |= is_name(name, b"connection")
+            option |= field.known == Known::Connection
                 && list_members(value).any(|member| member.eq_ignore_ascii_case(b"upgrade"));
         }
         self.upstream.offered_upgrade && option && known && protocols > 0

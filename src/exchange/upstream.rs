@@ -11,7 +11,7 @@ use super::cause::Cause;
 use super::flow::Direction;
 use super::outgoing::trusted_length;
 use super::{Carries, Command, Cx, Exchange, Timer, forward};
-use crate::http::{BodyLength, Method};
+use crate::http::{BodyLength, Known, Method};
 use crate::limits;
 use crate::plugin::{Connection, Hooks};
 use crate::proxy_protocol;
@@ -391,7 +391,7 @@ impl Exchange {
 
     fn write_upstream_head(&mut self, through: bool) {
         let edits = self.route().chain.hooks().has(Hooks::REQUEST_BODY);
-        let kept = self.message.request.headers.get(b"content-length");
+        let kept = self.message.request.headers.get_known(Known::ContentLength);
         let (length, released) = (self.request.length, self.request.released.len() as u64);
         let trailers = !self.message.request.trailers.is_empty();
         self.upstream.encoder = match trusted_length(length, kept, edits) {

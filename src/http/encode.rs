@@ -14,7 +14,15 @@ pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// Writes `name: number` and its line end.
 pub fn write_number_field(out: &mut Vec<u8>, name: &[u8], value: u64) {
-    write_field(out, name, itoa::Buffer::new().format(value).as_bytes());
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    write_number_line(out, value);
+}
+
+/// Writes a number and the line end.
+pub fn write_number_line(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes one chunk. An empty one would end the body, so it is not written.

@@ -3,7 +3,7 @@
 //! httparse finds names and values and refuses control characters; it accepts bare LF as a line
 //! end. What is left to check is here, each rule with its section.
 
-use super::{Field, Span};
+use super::{Field, Known, Span};
 
 /// Whether every LF of a head follows a CR. RFC 9112 §2.2 lets a recipient accept a bare LF;
 /// parsers that disagree about it are how requests are smuggled, so we do not.
@@ -25,7 +25,9 @@ pub(super) fn lines_end_in_crlf(
 
 /// The field of one httparse header, as offsets into `head`.
 pub(super) fn field_of(head: &[u8], header: &httparse::Header<'_>) -> Field {
-    Field { name: span_of(head, header.name.as_bytes()), value: span_of(head, header.value) }
+    let name = header.name.as_bytes();
+    let known = Known::of_token(name);
+    Field { name: span_of(head, name), value: span_of(head, header.value), known }
 }
 
 /// Where `part`, a slice of `head`, lies in it.

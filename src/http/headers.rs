@@ -9,7 +9,7 @@
 //! What plugins add goes to the end of the arena, so an edit never moves what is already there.
 //! Both vectors are kept between exchanges: nothing is allocated in the steady state.
 
-use super::write_field;
+use super::{Known, write_field};
 
 /// A range of an arena or of a received buffer. `u32` halves the table; heads are far below 4 GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,13 +39,15 @@ impl Span {
     }
 }
 
-/// One field line: where its name and its value are.
+/// One field line: where its name and its value are, and what the name is to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Field {
     /// The field name as received (case kept).
     pub name: Span,
     /// The field value without surrounding whitespace.
     pub value: Span,
+    /// What the name says.
+    pub known: Known,
 }
 
 impl Field {
@@ -66,6 +68,33 @@ impl Field {
     /// Where that line ends.
     fn line_end(&self) -> usize {
         self.value.end() + 2
+    }
+}
+
+/// A field that is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    arena: &'a [u8],
+    field: &'a Field,
+}
+
+impl<'a> Line<'a> {
+    /// What its name says.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        self.field.known
+    }
+
+    /// Its name, as received.
+    #[must_use]
+    pub fn name(&self) -> &'a [u8] {
+        self.field.name.of(self.arena)
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn value(&self) -> &'a [u8] {
+        self.field.value.of(self.arena)
     }
 }
 
@@ -136,6 +165,19 @@ impl Headers {
         named.map(|field| field.value.of(&self.arena))
     }
 
+    /// The first value of a field known to us.
+    #[must_use]
+    pub fn get_known(&self, known: Known) -> Option<&[u8]> {
+        self.values_known(known).next()
+    }
+
+    /// All values of a field known to us, in order.
+    pub fn values_known(&self, known: Known) -> impl Iterator<Item = &[u8]> + '_ {
+        debug_assert_ne!(known, Known::Other);
+        let named = self.fields.iter().filter(move |field| field.known == known);
+        named.map(|field| field.value.of(&self.arena))
+    }
+
     /// All fields in order, as `(name, value)`.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + '_ {
         self.fields.iter().map(|f| (f.name.of(&self.arena), f.value.of(&self.arena)))
@@ -143,16 +185,16 @@ impl Headers {
 
     /// Writes the fields that `keep` wants as `name: value` lines. Neighbours that lie in the arena
     /// as they are written, which is how most heads come, are copied together.
-    pub fn write_lines(&self, out: &mut Vec<u8>, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+    pub fn write_lines(&self, out: &mut Vec<u8>, mut keep: impl FnMut(Line<'_>) -> bool) {
         let mut run = Run::default();
         for field in &self.fields {
-            let (name, value) = (field.name.of(&self.arena), field.value.of(&self.arena));
-            if !keep(name, value) {
+            let line = Line { arena: &self.arena, field };
+            if !keep(line) {
                 continue;
             }
             if !field.is_line(&self.arena) {
                 run.write(&self.arena, out);
-                write_field(out, name, value);
+                write_field(out, line.name(), line.value());
                 continue;
             }
             if run.end != field.name.start as usize {
@@ -166,9 +208,9 @@ impl Headers {
 
     /// Adds a field at the end; an existing one of that name stays.
     pub fn append(&mut self, name: &[u8], value: &[u8]) {
-        let name = self.store(name);
-        let value = self.store(value);
-        self.fields.push(Field { name, value });
+        let known = Known::of(name);
+        let (name, value) = (self.store(name), self.store(value));
+        self.fields.push(Field { name, value, known });
     }
 
     /// Gives `name` this one value: the first field of that name keeps its place, others go.
@@ -193,11 +235,11 @@ impl Headers {
         self.fields.len() != before
     }
 
-    /// Takes every field away whose name `goes`, which may look at the section.
-    pub fn remove_if(&mut self, goes: impl Fn(&Self, &[u8]) -> bool) {
+    /// Takes every field away that `goes`, which may look at the section.
+    pub fn remove_if(&mut self, goes: impl Fn(&Self, Line<'_>) -> bool) {
         let mut at = 0;
         while let Some(field) = self.fields.get(at) {
-            if goes(self, field.name.of(&self.arena)) {
+            if goes(self, Line { arena: &self.arena, field }) {
                 self.fields.remove(at);
             } else {
                 at += 1;
@@ -246,13 +288,19 @@ mod tests {
         headers.adopt(
             head,
             &[
-                Field { name: Span::new(0, 4), value: Span::new(6, 7) },
-                Field { name: Span::new(9, 12), value: Span::new(14, 15) },
+                Field { name: Span::new(0, 4), value: Span::new(6, 7), known: Known::Host },
+                Field { name: Span::new(9, 12), value: Span::new(14, 15), known: Known::Other },
             ],
         );
         assert_eq!(headers.get(b"host"), Some(&b"a"[..]));
         assert_eq!(headers.get(b"x-k"), Some(&b"v"[..]));
         assert_eq!(headers.get(b"x-l"), None);
+        assert_eq!(headers.get_known(Known::Host), Some(&b"a"[..]));
+        headers.append(b"content-LENGTH", b"5");
+        headers.append(b"Content-Length", b"6");
+        let lengths: Vec<_> = headers.values_known(Known::ContentLength).collect();
+        assert_eq!(lengths, [b"5", b"6"]);
+        headers.remove(b"content-length");
         assert_eq!(headers.encoded_len(), head.len());
     }
 
@@ -278,8 +326,8 @@ mod tests {
         let head = b"A: 1\r\nB:2\r\nC:   3  \r\nD: 4\r\nE: 5\r\n\r\n";
         let spans =
             [(0, 1, 3, 4), (6, 7, 8, 9), (11, 12, 16, 17), (21, 22, 24, 25), (27, 28, 30, 31)];
-        let fields =
-            spans.map(|(a, b, c, d)| Field { name: Span::new(a, b), value: Span::new(c, d) });
+        let fields = spans.map(|(a, b, c, d)| (Span::new(a, b), Span::new(c, d)));
+        let fields = fields.map(|(name, value)| Field { name, value, known: Known::Other });
         let mut headers = Headers::new();
         headers.adopt(head, &fields);
         headers.set(b"e", b"9");
@@ -287,7 +335,7 @@ mod tests {
         headers.append(b"G", b"");
         for dropped in [&b""[..], b"A", b"D", b"B", b"G", b"ADG", b"ABCDEFG"] {
             let mut out = Vec::new();
-            headers.write_lines(&mut out, |name, _| !dropped.contains(&name[0]));
+            headers.write_lines(&mut out, |line| !dropped.contains(&line.name()[0]));
             let kept = headers.iter().filter(|(name, _)| !dropped.contains(&name[0]));
             let mut lines = Vec::new();
             kept.for_each(|(name, value)| write_field(&mut lines, name, value));

@@ -9,6 +9,7 @@ mod encode;
 mod error;
 mod fields;
 mod headers;
+mod known;
 mod method;
 mod request;
 mod response;
@@ -16,10 +17,13 @@ mod status;
 pub mod uri;
 
 pub use chunked::{ChunkError, Chunked, Progress};
-pub use encode::{write_chunk, write_field, write_last_chunk, write_number_field};
+pub use encode::{
+    write_chunk, write_field, write_last_chunk, write_number_field, write_number_line,
+};
 pub use error::{RequestError, ResponseError};
 pub use fields::{content_length, is_field_value, is_name, is_token, list_members};
-pub use headers::{Field, Headers, Span};
+pub use headers::{Field, Headers, Line, Span};
+pub use known::{Known, KnownSet};
 pub use method::{Method, Methods};
 pub use request::{HeadLimits, RequestHead};
 pub use response::ResponseHead;

@@ -6,8 +6,8 @@
 //!            └─ incomplete: None, read more
 //! ```
 
-use super::fields::{content_length, field_of, is_name, lines_end_in_crlf, list_members, span_of};
-use super::{BodyLength, Field, Method, RequestError, Span, Version};
+use super::fields::{content_length, field_of, lines_end_in_crlf, list_members, span_of};
+use super::{BodyLength, Field, Known, Method, RequestError, Span, Version, uri};
 use crate::limits;
 use memchr::memchr;
 use std::mem::MaybeUninit;
@@ -39,6 +39,8 @@ pub struct RequestHead {
     pub method_span: Span,
     /// Path and query; of an absolute-form the part after the authority (no path means `/`).
     pub target: Span,
+    /// The target's path; empty: an absolute-form without one.
+    pub path: Span,
     /// The version spoken.
     pub version: Version,
     /// The target's or the Host field's authority; empty if there is none.
@@ -124,7 +126,7 @@ impl RequestHead {
             return Err(RequestError::NotImplemented("CONNECT is for forward proxies"));
         }
         if target[0] == b'/' || (target == b"*" && self.method == Method::Options) {
-            self.target = span_of(head, target);
+            self.set_target(head, target);
             return Ok(None);
         }
         let rest = strip_scheme(target).ok_or(RequestError::Bad("a target of unknown form"))?;
@@ -133,8 +135,13 @@ impl RequestHead {
         if authority.is_empty() || !is_authority(authority) {
             return Err(RequestError::Bad("the target's authority is invalid"));
         }
-        self.target = span_of(head, path);
+        self.set_target(head, path);
         Ok(Some(span_of(head, authority)))
+    }
+
+    fn set_target(&mut self, head: &[u8], target: &[u8]) {
+        self.target = span_of(head, target);
+        self.path = span_of(head, uri::split(target).path);
     }
 
     /// One pass over the fields: keeps them, and the facts that framing and the connection need.
@@ -148,7 +155,7 @@ impl RequestHead {
         self.fields.clear();
         for header in headers {
             let field = field_of(head, header);
-            match facts.note(header.name.as_bytes(), header.value)? {
+            match facts.note(field.known, header.name.as_bytes(), header.value)? {
                 Keep::Field => self.fields.push(field),
                 Keep::Host => self.authority = field.value,
             }
@@ -216,25 +223,25 @@ struct Facts {
 }
 
 impl Facts {
-    /// Looks at one field. The length is compared first: most fields are none of these.
-    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<Keep, RequestError> {
-        match name.len() {
-            4 if is_name(name, b"host") => {
+    /// Looks at one field.
+    fn note(&mut self, known: Known, name: &[u8], value: &[u8]) -> Result<Keep, RequestError> {
+        match known {
+            Known::Host => {
                 self.hosts += 1;
                 return Ok(Keep::Host);
             }
-            6 if is_name(name, b"expect") => self.note_expect(value)?,
-            7 if is_name(name, b"upgrade") => self.upgrade = true,
-            10 if is_name(name, b"connection") => self.note_connection(value),
-            14 if is_name(name, b"content-length") => {
+            Known::Expect => self.note_expect(value)?,
+            Known::Upgrade => self.upgrade = true,
+            Known::Connection => self.note_connection(value),
+            Known::ContentLength => {
                 let length = content_length(value);
                 let length = length.ok_or(RequestError::Bad("an invalid Content-Length"))?;
                 if self.content_length.replace(length).is_some() {
                     return Err(RequestError::Bad("more than one Content-Length"));
                 }
             }
-            17 if is_name(name, b"transfer-encoding") => self.note_coding(value)?,
-            14 | 17 => refuse_likeness(name)?,
+            Known::TransferEncoding => self.note_coding(value)?,
+            Known::Other if matches!(name.len(), 14 | 17) => refuse_likeness(name)?,
             _ => {}
         }
         Ok(Keep::Field)

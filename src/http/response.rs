@@ -1,9 +1,9 @@
 //! Response heads from upstreams (RFC 9112 §4 to §6). Whatever is not clear is a 502: a guess here
 //! would let one exchange's bytes become another's.
 
-use super::fields::{content_length, field_of, is_name, lines_end_in_crlf, list_members};
+use super::fields::{content_length, field_of, lines_end_in_crlf, list_members};
 use super::request::HeadLimits;
-use super::{BodyLength, Field, ResponseError, Version};
+use super::{BodyLength, Field, Known, ResponseError, Version};
 use crate::limits;
 use std::mem::MaybeUninit;
 
@@ -22,6 +22,8 @@ pub struct ResponseHead {
     pub body: BodyLength,
     /// Whether the connection may carry another request.
     pub keep_alive: bool,
+    /// Whether Connection has options that may be fields' names (RFC 9110 §7.6.1).
+    pub nominates: bool,
 }
 
 impl ResponseHead {
@@ -79,9 +81,11 @@ impl ResponseHead {
         let mut facts = Facts::default();
         self.fields.clear();
         for header in headers {
-            self.fields.push(field_of(head, header));
-            facts.note(header.name.as_bytes(), header.value)?;
+            let field = field_of(head, header);
+            facts.note(field.known, header.value)?;
+            self.fields.push(field);
         }
+        self.nominates = facts.nominates;
         self.body = facts.framing(self.version)?;
         if to_head || self.status < 200 || self.status == 204 || self.status == 304 {
             self.body = BodyLength::None;
@@ -101,25 +105,29 @@ struct Facts {
     chunked: bool,
     close: bool,
     keep_alive: bool,
+    nominates: bool,
 }
 
 impl Facts {
-    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
-        match name.len() {
-            10 if is_name(name, b"connection") => {
+    fn note(&mut self, known: Known, value: &[u8]) -> Result<(), ResponseError> {
+        match known {
+            Known::Connection => {
                 for option in list_members(value) {
-                    self.close |= option.eq_ignore_ascii_case(b"close");
-                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    match option.len() {
+                        5 if option.eq_ignore_ascii_case(b"close") => self.close = true,
+                        10 if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+                        _ => self.nominates = true,
+                    }
                 }
             }
-            14 if is_name(name, b"content-length") => {
+            Known::ContentLength => {
                 let length = content_length(value);
                 let length = length.ok_or(ResponseError("an invalid Content-Length"))?;
                 if self.content_length.replace(length).is_some() {
                     return Err(ResponseError("more than one Content-Length"));
                 }
             }
-            17 if is_name(name, b"transfer-encoding") => {
+            Known::TransferEncoding => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(ResponseError("a transfer coding other than one chunked"));
                 }

@@ -19,4 +19,4 @@ pub use http2::{Http2Driver, Http2Sender, connect_http2};
 pub use listen::{Reservation, reserve};
 pub use listener::{Accepted, Listener};
 pub use runtime::{DriverChoice, DriverKind, pin_to_core, run, sleep_ms, spawn, within_ms};
-pub use socket::{Socket, connect, connect_unix, read, send};
+pub use socket::{Socket, connect, connect_unix, read, send, send_from};

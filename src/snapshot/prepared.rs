@@ -1,6 +1,8 @@
 //! Responses that are ready before the request comes (DESIGN §1, fast path).
 
-use crate::http::{self, Headers, is_name, write_field, write_number_field, write_status_line};
+use crate::http::{
+    self, Headers, Known, KnownSet, write_field, write_number_field, write_status_line,
+};
 use crate::plugin::LocalResponse;
 use crate::time::HttpDate;
 
@@ -59,12 +61,12 @@ pub fn write_local_head(
     write_field(out, b"Server", b"ringgate");
     if html {
         write_field(out, b"Content-Type", b"text/html; charset=utf-8");
-    } else if headers.get(b"content-type").is_none() && has_length(status) {
+    } else if headers.get_known(Known::ContentType).is_none() && has_length(status) {
         write_field(out, b"Content-Type", b"text/plain; charset=utf-8");
     }
-    headers.write_lines(out, |name, _| {
-        let replaced = html && is_name(name, b"content-type");
-        !replaced && !is_ours(name)
+    headers.write_lines(out, |line| {
+        let replaced = html && line.known() == Known::ContentType;
+        !replaced && !OURS.has(line.known())
     });
 }
 
@@ -89,16 +91,15 @@ pub fn has_length(status: u16) -> bool {
     status >= 200 && status != 204 && status != 304
 }
 
-fn is_ours(name: &[u8]) -> bool {
-    match name.len() {
-        4 => is_name(name, b"date"),
-        6 => is_name(name, b"server"),
-        10 => is_name(name, b"connection") || is_name(name, b"keep-alive"),
-        14 => is_name(name, b"content-length"),
-        17 => is_name(name, b"transfer-encoding"),
-        _ => false,
-    }
-}
+/// Fields of a local response that are written from what we know.
+const OURS: KnownSet = KnownSet::of(&[
+    Known::Connection,
+    Known::ContentLength,
+    Known::Date,
+    Known::KeepAlive,
+    Known::Server,
+    Known::TransferEncoding,
+]);
 
 #[cfg(test)]
 mod tests {

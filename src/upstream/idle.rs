@@ -59,7 +59,10 @@ impl<C> IdlePool<C> {
         if requests >= policy.requests_max || policy.idle_max == 0 || policy.idle_ms == 0 {
             return;
         }
-        let idle = self.by_address.entry(address).or_default();
+        let idle = match self.by_address.get_mut(&address) {
+            Some(idle) => idle,
+            None => self.by_address.entry(address).or_default(),
+        };
         if idle.len() >= policy.idle_max {
             idle.pop_front();
         }

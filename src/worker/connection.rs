@@ -224,10 +224,22 @@ impl Downstream {
 
     /// Sends what is gathered; tells whether the connection goes on.
     pub(super) async fn send_output(&mut self, worker: &Rc<Worker>) -> bool {
+        match self.socket.send_now(&self.output) {
+            Ok(sent) if sent == self.output.len() => {
+                self.output.clear();
+                true
+            }
+            Ok(sent) => self.send_output_from(worker, sent).await,
+            Err(_) => false,
+        }
+    }
+
+    /// Sends it from there on, as the client takes it.
+    async fn send_output_from(&mut self, worker: &Rc<Worker>, from: usize) -> bool {
         let send_ms = worker.pinned.borrow().snapshot.rules.send_ms;
         worker.arm(self.alarm, worker.clock.now_ms() + send_ms);
         let output = std::mem::take(&mut self.output);
-        let mut sending = pin!(Some(net::send(self.socket.clone(), output)));
+        let mut sending = pin!(Some(net::send_from(self.socket.clone(), output, from)));
         loop {
             match wait_for(worker, self.alarm, &mut sending).await {
                 Ok((result, mut buffer)) => {

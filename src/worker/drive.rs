@@ -66,6 +66,26 @@ struct Operations<'a, DR, DS, C, UR, US, T> {
     sleep: Slot<'a, T>,
 }
 
+/// Sends what the socket takes at once; what is left then is for the slot, by `rest`. Gives what
+/// came of it if nothing is left.
+fn send<F>(
+    socket: Option<&Socket>,
+    bytes: Vec<u8>,
+    slot: &mut Slot<'_, F>,
+    rest: impl FnOnce(Socket, Vec<u8>, usize) -> F,
+) -> Option<SendDone> {
+    let Some(socket) = socket else {
+        return Some((Err(io::ErrorKind::NotConnected.into()), bytes));
+    };
+    match socket.send_now(&bytes) {
+        Ok(sent) if sent < bytes.len() => {
+            slot.set(Some(rest(socket.clone(), bytes, sent)));
+            None
+        }
+        done => Some((done.map(|_| ()), bytes)),
+    }
+}
+
 /// What happened.
 enum Event {
     ReadDown(ReadDone),
@@ -172,27 +192,27 @@ impl Downstream {
                     }
                     Command::SendDownstream(bytes) => {
                         self.sent += bytes.len() as u64;
-                        operations.send_down.set(Some(net::send(self.socket.clone(), bytes)));
+                        let (socket, slot) = (Some(&self.socket), &mut operations.send_down);
+                        if let Some(done) = send(socket, bytes, slot, net::send_from) {
+                            self.on_event(worker, exchange, &mut link, Event::SentDown(done));
+                        }
                     }
                     Command::Connect { address, fresh, carries } => {
-                        if fresh || !link.take_idle(worker, self.pool(worker, carries), &address) {
+                        let idle = self.pool(worker, carries);
+                        if fresh || !link.reuse(worker, exchange, idle, &address) {
                             operations.connect.set(Some(connect(address)));
-                        } else {
-                            let local = link.local();
-                            worker.with_cx(|cx| exchange.on_connected(true, local, cx));
                         }
                     }
                     Command::SendUpstream(bytes) => {
-                        let socket = link.socket.clone();
-                        operations.send_up.set(socket.map(|socket| net::send(socket, bytes)));
+                        let (socket, slot) = (link.socket.as_ref(), &mut operations.send_up);
+                        if let Some(done) = send(socket, bytes, slot, net::send_from) {
+                            self.on_event(worker, exchange, &mut link, Event::SentUp(done));
+                        }
                     }
                     Command::ReadUpstream if link.at < link.input.len() && !link.starved => {
                         link.give(worker, exchange);
                     }
-                    Command::ReadUpstream => {
-                        let (buffer, socket) = link.begin_reading(worker, tunnel.is_some());
-                        operations.read_up.set(socket.map(|socket| net::read(socket, buffer)));
-                    }
+                    Command::ReadUpstream => operations.read_up.set(link.read(worker, &tunnel)),
                     Command::Switch => tunnel = Some(OpenTunnel::count(worker)),
                     Command::EndDownstream => self.socket.end_sending(),
                     Command::EndUpstream => link.end_sending(),
@@ -294,10 +314,12 @@ impl Downstream {
 }
 
 impl UpstreamLink {
-    /// Takes an idle connection to that address that nobody has closed.
-    fn take_idle(
+    /// Gives the exchange an idle connection to that address that nobody has closed, if there is
+    /// one.
+    fn reuse(
         &mut self,
         worker: &Worker,
+        exchange: &mut Exchange,
         idle: &RefCell<IdlePool<Socket>>,
         address: &Address,
     ) -> bool {
@@ -306,6 +328,8 @@ impl UpstreamLink {
         let Some(idle) = idle else { return false };
         self.socket = Some(idle.connection);
         self.requests = idle.requests + 1;
+        let local = self.local();
+        worker.with_cx(|cx| exchange.on_connected(true, local, cx));
         true
     }
 
@@ -321,9 +345,14 @@ impl UpstreamLink {
         self.starved = used == 0;
     }
 
-    /// What a read needs.
-    fn begin_reading(&mut self, worker: &Worker, tunnels: bool) -> (Vec<u8>, Option<Socket>) {
-        (self.read_buffer(worker, tunnels), self.socket.clone())
+    /// Reads on.
+    fn read(
+        &mut self,
+        worker: &Worker,
+        tunnel: &Option<OpenTunnel>,
+    ) -> Option<impl Future<Output = ReadDone> + use<>> {
+        let buffer = self.read_buffer(worker, tunnel.is_some());
+        self.socket.clone().map(|socket| net::read(socket, buffer))
     }
 
     /// The read buffer, behind what the exchange could not use yet (an incomplete head).

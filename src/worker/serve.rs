@@ -47,7 +47,7 @@ impl Downstream {
     /// The route's number. Ordinary paths and hosts are used where they lie.
     fn find_route(&mut self, pinned: &Pinned) -> Result<Option<u32>, uri::UriError> {
         let bytes = &self.input[self.at..];
-        let path = path_of(self.head.target.of(bytes));
+        let path = path_of(&self.head, bytes);
         self.scratch.clear();
         if !uri::is_normal(path) && path != b"*" {
             uri::normalise(path, &mut self.scratch)?;
@@ -111,7 +111,7 @@ impl Downstream {
         body_sent: usize,
     ) {
         let bytes = &self.input[self.at..];
-        let received = path_of(self.head.target.of(bytes));
+        let received = path_of(&self.head, bytes);
         let path = if self.scratch.is_empty() { received } else { &self.scratch };
         let route = Some(&pinned.snapshot.route(route).facts);
         let facts = Parsed { head: &self.head, bytes, path, connection: &self.facts, route };
@@ -183,7 +183,7 @@ impl Downstream {
         let number = worker.next_request.get();
         worker.next_request.set(number + 1);
         let bytes = &self.input[self.at..];
-        let received = path_of(self.head.target.of(bytes));
+        let received = path_of(&self.head, bytes);
         let arrival = Arrival {
             head: &self.head,
             bytes,
@@ -324,8 +324,7 @@ impl RequestFacts for Unread<'_> {
     }
 }
 
-/// The path of a target; an absolute-form without one means `/` (RFC 9110 §4.2.3).
-fn path_of(target: &[u8]) -> &[u8] {
-    let path = uri::split(target).path;
-    if path.is_empty() { b"/" } else { path }
+/// The path as it was received; an absolute-form without one means `/` (RFC 9110 §4.2.3).
+fn path_of<'a>(head: &RequestHead, bytes: &'a [u8]) -> &'a [u8] {
+    if head.path.len == 0 { b"/" } else { head.path.of(bytes) }
 }
