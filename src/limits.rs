@@ -55,6 +55,10 @@ pub const BUFFER_POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The worker's tick: resolution of coarse deadlines, of the cached date and of the stop flag.
 pub const TICK_MS: u64 = 50;
 
+/// How long a connection of a draining worker is kept since its last answer: time for a request
+/// that was sent before the client could know to arrive. Longer than a round trip around the world.
+pub const DRAIN_IDLE_MS: u64 = 1_000;
+
 /// Longest `delay.duration` a fault may ask for before the worker's deadline table would overflow.
 pub const DELAY_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 

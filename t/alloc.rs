@@ -77,8 +77,7 @@ fn main() {
         Loading::open(&folder.join("config.yaml"), None).expect("a good configuration");
     let (snapshot, _) = loading.snapshot().expect("good resources");
     let anywhere = Options::new(Address::Tcp(([127, 0, 0, 1], 0).into()));
-    let reservation = reserve(&anywhere).expect("a free port");
-    let place = reservation.place;
+    let place = reserve(&anywhere, 1).expect("a free port");
     let Address::Tcp(address) = place.options.address else { panic!("it is on TCP") };
     let shared = Shared::new(Arc::new(snapshot), Box::new(drop), loading.resolver());
     let (sink, source) = access_log();
@@ -87,18 +86,19 @@ fn main() {
     let (sender, started) = crossbeam::channel::bounded(1);
     let settings = Settings {
         index: 0,
+        workers: 1,
         core: None,
         ring_entries: 256,
         driver: DriverChoice::Auto,
         buffer_bytes: READ_BUFFER_BYTES,
         buffers: 0,
         listen: vec![place],
-        drain_ms: 1_000,
         access: Some(sink),
     };
     let counters = Arc::new(Counters::default());
     let worker = start(settings, Arc::clone(&shared), counters, sender).expect("a worker");
     started.recv().expect("a report").outcome.expect("it serves");
+    shared.set_accepting(true);
     let mut failed = 0;
     let paths = [
         "/native",

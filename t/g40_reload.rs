@@ -1,7 +1,9 @@
 //! Configurations that change under a running gateway: what is seen, what is taken, what goes on.
 
 use crate::harness::{Client, Gateway, Setup, Upstream, drivers, eventually, get};
+use rustix::process::Signal;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 
 fn says(word: &str) -> String {
     format!(
@@ -99,6 +101,81 @@ fn an_address_in_use_changes_nothing() {
     assert_eq!(word(&gateway), "hi");
 }
 
+/// How long a stop may take is what the files say when it happens.
+#[test]
+fn the_drain_changes() {
+    let upstream = Upstream::script(|conversation| {
+        conversation.request();
+        conversation.stall();
+    });
+    let routes =
+        format!("routes: [{{uri: /*, upstream: {{nodes: {{\"{}\": 1}}}}}}]", upstream.node());
+    let mut gateway = watched(routes).ringgate("timeouts: {drain: 10m}").start();
+    let mut held = gateway.client();
+    held.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the request is at the upstream", || !upstream.requests().is_empty());
+    let config = gateway.folder().path().join("config.yaml");
+    let text = std::fs::read_to_string(config).expect("config.yaml");
+    write(&gateway, "config.yaml", &text.replace("drain: 10m", "drain: 100ms"));
+    let good = "ringgate_loads_total{result=\"good\"}";
+    eventually("it is read", || gateway.metric(good) == Some(2.0));
+    gateway.process().signal(Signal::TERM);
+    let ended = gateway.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("cut off after the drain timeout"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("counts after a restart"), "{}", ended.stderr);
+}
+
+/// What is set for a listener changes where it listens; nobody who connects meets a closed port.
+#[test]
+fn settings_of_listeners_change() {
+    for driver in drivers() {
+        let home = crate::harness::Folder::new();
+        let socket = home.path().join("a.sock");
+        let listen = |port: u16, settings: &str, mode: &str| {
+            format!(
+                "listen: [{{address: \"127.0.0.1:{port}\", {settings}}}, \
+                 {{address: \"unix:{}\", mode: \"{mode}\"}}]",
+                socket.display()
+            )
+        };
+        let port = free_port();
+        let (old, new) = (
+            listen(port, "backlog: 64", "0600"),
+            listen(port, "backlog: 128, fastopen: 16, proxy_protocol: true", "0666"),
+        );
+        let gateway = watched(says("hi")).driver(*driver).workers(2).ringgate(&old).start();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut open = Client::connect(address);
+        assert_eq!(open.get("/a").text(), "hi");
+        let config = gateway.folder().path().join("config.yaml");
+        let text = std::fs::read_to_string(config).expect("config.yaml");
+        write(&gateway, "config.yaml", &text.replace(&old, &new));
+        eventually("connections begin with a header", || {
+            let mut client = Client::connect(address);
+            client.send("PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+            client.outcome(false).is_ok_and(|answer| answer.text() == "hi")
+        });
+        assert_eq!(open.get("/a").text(), "hi", "a connection that is open goes on");
+        let mode = || std::fs::metadata(&socket).expect("it is there").permissions().mode();
+        eventually("the mode has changed", || mode() & 0o777 == 0o666);
+        let log = gateway.log();
+        assert!(!log.contains("counts after a restart") && !log.contains("ERROR"), "{log}");
+    }
+}
+
+/// Name servers are those of the start, and that is said, also of a section that is new.
+#[test]
+fn name_servers_count_after_a_restart() {
+    let gateway = watched(says("hi")).start();
+    let config = gateway.folder().path().join("config.yaml");
+    let text = std::fs::read_to_string(config).expect("config.yaml");
+    let named = text.replace("apisix:\n", "apisix:\n  dns_resolver: [127.0.0.53]\n");
+    write(&gateway, "config.yaml", &named);
+    gateway.wait_for_log("`apisix.dns_resolver` has changed: that counts after a restart");
+    assert_eq!(word(&gateway), "hi");
+}
+
 /// Limits count from the next request on; what needs a restart is said.
 #[test]
 fn settings_change_and_restarts_are_named() {
@@ -108,7 +185,7 @@ fn settings_change_and_restarts_are_named() {
     let limited = text.replace("  http:\n", "  http:\n    client_max_body_size: 1\n");
     let named = limited.replace("ringgate:\n", "ringgate:\n  node: {id: other}\n");
     write(&gateway, "config.yaml", &named);
-    gateway.wait_for_log("`ringgate.node` has changed: that counts after a restart");
+    gateway.wait_for_log("`ringgate.node.id` has changed: that counts after a restart");
     eventually("the limit counts", || {
         let mut client = gateway.client();
         client.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab");

@@ -3,7 +3,7 @@
 use crate::harness::runner::{
     Came, PREPARE, REQUEST, RESPONSE, Runner, refused, request_body, response_body, stop, token,
 };
-use crate::harness::{Gateway, Setup, Upstream, drivers, eventually, skipped};
+use crate::harness::{Gateway, Setup, Successor, Upstream, drivers, eventually, is_alive, skipped};
 use crate::i00_runners::setup;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -307,11 +307,6 @@ fn last_pid(log: &str) -> Option<i32> {
     pid.trim().parse().ok()
 }
 
-fn is_alive(pid: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !status.is_empty() && !status.contains(") Z ")
-}
-
 #[test]
 fn a_runner_is_started_logged_and_stopped() {
     let upstream = Upstream::hello();
@@ -325,6 +320,28 @@ fn a_runner_is_started_logged_and_stopped() {
     let ended = gateway.stop();
     assert_eq!(ended.code, Some(0));
     eventually("the runner ends with the gateway", || !is_alive(pid));
+}
+
+/// An upgrade starts another runner on the socket that the configuration names; the old one serves
+/// the old gateway until that has ended, and takes nothing away from the new one.
+#[test]
+fn an_upgrade_has_a_runner_of_its_own() {
+    let upstream = Upstream::hello();
+    let Some(mut gateway) = managed(PRE, "start_timeout: 20s", &upstream) else { return };
+    let answers = || gateway.get("/").status();
+    assert_eq!(answers(), 299);
+    let old = runner_pid(&gateway.log());
+    let next = Successor::of(&gateway, None);
+    assert_eq!(answers(), 299);
+    let new = runner_pid(&gateway.log());
+    assert!(old != new && is_alive(new));
+    assert_eq!(gateway.code(), Some(0));
+    eventually("the old runner ends", || !is_alive(old));
+    assert_eq!(gateway.get("/").status(), 299);
+    // A connection of its own to the socket, which is still there.
+    gateway.wait_for_log("the runner starts");
+    drop(next);
+    eventually("the new runner ends with its gateway", || !is_alive(new));
 }
 
 #[test]

@@ -22,6 +22,22 @@ pub fn changes(old: &Value, new: &Value) -> Vec<Change> {
     found
 }
 
+impl Change {
+    /// The fields it consists of: those of a section that came or went as a whole.
+    #[must_use]
+    pub fn fields(&self) -> Vec<String> {
+        let nothing = Value::Object(Map::new());
+        let (old, new) = match (&self.old, &self.new) {
+            (None, Some(new @ Value::Object(_))) => (&nothing, new),
+            (Some(old @ Value::Object(_)), None) => (old, &nothing),
+            _ => return vec![self.field.clone()],
+        };
+        let mut below = Vec::new();
+        compare(self.field.clone(), Some(old), Some(new), &mut below);
+        below.iter().flat_map(Self::fields).collect()
+    }
+}
+
 fn compare(field: String, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<Change>) {
     if old == new {
         return;
@@ -95,6 +111,16 @@ mod tests {
             ["b.c[1]: 2 → 3", "b.d: [1] → [1,2]", "new: now null", "gone: no longer \"x\""]
         );
         assert!(changes(&new, &new).is_empty());
+    }
+
+    #[test]
+    fn sections_that_come_and_go_have_fields() {
+        let (old, new) = (json!({"a": 1}), json!({"a": 1, "b": {"c": {"d": 1}, "e": [{}]}}));
+        for (one, other) in [(&old, &new), (&new, &old)] {
+            let changes = changes(one, other);
+            assert_eq!(changes.len(), 1);
+            assert_eq!(changes[0].fields(), ["b.c.d", "b.e"]);
+        }
     }
 
     #[test]

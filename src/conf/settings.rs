@@ -60,6 +60,8 @@ pub struct Config {
     pub limits: Limits,
     /// `ringgate.timeouts.drain`: how long a stopping worker waits for exchanges in flight.
     pub drain: Duration,
+    /// `ringgate.timeouts.upgrade`: how long a newer binary may take until it is ready to serve.
+    pub upgrade: Duration,
     /// `ringgate.watch`: whether changed files are read again by themselves.
     pub watch: bool,
     /// `ringgate.log.level`.

@@ -4,6 +4,7 @@ use super::document::{Change, Document, Item, Stamped};
 use super::embedded::Embedded;
 use super::etcd::{Etcd, WriteError};
 use super::local;
+use super::upgrade::Inherited;
 use crate::conf::{Config, EtcdConfig, Provider};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -57,11 +58,11 @@ pub(super) fn store_dir(config: &Config) -> PathBuf {
     PathBuf::from(config.store_dir.as_deref().unwrap_or(STORE_DIR))
 }
 
-/// Opens what the configuration names.
+/// Opens what the configuration names; what another gateway has of it is taken over.
 ///
 /// # Errors
 /// It can't be used, and nothing else stands in for it.
-pub(super) async fn open(config: &Config) -> Result<Opened, String> {
+pub(super) async fn open(config: &Config, inherited: &Inherited) -> Result<Opened, String> {
     let dir = store_dir(config);
     if config.provider != Provider::Yaml || config.admin.is_some() {
         // There are keys and certificates in it.
@@ -70,8 +71,17 @@ pub(super) async fn open(config: &Config) -> Result<Opened, String> {
     }
     match &config.provider {
         Provider::Yaml => Ok(of(Backend::Files, 0, Vec::new())),
-        Provider::Memory => Ok(of(Backend::Memory, 0, Vec::new())),
+        Provider::Memory => {
+            let (revision, items) = match &inherited.ask_for_store()?[..] {
+                "" => (0, Vec::new()),
+                text => local::parse(text.as_bytes())
+                    .ok_or("the resources of the old process can't be read")?,
+            };
+            Ok(of(Backend::Memory, revision, items))
+        }
         Provider::Embedded => {
+            // One process has it.
+            inherited.ask_for_store()?;
             let (store, held) = Embedded::open(&dir.join(STORE_FILE))?;
             Ok(of(Backend::Embedded(Arc::new(store)), held.revision, held.items))
         }
@@ -137,7 +147,7 @@ impl Backend {
                 let written = spawn_blocking(move || (store.commit(&stamped, next), stamped)).await;
                 match written {
                     Ok((Ok(()), stamped)) => Ok((stamped, next)),
-                    Ok((Err(error), _)) => Err(unavailable(error)),
+                    Ok((Err(why), _)) => Err(CommitError::Unavailable(why)),
                     Err(panic) => Err(unavailable(panic)),
                 }
             }
@@ -165,6 +175,35 @@ impl Backend {
             },
             _ => Ok(next),
         }
+    }
+
+    /// Lets another process have what only one can have. Gives what nobody else keeps.
+    ///
+    /// # Errors
+    /// The thread that closes died.
+    pub(super) async fn release(
+        &self,
+        document: impl FnOnce() -> String,
+    ) -> Result<String, String> {
+        match self {
+            Self::Memory => Ok(document()),
+            Self::Embedded(store) => {
+                let store = Arc::clone(store);
+                spawn_blocking(move || store.close()).await.map_err(|panic| panic.to_string())?;
+                Ok(String::new())
+            }
+            Self::Files | Self::Etcd(_) => Ok(String::new()),
+        }
+    }
+
+    /// Takes back what was released.
+    ///
+    /// # Errors
+    /// It can't be opened; every write tries again.
+    pub(super) async fn take_back(&self) -> Result<(), String> {
+        let Self::Embedded(store) = self else { return Ok(()) };
+        let store = Arc::clone(store);
+        spawn_blocking(move || store.reopen()).await.map_err(|panic| panic.to_string())?
     }
 
     /// Whether items with a time to live are removed by somebody else.

@@ -72,7 +72,7 @@ fn process_changes(old: &Side, new: &Side, out: &mut String) {
     let others = all.iter().filter(|change| !change.field.starts_with("wasm"));
     for change in others {
         let _ = writeln!(out, "~ config.yaml {}", hidden(change.clone(), false));
-        if process::needs_restart(&change.field) {
+        if change.fields().iter().any(|field| process::needs_restart(field)) {
             let _ = writeln!(out, "    needs a restart");
         }
     }

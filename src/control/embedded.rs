@@ -3,7 +3,9 @@
 use super::document::{Item, Stamped};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Key → `{value, created, modified, expires}` as JSON.
 const ITEMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("items");
@@ -13,9 +15,15 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 const REVISION: &str = "revision";
 
-/// The database.
+/// The database's file.
 #[derive(Debug)]
-pub(super) struct Embedded(Database);
+pub(super) struct Embedded {
+    path: PathBuf,
+    /// `None`: another process may have it.
+    database: Mutex<Option<Database>>,
+    /// The last revision that was written or read.
+    revision: AtomicU64,
+}
 
 /// What a store held when it was opened.
 #[derive(Debug, Default)]
@@ -32,49 +40,95 @@ impl Embedded {
     pub(super) fn open(path: &Path) -> Result<(Self, Held), String> {
         let named = |why: String| format!("{}: {why}", path.display());
         let database = Database::create(path).map_err(|error| named(error.to_string()))?;
-        let store = Self(database);
-        let held = store.read().map_err(|error| named(error.to_string()))?;
-        Ok((store, held))
+        let held = read(&database).map_err(|error| named(error.to_string()))?;
+        let (path, revision) = (path.to_owned(), AtomicU64::new(held.revision));
+        Ok((Self { path, database: Mutex::new(Some(database)), revision }, held))
     }
 
-    fn read(&self) -> Result<Held, redb::Error> {
-        // Tables come to be by being opened for writing.
-        let write = self.0.begin_write()?;
-        write.open_table(ITEMS)?;
-        write.open_table(META)?;
-        write.commit()?;
-        let read = self.0.begin_read()?;
-        let revision = read.open_table(META)?.get(REVISION)?.map_or(0, |value| value.value());
-        let mut items = Vec::new();
-        for entry in read.open_table(ITEMS)?.iter()? {
-            let (key, bytes) = entry?;
-            match item(bytes.value()) {
-                Some(item) => items.push((key.value().to_owned(), item)),
-                None => log::error!("the store's item {} can't be read: left out", key.value()),
-            }
+    /// Lets another process open the file.
+    pub(super) fn close(&self) {
+        self.lock().take();
+    }
+
+    /// Opens the file again, if it was closed.
+    ///
+    /// # Errors
+    /// It can't be opened; or somebody wrote to it meanwhile: what is served is no longer what is
+    /// kept, and only a restart makes it so.
+    pub(super) fn reopen(&self) -> Result<(), String> {
+        let mut database = self.lock();
+        if database.is_none() {
+            *database =
+                Some(self.opened().map_err(|why| format!("{}: {why}", self.path.display()))?);
         }
-        Ok(Held { revision, items })
+        Ok(())
+    }
+
+    fn opened(&self) -> Result<Database, String> {
+        let database = Database::create(&self.path).map_err(|error| error.to_string())?;
+        let revision = revision(&database).map_err(|error| error.to_string())?;
+        if revision == self.revision.load(Ordering::Relaxed) {
+            return Ok(database);
+        }
+        Err("another process changed it; restart to serve what it has".to_owned())
     }
 
     /// Writes changes as of a revision, all or none, and waits for the disk.
     ///
     /// # Errors
     /// The disk says why.
-    pub(super) fn commit(&self, changes: &[Stamped], revision: u64) -> Result<(), redb::Error> {
-        let write = self.0.begin_write()?;
-        {
-            let mut items = write.open_table(ITEMS)?;
-            for Stamped { key, item, .. } in changes {
-                match item {
-                    Some(item) => drop(items.insert(key.as_str(), &*bytes(item))?),
-                    None => drop(items.remove(key.as_str())?),
-                }
-            }
-            write.open_table(META)?.insert(REVISION, revision)?;
-        }
-        write.commit()?;
+    pub(super) fn commit(&self, changes: &[Stamped], revision: u64) -> Result<(), String> {
+        self.reopen()?;
+        let database = self.lock();
+        let Some(database) = &*database else { return Err("the store is closed".to_owned()) };
+        write(database, changes, revision).map_err(|error| error.to_string())?;
+        self.revision.store(revision, Ordering::Relaxed);
         Ok(())
     }
+
+    /// The database sees to itself when a thread panics.
+    fn lock(&self) -> MutexGuard<'_, Option<Database>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn revision(database: &Database) -> Result<u64, redb::Error> {
+    let read = database.begin_read()?;
+    Ok(read.open_table(META)?.get(REVISION)?.map_or(0, |value| value.value()))
+}
+
+fn read(database: &Database) -> Result<Held, redb::Error> {
+    // Tables come to be by being opened for writing.
+    let write = database.begin_write()?;
+    write.open_table(ITEMS)?;
+    write.open_table(META)?;
+    write.commit()?;
+    let read = database.begin_read()?;
+    let mut items = Vec::new();
+    for entry in read.open_table(ITEMS)?.iter()? {
+        let (key, bytes) = entry?;
+        match item(bytes.value()) {
+            Some(item) => items.push((key.value().to_owned(), item)),
+            None => log::error!("the store's item {} can't be read: left out", key.value()),
+        }
+    }
+    Ok(Held { revision: revision(database)?, items })
+}
+
+fn write(database: &Database, changes: &[Stamped], revision: u64) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    {
+        let mut items = write.open_table(ITEMS)?;
+        for Stamped { key, item, .. } in changes {
+            match item {
+                Some(item) => drop(items.insert(key.as_str(), &*bytes(item))?),
+                None => drop(items.remove(key.as_str())?),
+            }
+        }
+        write.open_table(META)?.insert(REVISION, revision)?;
+    }
+    write.commit()?;
+    Ok(())
 }
 
 fn bytes(item: &Item) -> Vec<u8> {
@@ -116,9 +170,22 @@ mod tests {
             store.commit(&both, 1).expect("written");
             store.commit(&[stamped("routes/1", None)], 2).expect("written");
             assert!(Embedded::open(&path).is_err(), "one process has it");
+            store.close();
+            let (other, held) = Embedded::open(&path).expect("nobody has it");
+            assert_eq!(held.revision, 2);
+            assert!(store.reopen().is_err(), "one process has it");
+            assert!(store.commit(&[stamped("routes/2", None)], 3).is_err());
+            drop(other);
+            store.commit(&[], 2).expect("it is ours again");
+            store.close();
+            let (other, _) = Embedded::open(&path).expect("nobody has it");
+            other.commit(&[], 3).expect("written");
+            drop(other);
+            let why = store.reopen().expect_err("it is not what it was");
+            assert!(why.contains("another process changed it"), "{why}");
         }
         let (_, held) = Embedded::open(&path).expect("the store");
-        assert_eq!((held.revision, held.items), (2, vec![("routes/2".to_owned(), one())]));
+        assert_eq!((held.revision, held.items), (3, vec![("routes/2".to_owned(), one())]));
         std::fs::remove_dir_all(folder).expect("removed");
     }
 }

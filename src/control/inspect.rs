@@ -3,11 +3,13 @@
 
 use super::admin::{Answer, shown};
 use super::store::Store;
+use super::upgrade::Upgrades;
 use crate::plugin::RunnerPlace;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Collections by their plural and singular in the control API, with the keys' beginnings.
@@ -88,6 +90,20 @@ fn ready(store: &Store) -> Answer {
     Answer::new(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
+fn described_upgrades(upgrades: &Upgrades) -> Value {
+    let last =
+        upgrades.last().map(|refused| json!({ "at": seconds(refused.at), "why": refused.why }));
+    json!({
+        "good": upgrades.good.load(Ordering::Relaxed),
+        "refused": upgrades.refused.load(Ordering::Relaxed),
+        "last_refused": last,
+    })
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 fn described_runner(runner: &RunnerPlace) -> Value {
     let figures = runner.life.figures();
     json!({
@@ -104,7 +120,6 @@ fn described_runner(runner: &RunnerPlace) -> Value {
 
 fn described(store: &Store) -> Value {
     let status = store.status();
-    let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     json!({
         "status": "ok",
         "snapshot": { "number": status.serving, "since": seconds(status.since) },
@@ -117,6 +132,7 @@ fn described(store: &Store) -> Value {
             "late_workers": status.last.late,
         },
         "left_out": status.left_out,
+        "upgrades": described_upgrades(&store.upgrades),
         "runners": store.runners.iter().map(|runner| described_runner(runner)).collect::<Vec<_>>(),
         "store": { "revision": store.document().revision, "away": status.away },
     })

@@ -4,7 +4,9 @@ use super::running::Running;
 use super::upkeep::{Upkeep, is_name};
 use super::{runners, wasm};
 use crate::builtin::Builtins;
-use crate::conf::{Config, Report, Resources, Severity, Source, changes, process, resources};
+use crate::conf::{
+    Change, Config, Report, Resources, Severity, Source, changes, process, resources,
+};
 use crate::plugin::Loader;
 use crate::proxy_wasm::{self, Host};
 use crate::runner::Runners;
@@ -268,9 +270,10 @@ impl Loading {
         if let Some(running) = &mut self.running {
             running.commit(&self.config);
         }
-        for change in changes(&before.document, &self.settings) {
-            if process::needs_restart(&change.field) {
-                log::warn!("`{}` has changed: that counts after a restart", change.field);
+        let changes = changes(&before.document, &self.settings);
+        for field in changes.iter().flat_map(Change::fields) {
+            if process::needs_restart(&field) {
+                log::warn!("`{field}` has changed: that counts after a restart");
             }
         }
     }

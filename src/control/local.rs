@@ -8,12 +8,12 @@ use std::path::Path;
 
 const FILE: &str = "etcd.json";
 
-/// Writes the file anew: whole or not at all.
+/// Writes the file anew: whole or not at all. Another process may do so as well, during an upgrade.
 ///
 /// # Errors
 /// It can't be written.
 pub(super) fn write(dir: &Path, text: &str) -> Result<(), String> {
-    let (path, new) = (dir.join(FILE), dir.join(format!("{FILE}.new")));
+    let (path, new) = (dir.join(FILE), dir.join(format!("{FILE}.{}", std::process::id())));
     let written = File::create(&new).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
@@ -52,7 +52,8 @@ pub(super) fn read(dir: &Path) -> Result<Option<Held>, String> {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<Held> {
+/// What [`text`] wrote.
+pub(super) fn parse(bytes: &[u8]) -> Option<Held> {
     let mut file: Value = serde_json::from_slice(bytes).ok()?;
     let revision = file["revision"].as_u64()?;
     let items = file.get_mut("items")?.as_array_mut()?.iter_mut().map(|one| {

@@ -4,6 +4,7 @@
 use super::access_log::AccessLog;
 use super::load::HostCell;
 use super::store::Store;
+use super::upgrade::Upgrades;
 use crate::plugin::{RunnerFigures, RunnerPlace};
 use crate::proxy_wasm::{Metric, MetricValue, PluginCount};
 use crate::stats::{Counter, Counters, Exposition, Kind, PluginCounters, legal_name};
@@ -14,6 +15,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::IntoResponse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
@@ -189,6 +191,12 @@ impl Observed {
         let name = "ringgate_last_load_good";
         to.family(name, Kind::Gauge, "Whether the last load was good; why not is in the log");
         to.sample(name, &[], u64::from(status.last.errors.is_empty()));
+        let name = "ringgate_upgrades_total";
+        to.family(name, Kind::Counter, "Upgrades that led to this process, and that it refused");
+        let Upgrades { good, refused, .. } = &self.store.upgrades;
+        for (result, count) in [("good", good), ("refused", refused)] {
+            to.sample(name, &[("result", result)], count.load(Ordering::Relaxed));
+        }
         let name = "ringgate_access_log_dropped_total";
         to.family(name, Kind::Counter, "Lines of the access log that found no place");
         to.sample(name, &[], self.access.dropped());

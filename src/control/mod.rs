@@ -7,7 +7,7 @@
 //! ```text
 //! config.yaml ─┐                                            ┌─► worker 0 … worker n
 //! apisix.yaml ─┴► load ─► Snapshot ─► store ─► Shared ───────┤
-//!        run: signals TERM, INT drain; INT again ends; HUP loads again
+//!        run: signals TERM, INT drain; INT again ends; HUP loads again; USR2: upgrade
 //!        store ◄─ admin (Admin API), follow (etcd), run: each change is built, kept, published
 //!        upkeep: names resolved and nodes probed ─► what workers share of their upstreams
 //!        workers' counters, the store's status ─► metrics ─► server (axum) ─► Prometheus
@@ -23,6 +23,7 @@ mod embedded;
 mod etcd;
 mod explain;
 mod follow;
+mod handover;
 mod inspect;
 mod load;
 mod local;
@@ -33,7 +34,9 @@ mod run;
 mod runners;
 mod running;
 mod server;
+mod signals;
 mod store;
+mod upgrade;
 mod upkeep;
 mod wasm;
 mod watch;

@@ -3,10 +3,12 @@
 use super::admin::{self, Guard};
 use super::backend;
 use super::inspect;
-use super::server::Server;
+use super::metrics::{self, Observed};
+use super::server::{Server, Servers};
 use super::store::Store;
+use super::upgrade::{Inherited, Role};
 use crate::builtin::Builtins;
-use crate::conf::{Config, OperatorListen};
+use crate::conf::{Config, MetricsServer, OperatorListen};
 use crate::plugin::Loader;
 use crate::runner::Runners;
 use axum::Router;
@@ -14,7 +16,9 @@ use std::sync::Arc;
 
 /// Listeners that do not answer yet.
 pub(super) struct Pages {
-    admin: Option<(Server, Guard)>,
+    metrics: Option<Server>,
+    admin: Option<Server>,
+    guard: Option<Guard>,
     control: Option<Server>,
     status: Option<Server>,
 }
@@ -25,39 +29,73 @@ impl Pages {
     /// # Errors
     /// One is in use. A default address of the control API, most likely in use by another gateway
     /// on this host, is no reason not to run.
-    pub(super) fn bind(config: &Config) -> Result<Self, String> {
+    pub(super) fn bind(config: &Config, inherited: &mut Inherited) -> Result<Self, String> {
+        let MetricsServer { listen, is_named, .. } = config.metrics;
+        let metrics = listen.map(|address| OperatorListen { address, is_named });
         let admin = match &config.admin {
-            Some(admin) => {
-                let guard = Guard::new(admin, &backend::store_dir(config))?;
-                let server = Server::bind(admin.listen)
-                    .map_err(|error| format!("the Admin API on {}: {error}", admin.listen))?;
-                Some((server, guard))
-            }
+            Some(admin) => Some(
+                Server::bind(inherited, Role::Admin, admin.listen)
+                    .map_err(|error| format!("the Admin API on {}: {error}", admin.listen))?,
+            ),
             None => None,
         };
-        let control = open(config.control, "control API")?;
-        let status = open(config.status, "status")?;
-        Ok(Self { admin, control, status })
+        let mut open = |listen: Option<OperatorListen>, role, what, hint| match listen {
+            Some(listen) => Server::bind_or_do_without(inherited, role, listen, what, hint),
+            None => Ok(None),
+        };
+        Ok(Self {
+            metrics: open(metrics, Role::Metrics, "metrics", METRICS_HINT)?,
+            admin,
+            guard: None,
+            control: open(config.control, Role::Control, "control API", "")?,
+            status: open(config.status, Role::Status, "status", "")?,
+        })
+    }
+
+    /// Makes or reads the key of the Admin API where none is configured.
+    ///
+    /// # Errors
+    /// It can't be kept.
+    pub(super) fn prepare(&mut self, config: &Config) -> Result<(), String> {
+        let settings = config.admin.as_ref();
+        self.guard = settings.map(|it| Guard::new(it, &backend::store_dir(config))).transpose()?;
+        Ok(())
     }
 
     /// Begins to answer.
     ///
     /// # Errors
     /// The runtime can't watch a socket.
-    pub(super) fn start(self, config: &Config, store: &Arc<Store>) -> Result<(), String> {
-        if let (Some((server, guard)), Some(settings)) = (self.admin, &config.admin) {
+    pub(super) fn start(
+        self,
+        config: &Config,
+        store: &Arc<Store>,
+        observed: Observed,
+    ) -> Result<Servers, String> {
+        let mut servers = Servers::new();
+        let mut start = |server: Option<Server>, pages: Router, what: &str, path: &str| {
+            let Some(server) = server else { return Ok(()) };
+            let address = server.address;
+            server
+                .start(pages, &mut servers)
+                .map_err(|error| format!("the {what} on {address}: {error}"))?;
+            println!("ringgate: {what} on http://{address}{path}");
+            Ok::<_, String>(())
+        };
+        let uri = &config.metrics.uri;
+        start(self.metrics, metrics::pages(observed, uri), "metrics", uri)?;
+        if let (Some(settings), Some(guard)) = (&config.admin, self.guard) {
             let pages = admin::pages(Arc::clone(store), guard, settings.cors, plugins(config));
-            start(server, pages, "Admin API", "/apisix/admin")?;
+            start(self.admin, pages, "Admin API", "/apisix/admin")?;
         }
-        if let Some(server) = self.control {
-            start(server, inspect::control(Arc::clone(store)), "control API", "/v1")?;
-        }
-        if let Some(server) = self.status {
-            start(server, inspect::status(Arc::clone(store)), "status", "/status")?;
-        }
-        Ok(())
+        start(self.control, inspect::control(Arc::clone(store)), "control API", "/v1")?;
+        start(self.status, inspect::status(Arc::clone(store)), "status", "/status")?;
+        Ok(servers)
     }
 }
+
+const METRICS_HINT: &str =
+    "; change `plugin_attr.prometheus.export_addr` or set `enable_export_server: false`";
 
 /// The plugins that routes may have.
 fn plugins(config: &Config) -> Vec<String> {
@@ -68,16 +106,4 @@ fn plugins(config: &Config) -> Vec<String> {
     };
     let wasm = config.wasm_plugins.iter().map(|plugin| plugin.name.clone());
     own.filter(is_enabled).chain(wasm).collect()
-}
-
-fn open(listen: Option<OperatorListen>, what: &str) -> Result<Option<Server>, String> {
-    let Some(OperatorListen { address, is_named }) = listen else { return Ok(None) };
-    Server::bind_or_do_without(address, is_named, what, "")
-}
-
-fn start(server: Server, pages: Router, what: &str, path: &str) -> Result<(), String> {
-    let address = server.address;
-    server.start(pages).map_err(|error| format!("the {what} on {address}: {error}"))?;
-    println!("ringgate: {what} on http://{address}{path}");
-    Ok(())
 }

@@ -1,29 +1,36 @@
 //! One run of the gateway: workers started, then events until a signal says stop.
 //!
 //! ```text
-//! signals ───────► TERM, INT: drain; INT again: end; HUP ─┐
-//! whoever sees that files changed ─► Reloads ─────────────┴─► Store::reload_files
+//! settings ─► addresses taken ─► store opened ─► first snapshot ─► workers ─► they accept
+//!
+//! signals ───────► TERM, INT: drain; INT again: end; USR2: an upgrade; HUP ─┐
+//! whoever sees that files changed ─► Reloads ─► Store::reload_files ◄───────┘
 //! ```
 
 use super::access_log::AccessLog;
 use super::backend::{self, Backend, Opened};
-use super::metrics::{self, Observed};
+use super::metrics::Observed;
 use super::pages::Pages;
 use super::running::Running;
-use super::server::Server;
+use super::server::Servers;
+use super::signals::{Signals, Wish};
 use super::store::{Store, first_snapshot};
-use super::workers::{announce, join, reserve_all, settings, start_workers, wait_until_started};
+use super::upgrade::{self, Inherited, Upgrade};
+use super::workers::{self, announce, join, settings, start_workers, traffic, wait_until_started};
 use super::{Failure, Loading, flush_log, follow, runners, show_warnings, start_log, watch};
-use crate::conf::Provider;
-use crate::listen::Place;
+use crate::conf::{Config, Provider};
+use crate::net::DriverKind;
 use crate::snapshot::Snapshot;
 use crate::stats::Counters;
-use crate::worker::{Shared, Stop};
+use crate::worker::{Shared, Started, Stop};
+use crossbeam::channel::Receiver;
 use sd_notify::NotifyState;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
 use tokio::runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -50,38 +57,66 @@ pub fn this_program() -> Option<&'static Path> {
 /// and drops old ones. One more whenever both happen at once would cost its own heap, 4 MiB.
 const BLOCKING_THREADS: usize = 2;
 
+/// Why there is no run.
+enum CantStart {
+    Refused(Failure),
+    Broken(String),
+}
+
+impl From<String> for CantStart {
+    fn from(why: String) -> Self {
+        Self::Broken(why)
+    }
+}
+
+impl fmt::Display for CantStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(failure) => write!(f, "{failure}ringgate: the configuration was refused"),
+            Self::Broken(why) => write!(f, "ringgate: {why}"),
+        }
+    }
+}
+
 /// Runs the gateway until a signal ends it.
 #[must_use]
 pub fn run(config_path: &Path) -> Exit {
-    let loading = match Loading::open(config_path, this_program()) {
-        Ok(loading) => loading,
-        Err(failure) => return refuse(&failure),
+    // Before anything else opens descriptors.
+    let taken = Inherited::take();
+    // While what was started is still there.
+    let program = upgrade::program();
+    let exit = match taken {
+        Ok(mut inherited) => start(config_path, program, &mut inherited)
+            .inspect_err(|why| inherited.failed(&why.to_string())),
+        Err(why) => Err(why.into()),
     };
-    start_log(loading.config.log_level);
-    let runtime = runtime::Builder::new_current_thread()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return cant_run(&format!("no runtime for the control thread: {error}")),
-    };
-    let exit = runtime.block_on(serve(loading)).unwrap_or_else(|why| cant_run(&why));
-    // A module that is being compiled is not waited for.
-    runtime.shutdown_background();
+    let exit = exit.unwrap_or_else(|why| {
+        eprintln!("{why}");
+        match why {
+            CantStart::Refused(_) => Exit::BadConfig,
+            CantStart::Broken(_) => Exit::CantRun,
+        }
+    });
     flush_log();
     exit
 }
 
-fn refuse(failure: &Failure) -> Exit {
-    eprint!("{failure}");
-    eprintln!("ringgate: the configuration was refused");
-    Exit::BadConfig
-}
-
-fn cant_run(why: &str) -> Exit {
-    eprintln!("ringgate: {why}");
-    Exit::CantRun
+fn start(
+    config_path: &Path,
+    program: Option<PathBuf>,
+    inherited: &mut Inherited,
+) -> Result<Exit, CantStart> {
+    let loading = Loading::open(config_path, this_program()).map_err(CantStart::Refused)?;
+    start_log(loading.config.log_level);
+    let runtime = runtime::Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime for the control thread: {error}"))?;
+    let exit = runtime.block_on(serve(loading, program, inherited));
+    // A module that is being compiled is not waited for.
+    runtime.shutdown_background();
+    exit
 }
 
 /// What serves first.
@@ -99,121 +134,101 @@ fn first(loading: &mut Loading, opened: &mut Opened) -> Result<Snapshot, Failure
     Ok(snapshot)
 }
 
-async fn serve(mut loading: Loading) -> Result<Exit, String> {
-    let mut opened = backend::open(&loading.config).await?;
-    let first = match first(&mut loading, &mut opened) {
-        Ok(snapshot) => snapshot,
-        Err(failure) => return Ok(refuse(&failure)),
-    };
+async fn serve(
+    mut loading: Loading,
+    program: Option<PathBuf>,
+    inherited: &mut Inherited,
+) -> Result<Exit, CantStart> {
     // Before any thread: signals that come early are kept for the loop below.
     let signals = Signals::new().map_err(|error| format!("signals can't be handled: {error}"))?;
+    let config = loading.config.clone();
+    let count = workers::count(&config)?;
+    let listen = workers::take_all(traffic(&config), count, inherited)?;
+    let mut pages = Pages::bind(&config, inherited)?;
+    let mut opened = backend::open(&config, inherited).await?;
+    let first = first(&mut loading, &mut opened).map_err(CantStart::Refused)?;
     let (reports, taken) = mpsc::unbounded_channel();
     // A report that nobody reads any more is one at the end of the process.
     let report = Box::new(move |taken| drop(reports.send(taken)));
     loading.keep_up(&first);
     let shared = Shared::new(Arc::new(first), report, loading.resolver());
-    let traffic = if loading.config.is_control_plane { &[][..] } else { &loading.config.listen };
-    let reservations = reserve_all(traffic)?;
-    let metrics = metrics_server(&loading)?;
-    let pages = Pages::bind(&loading.config)?;
-    let listen: Vec<Place> = reservations.iter().map(|held| held.place.clone()).collect();
+    shared.set_drain(config.drain);
     let access =
         AccessLog::start().map_err(|error| format!("no thread for the access log: {error}"))?;
-    access.open(loading.config.access_log.as_ref().map(|log| Path::new(&log.file)))?;
-    let counters: Vec<Arc<Counters>> =
-        settings(&loading, &listen, &access.sink)?.iter().map(|_| Arc::default()).collect();
+    access.open(config.access_log.as_ref().map(|log| Path::new(&log.file)))?;
+    let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
     // Dropped when the workers have ended: requests in flight still need theirs.
-    let places = loading.runners.all().to_vec();
-    let _runners = runners::start(&loading.config, &places)?;
-    let (workers, started) = start_workers(&loading, &shared, &listen, &counters, &access.sink)?;
-    let outcome = wait_until_started(workers.len(), &started);
-    drop(reservations);
-    match outcome {
-        Ok(kind) => announce(&listen, workers.len(), kind),
-        Err(why) => {
-            shared.stop(Stop::Now);
-            join(workers);
-            return Err(why);
+    let mut runners = runners::Runners::new(&config, loading.runners.all());
+    runners.start(|place| !inherited.is_upgrade() || !place.is_shared)?;
+    let all = settings(&loading, &listen, &access.sink)?;
+    let (workers, started) = start_workers(all, &shared, &counters)?;
+    let workers = Workers { workers, shared: Arc::clone(&shared) };
+    let kind = workers.wait_until_started(&started)?;
+    pages.prepare(&config)?;
+    let host = Arc::clone(&loading.host);
+    let (files, seen) = (loading.files(), loading.fingerprint());
+    loading.running = Some(Running::new(&config, &listen, access.clone(), count));
+    let store = Store::new(loading, opened, Arc::clone(&shared), taken, count);
+    store.upgrades.good.store(inherited.upgrades(), Ordering::Relaxed);
+    inherited.wait_for_go()?;
+    shared.set_accepting(true);
+    announce(&listen, count, kind);
+    let observed = Observed {
+        prefix: config.metrics.prefix.clone(),
+        workers: counters,
+        shared: Arc::clone(&shared),
+        host,
+        store: Arc::clone(&store),
+        access: access.clone(),
+    };
+    let servers = pages.start(&config, &store, observed)?;
+    let is_upgrade = inherited.is_upgrade();
+    inherited.serving();
+    // The old gateway has let go of sockets that both have by name.
+    runners.start(|place| is_upgrade && place.is_shared)?;
+    let reloads = keep_current(&store, &config, files, seen);
+    let running = Run { shared, store, reloads, access, servers, runners };
+    Ok(running.until_the_end(signals, program, is_upgrade, workers.into_end()).await)
+}
+
+/// Worker threads, which are stopped if the start goes no further.
+struct Workers {
+    workers: Vec<thread::JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+impl Workers {
+    fn wait_until_started(&self, started: &Receiver<Started>) -> Result<DriverKind, String> {
+        wait_until_started(self.workers.len(), started)
+    }
+
+    /// Whether all of them ended well, when they have.
+    fn into_end(mut self) -> JoinHandle<bool> {
+        let workers = std::mem::take(&mut self.workers);
+        tokio::task::spawn_blocking(move || join(workers))
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if !self.workers.is_empty() {
+            self.shared.stop(Stop::Now);
+            join(std::mem::take(&mut self.workers));
         }
     }
-    let (config, host) = (loading.config.clone(), Arc::clone(&loading.host));
-    let (files, seen) = (loading.files(), loading.fingerprint());
-    loading.running = Some(Running::new(&config, &listen, access.clone()));
-    let store = Store::new(loading, opened, Arc::clone(&shared), taken, workers.len());
-    if let Some(server) = metrics {
-        let prefix = config.metrics.prefix.clone();
-        let (store, access) = (Arc::clone(&store), access.clone());
-        let shared = Arc::clone(&shared);
-        let workers = counters;
-        let observed = Observed { prefix, workers, shared, host, store, access };
-        let uri = &config.metrics.uri;
-        let address = server.address;
-        server
-            .start(metrics::pages(observed, uri))
-            .map_err(|error| format!("metrics on {address}: {error}"))?;
-        println!("ringgate: metrics on http://{address}{uri}");
-    }
-    pages.start(&config, &store)?;
+}
+
+/// Has the store follow what it is kept by.
+fn keep_current(store: &Arc<Store>, config: &Config, files: [PathBuf; 2], seen: u64) -> Reloads {
     store.start_expiry();
-    let reloads = Reloads::start(&store);
+    let reloads = Reloads::start(store);
     if let Provider::Etcd(settings) = &config.provider {
-        follow::start(&store, settings.as_ref().clone(), backend::store_dir(&config));
+        follow::start(store, settings.as_ref().clone(), backend::store_dir(config));
     }
     if config.watch && matches!(store.backend, Backend::Files) {
         watch::start(files, seen, reloads.clone());
     }
-    let ending = tokio::task::spawn_blocking(move || join(workers));
-    let exit = wait_for_wishes(&shared, &reloads, &access, signals, ending).await;
-    access.flush();
-    Ok(exit)
-}
-
-/// The listener of the metrics.
-fn metrics_server(loading: &Loading) -> Result<Option<Server>, String> {
-    let metrics = &loading.config.metrics;
-    let Some(address) = metrics.listen else { return Ok(None) };
-    let hint = "; change `plugin_attr.prometheus.export_addr` or set `enable_export_server: false`";
-    Server::bind_or_do_without(address, metrics.is_named, "metrics", hint)
-}
-
-/// The signals that mean something.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    user_1: Signal,
-}
-
-/// What a signal wants.
-enum Wish {
-    /// Read the files again.
-    Reload,
-    /// Open the access log again.
-    Reopen,
-    /// Finish what is running and end.
-    Drain,
-    /// The same; a second time: end at once.
-    Interrupt,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            user_1: signal(SignalKind::user_defined1())?,
-        })
-    }
-
-    async fn next(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.interrupt.recv() => Wish::Interrupt,
-            _ = self.terminate.recv() => Wish::Drain,
-            _ = self.hang_up.recv() => Wish::Reload,
-            _ = self.user_1.recv() => Wish::Reopen,
-        }
-    }
+    reloads
 }
 
 /// Asks for the files to be read again. Wishes that come while the files are being read are one
@@ -227,6 +242,7 @@ impl Reloads {
         let store = Arc::clone(store);
         tokio::spawn(async move {
             while let Some(cause) = wishes.recv().await {
+                store.thawed().await;
                 // What became of it is in the store's status and in the log.
                 let _ = store.reload_files(cause).await;
             }
@@ -241,33 +257,86 @@ impl Reloads {
     }
 }
 
-/// Handles signals until all workers have ended.
-async fn wait_for_wishes(
-    shared: &Shared,
-    reloads: &Reloads,
-    access: &AccessLog,
-    mut signals: Signals,
-    mut ending: JoinHandle<bool>,
-) -> Exit {
-    tell_manager(NotifyState::Ready);
-    let mut interrupts = 0;
-    loop {
-        let wish = tokio::select! {
-            well = &mut ending => {
-                return if matches!(well, Ok(true)) { Exit::Done } else { Exit::CantRun };
-            }
-            wish = signals.next() => wish,
-        };
-        match wish {
-            Wish::Reload => reloads.ask("SIGHUP"),
-            Wish::Reopen => access.reopen(),
-            Wish::Interrupt if interrupts > 0 => return Exit::Interrupted,
-            Wish::Interrupt | Wish::Drain => {
-                interrupts += u32::from(matches!(wish, Wish::Interrupt));
-                tell_manager(NotifyState::Stopping);
-                shared.stop(Stop::Drain);
-            }
+/// A gateway that serves.
+struct Run {
+    shared: Arc<Shared>,
+    store: Arc<Store>,
+    reloads: Reloads,
+    access: AccessLog,
+    servers: Servers,
+    runners: runners::Runners,
+}
+
+impl Run {
+    /// Handles signals until all workers have ended. `is_upgrade`: the old gateway says that this
+    /// one is there.
+    async fn until_the_end(
+        mut self,
+        mut signals: Signals,
+        program: Option<PathBuf>,
+        is_upgrade: bool,
+        mut ending: JoinHandle<bool>,
+    ) -> Exit {
+        if !is_upgrade {
+            tell_manager(NotifyState::Ready);
         }
+        let (upgrade, mut upgraded) = self.upgrade(program);
+        let (mut interrupts, mut is_ours) = (0, true);
+        let well = loop {
+            let wish = tokio::select! {
+                well = &mut ending => break matches!(well, Ok(true)),
+                Some(pid) = upgraded.recv() => {
+                    self.leave_to(pid);
+                    is_ours = false;
+                    continue;
+                }
+                wish = signals.next() => wish,
+            };
+            match wish {
+                Wish::Reload if is_ours => self.reloads.ask("SIGHUP"),
+                Wish::Upgrade if is_ours => upgrade.begin(),
+                Wish::Reload | Wish::Upgrade => log::warn!("another process serves by now"),
+                Wish::Reopen => self.access.reopen(),
+                Wish::Interrupt if interrupts > 0 => return Exit::Interrupted,
+                Wish::Interrupt | Wish::Drain => {
+                    interrupts += u32::from(matches!(wish, Wish::Interrupt));
+                    if is_ours {
+                        tell_manager(NotifyState::Stopping);
+                    }
+                    self.shared.stop(Stop::Drain);
+                }
+            }
+        };
+        self.access.flush();
+        if !is_ours {
+            self.servers.ended().await;
+        }
+        if well { Exit::Done } else { Exit::CantRun }
+    }
+
+    fn upgrade(
+        &mut self,
+        program: Option<PathBuf>,
+    ) -> (Arc<Upgrade>, mpsc::UnboundedReceiver<u32>) {
+        let (done, upgraded) = mpsc::unbounded_channel();
+        let upgrade = Upgrade {
+            program,
+            store: Arc::clone(&self.store),
+            shared: Arc::clone(&self.shared),
+            operators: self.servers.handed(),
+            done,
+            under_way: false.into(),
+        };
+        (Arc::new(upgrade), upgraded)
+    }
+
+    /// Another process serves: finishes what is running here.
+    fn leave_to(&self, pid: u32) {
+        log::warn!("upgrade: process {pid} serves; finishing what is running here");
+        tell_manager(NotifyState::MainPid(pid));
+        self.runners.leave_shared_sockets();
+        self.servers.close();
+        self.shared.stop(Stop::Drain);
     }
 }
 

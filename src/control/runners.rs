@@ -17,6 +17,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -75,37 +76,70 @@ fn own_socket(name: &str) -> Result<PathBuf, String> {
     std::path::absolute(&file).map_err(|error| format!("{file}: no absolute path: {error}"))
 }
 
-/// The running runners. Dropping it stops them.
+/// The processes of runners. Dropping it stops them.
 #[derive(Debug)]
 pub(super) struct Runners {
+    /// Not started yet.
+    waiting: Vec<Process>,
     stops: Vec<Sender<()>>,
     keepers: Vec<JoinHandle<()>>,
+    left: Arc<AtomicBool>,
 }
 
-/// Starts all runners that have a command.
-///
-/// # Errors
-/// No folder for sockets, or no thread.
-pub(super) fn start(config: &Config, places: &[Arc<RunnerPlace>]) -> Result<Runners, String> {
-    let mut runners = Runners { stops: Vec::new(), keepers: Vec::new() };
-    for (runner, place) in config.runners.iter().zip(places) {
-        if runner.cmd.is_empty() {
-            continue;
-        }
-        if runner.socket.is_none() {
-            std::fs::create_dir_all(SOCKET_DIR)
-                .map_err(|error| format!("{SOCKET_DIR}: can't be made for sockets: {error}"))?;
-        }
-        let (stop, stopped) = bounded(1);
-        let keeper = Keeper { cmd: runner.cmd.clone(), place: Arc::clone(place), stopped };
-        let thread = std::thread::Builder::new()
-            .name(format!("ringgate-runner{}{}", dash(&place.name), place.name))
-            .spawn(move || keeper.keep_running())
-            .map_err(|error| format!("no thread for runner {}: {error}", shown(&place.name)))?;
-        runners.stops.push(stop);
-        runners.keepers.push(thread);
+/// A runner that has a command.
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    cmd: Vec<String>,
+    place: Arc<RunnerPlace>,
+    /// Its socket has a name in the configuration: another gateway with this configuration has a
+    /// runner there as well.
+    pub(super) is_shared: bool,
+}
+
+impl Runners {
+    /// Those of a configuration; none is started.
+    pub(super) fn new(config: &Config, places: &[Arc<RunnerPlace>]) -> Self {
+        let all = config.runners.iter().zip(places).filter(|(runner, _)| !runner.cmd.is_empty());
+        let process = |(runner, place): (&RunnerConfig, &Arc<RunnerPlace>)| Process {
+            cmd: runner.cmd.clone(),
+            place: Arc::clone(place),
+            is_shared: runner.socket.is_some(),
+        };
+        let left = Arc::new(AtomicBool::new(false));
+        Self { waiting: all.map(process).collect(), stops: Vec::new(), keepers: Vec::new(), left }
     }
-    Ok(runners)
+
+    /// Starts those that are wanted and not started yet.
+    ///
+    /// # Errors
+    /// No folder for sockets, or no thread.
+    pub(super) fn start(&mut self, is_wanted: impl Fn(&Process) -> bool) -> Result<(), String> {
+        let (wanted, waiting) = self.waiting.drain(..).partition(|process| is_wanted(process));
+        let wanted: Vec<Process> = wanted;
+        self.waiting = waiting;
+        for process in wanted {
+            if !process.is_shared {
+                std::fs::create_dir_all(SOCKET_DIR)
+                    .map_err(|error| format!("{SOCKET_DIR}: can't be made for sockets: {error}"))?;
+            }
+            let (stop, stopped) = bounded(1);
+            let name = process.place.name.clone();
+            let keeper = Keeper { process, stopped, left: Arc::clone(&self.left) };
+            let thread = std::thread::Builder::new()
+                .name(format!("ringgate-runner{}{name}", dash(&name)))
+                .spawn(move || keeper.keep_running())
+                .map_err(|error| format!("no thread for runner {}: {error}", shown(&name)))?;
+            self.stops.push(stop);
+            self.keepers.push(thread);
+        }
+        Ok(())
+    }
+
+    /// Sockets with a name in the configuration are another gateway's from now on: they are not
+    /// removed, and no runner is started there again.
+    pub(super) fn leave_shared_sockets(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Runners {
@@ -129,10 +163,11 @@ fn shown(name: &str) -> &str {
 
 /// Keeps one runner running, on a thread of its own.
 struct Keeper {
-    cmd: Vec<String>,
-    place: Arc<RunnerPlace>,
+    process: Process,
     /// Disconnected: stop.
     stopped: Receiver<()>,
+    /// Whether shared sockets are somebody else's.
+    left: Arc<AtomicBool>,
 }
 
 impl Keeper {
@@ -141,28 +176,39 @@ impl Keeper {
         let mut first = true;
         loop {
             if !std::mem::take(&mut first) {
-                self.place.life.count_restart();
+                self.process.place.life.count_restart();
             }
             let begun = Instant::now();
             match self.spawn() {
                 Ok(child) => {
                     log::info!("runner {} started with pid {}", self.name(), child.id());
-                    self.place.life.set_running(true);
+                    self.process.place.life.set_running(true);
                     let ended = self.wait(child);
-                    self.place.life.set_running(false);
-                    self.place.life.end(self.place.life.epoch());
+                    self.process.place.life.set_running(false);
+                    self.process.place.life.end(self.process.place.life.epoch());
                     let Some(status) = ended else { break };
                     log::warn!("runner {} {}", self.name(), reason(status));
                 }
                 Err(error) => {
-                    log::error!("runner {}: {:?} can't be started: {error}", self.name(), self.cmd);
+                    log::error!(
+                        "runner {}: {:?} can't be started: {error}",
+                        self.name(),
+                        self.process.cmd
+                    );
                 }
+            }
+            if self.is_left() {
+                return;
             }
             let lived = begun.elapsed() >= STABLE;
             if lived {
                 pause = PAUSE_MIN;
             }
-            log::warn!("respawn runner {} {pause:?} later with cmd: {:?}", self.name(), self.cmd);
+            log::warn!(
+                "respawn runner {} {pause:?} later with cmd: {:?}",
+                self.name(),
+                self.process.cmd
+            );
             if self.is_stopped_within(pause) {
                 break;
             }
@@ -170,22 +216,28 @@ impl Keeper {
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }
-        self.remove_socket();
+        if !self.is_left() {
+            self.remove_socket();
+        }
+    }
+
+    fn is_left(&self) -> bool {
+        self.process.is_shared && self.left.load(Ordering::Relaxed)
     }
 
     fn name(&self) -> &str {
-        shown(&self.place.name)
+        shown(&self.process.place.name)
     }
 
     fn spawn(&self) -> io::Result<Child> {
         self.remove_socket();
-        let [program, arguments @ ..] = &self.cmd[..] else {
+        let [program, arguments @ ..] = &self.process.cmd[..] else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .env("APISIX_LISTEN_ADDRESS", format!("unix:{}", self.place.socket.display()))
+            .env("APISIX_LISTEN_ADDRESS", format!("unix:{}", self.process.place.socket.display()))
             .env("APISIX_CONF_EXPIRE_TIME", CONF_EXPIRE_SECONDS)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -201,7 +253,7 @@ impl Keeper {
         }
         let mut child = command.spawn()?;
         for pipe in [child.stdout.take().map(Pipe::from), child.stderr.take().map(Pipe::from)] {
-            let (Some(pipe), name) = (pipe, self.place.name.clone()) else { continue };
+            let (Some(pipe), name) = (pipe, self.process.place.name.clone()) else { continue };
             std::thread::Builder::new()
                 .name(format!("ringgate-runner{}{name}", dash(&name)))
                 .spawn(move || log_lines(pipe))?;
@@ -247,7 +299,7 @@ impl Keeper {
 
     /// Runners that find their socket there may refuse to start.
     fn remove_socket(&self) {
-        let path: &Path = &self.place.socket;
+        let path: &Path = &self.process.place.socket;
         let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
         if is_socket && let Err(error) = std::fs::remove_file(path) {
             log::warn!("{}: can't be removed: {error}", path.display());

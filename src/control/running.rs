@@ -2,10 +2,10 @@
 //! listens on, and the file of the access log.
 
 use super::access_log::AccessLog;
-use super::workers::{reserve_all, shown};
+use super::workers::{reserve_all, shown, traffic};
 use crate::conf::Config;
 use crate::listen::{Address, Options, Place};
-use crate::net::Reservation;
+use crate::net;
 use std::path::Path;
 
 /// Addresses and files in use.
@@ -14,9 +14,9 @@ pub(super) struct Running {
     access: AccessLog,
     /// Each listener of the configuration, and what it became: port 0 is some port.
     bound: Vec<Bound>,
-    /// What a configuration that is not carried through yet would have, and hold meanwhile.
+    /// What a configuration that is not carried through yet would have.
     next: Vec<Bound>,
-    held: Vec<Reservation>,
+    workers: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +25,30 @@ struct Bound {
     place: Place,
 }
 
+impl Bound {
+    /// The same sockets, listened on in another way.
+    fn with(mut self, configured: &Options) -> Self {
+        let address = self.place.options.address;
+        self.place.options = Options { address, ..configured.clone() };
+        self.configured = configured.clone();
+        self
+    }
+}
+
 impl Running {
     /// With what the process started with: `places` are those of the configuration, in order.
-    pub(super) fn new(config: &Config, places: &[Place], access: AccessLog) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        places: &[Place],
+        access: AccessLog,
+        workers: usize,
+    ) -> Self {
         let bound = |(configured, place): (&Options, &Place)| Bound {
             configured: configured.clone(),
             place: place.clone(),
         };
-        let bound = config.listen.iter().zip(places).map(bound).collect();
-        Self { access, bound, next: Vec::new(), held: Vec::new() }
+        let bound = traffic(config).iter().zip(places).map(bound).collect();
+        Self { access, bound, next: Vec::new(), workers }
     }
 
     /// Makes sure that a configuration can be carried through, and gives its addresses. New ones
@@ -46,49 +61,43 @@ impl Running {
         if let Some(log) = &config.access_log {
             AccessLog::try_open(Path::new(&log.file))?;
         }
-        let mut left = self.bound.clone();
-        for configured in &config.listen {
-            let there = left.iter().position(|bound| bound.configured == *configured);
-            let bound = match there {
-                Some(at) => left.remove(at),
-                None => self.added(configured)?,
-            };
-            self.next.push(bound);
+        let (wanted, mut left) = (traffic(config), self.bound.clone());
+        // Those that stay as they are first: of several on port 0 the others are the changed ones.
+        let mut take = |is_it: &dyn Fn(&Options) -> bool| {
+            let at = left.iter().position(|bound| is_it(&bound.configured))?;
+            Some(left.remove(at))
+        };
+        let same: Vec<_> = wanted.iter().map(|wanted| take(&|it| it == wanted)).collect();
+        for (wanted, same) in wanted.iter().zip(same) {
+            let there = same.or_else(|| take(&|it| it.address == wanted.address));
+            self.next.push(match there {
+                Some(bound) => bound.with(wanted),
+                None => self.added(wanted)?,
+            });
         }
         Ok(self.next.iter().map(|bound| bound.place.clone()).collect())
     }
 
-    /// A listener that is not there like this.
-    fn added(&mut self, configured: &Options) -> Result<Bound, String> {
-        let is_same = |bound: &&Bound| {
-            configured.address.is_fixed() && bound.configured.address == configured.address
-        };
-        let place = match (self.bound.iter().find(is_same), &configured.address) {
-            (Some(_), address @ Address::Unix(_)) => {
-                return Err(format!(
-                    "{address}: its settings can't change while it is listened on; restart, or use \
-                     another path"
-                ));
-            }
-            // The address is ours already: only how it is listened on changes.
-            (Some(_), Address::Tcp(_)) => Place { options: configured.clone(), held: None },
-            (None, _) => {
-                let mut held = reserve_all(std::slice::from_ref(configured))?;
-                let place = held[0].place.clone();
-                self.held.append(&mut held);
-                place
-            }
-        };
+    fn added(&self, configured: &Options) -> Result<Bound, String> {
+        let place = reserve_all(std::slice::from_ref(configured), self.workers)?.remove(0);
         Ok(Bound { configured: configured.clone(), place })
+    }
+
+    /// Each listener of the configuration, and what it became.
+    pub(super) fn listeners(&self) -> Vec<(Options, Place)> {
+        self.bound.iter().map(|bound| (bound.configured.clone(), bound.place.clone())).collect()
     }
 
     /// The configuration serves.
     pub(super) fn commit(&mut self, config: &Config) {
         let next = std::mem::take(&mut self.next);
-        let gone = self.bound.iter().filter(|bound| !next.contains(bound));
-        for bound in gone {
+        let is_there = |all: &[Bound], one: &Bound| {
+            all.iter().any(|bound| bound.place.sockets == one.place.sockets)
+        };
+        for bound in self.bound.iter().filter(|bound| !is_there(&next, bound)) {
             let address = &bound.place.options.address;
             log::warn!("no longer listening on {address}");
+            bound.place.sockets.close();
             if let Address::Unix(path) = address
                 && let Err(error) = std::fs::remove_file(path)
             {
@@ -96,10 +105,14 @@ impl Running {
             }
         }
         for bound in next.iter().filter(|bound| !self.bound.contains(bound)) {
-            println!("ringgate: listening on {}", shown(&bound.place));
+            if !is_there(&self.bound, bound) {
+                println!("ringgate: listening on {}", shown(&bound.place));
+            } else if let Err(error) = net::set_options(&bound.place) {
+                let address = &bound.place.options.address;
+                log::error!("{address}: its settings could not be changed: {error}");
+            }
         }
         self.bound = next;
-        self.held.clear();
         let file = config.access_log.as_ref().map(|log| Path::new(&log.file));
         if let Err(why) = self.access.open(file) {
             log::error!("{why}");
@@ -109,6 +122,5 @@ impl Running {
     /// It does not.
     pub(super) fn forget(&mut self) {
         self.next.clear();
-        self.held.clear();
     }
 }

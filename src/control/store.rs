@@ -13,6 +13,7 @@
 use super::backend::{Backend, CommitError, Opened};
 use super::document::{Change, Document, Draft, Stamped, key_of};
 use super::load::lines;
+use super::upgrade::Upgrades;
 use super::{Failure, Loading};
 use crate::plugin::RunnerPlace;
 use crate::snapshot::Snapshot;
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -38,10 +39,13 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(25);
 /// How often items with a time to live are looked at.
 const EXPIRY_LOOK: Duration = Duration::from_millis(500);
 
+/// Why nothing is changed during an upgrade.
+const FROZEN: &str = "another process is taking over from this one; try again in a moment";
+
 /// Owns what snapshots are made of.
 #[derive(Debug)]
 pub(super) struct Store {
-    desk: Arc<AsyncMutex<Desk>>,
+    pub(super) desk: Arc<AsyncMutex<Desk>>,
     document: RwLock<Document>,
     status: Mutex<Status>,
     pub(super) backend: Backend,
@@ -49,12 +53,15 @@ pub(super) struct Store {
     pub(super) runners: Vec<Arc<RunnerPlace>>,
     /// Told when the document changed.
     pub(super) changed: Notify,
+    pub(super) upgrades: Upgrades,
+    /// Whether nothing is to change here, as another process is taking over.
+    pub(super) frozen: watch::Sender<bool>,
 }
 
 /// What whoever makes a change has to itself meanwhile.
 #[derive(Debug)]
-struct Desk {
-    loading: Loading,
+pub(super) struct Desk {
+    pub(super) loading: Loading,
     shared: Arc<Shared>,
     taken: UnboundedReceiver<Taken>,
     workers: usize,
@@ -152,7 +159,16 @@ impl Store {
         let runners = loading.runners.all().to_vec();
         let desk = Arc::new(AsyncMutex::new(Desk { loading, shared, taken, workers }));
         let (document, status) = (RwLock::new(document), Mutex::new(status));
-        Arc::new(Self { desk, document, status, backend, runners, changed: Notify::new() })
+        Arc::new(Self {
+            desk,
+            document,
+            status,
+            backend,
+            runners,
+            changed: Notify::new(),
+            upgrades: Upgrades::default(),
+            frozen: watch::Sender::new(false),
+        })
     }
 
     /// What serves, and what became of the last try.
@@ -178,6 +194,9 @@ impl Store {
         let (store, cause) = (Arc::clone(self), cause.to_owned());
         let task = tokio::spawn(async move {
             let desk = Arc::clone(&store.desk).lock_owned().await;
+            if store.is_frozen() {
+                return Err(Failure::File(FROZEN.to_owned()));
+            }
             let resources = match store.backend {
                 Backend::Files => None,
                 // The settings and the plugins' files may have changed.
@@ -213,6 +232,9 @@ impl Store {
         let task = tokio::spawn(async move {
             for _ in 0..TRIES_MAX {
                 let desk = Arc::clone(&store.desk).lock_owned().await;
+                if store.is_frozen() {
+                    return Err(Refusal::Unavailable(FROZEN.to_owned()));
+                }
                 let changes = plan(&store.document()).map_err(Refusal::Planned)?;
                 match store.carry_out(desk, &cause, changes).await {
                     Err(Refusal::Conflict) => sleep(CONFLICT_PAUSE).await,
@@ -378,7 +400,7 @@ impl Store {
         tokio::spawn(async move {
             loop {
                 sleep(EXPIRY_LOOK).await;
-                if store.document().expired(now_s()).is_empty() {
+                if store.is_frozen() || store.document().expired(now_s()).is_empty() {
                     continue;
                 }
                 let plan = |document: &Document| {
@@ -470,6 +492,7 @@ impl Desk {
         if refusals.is_empty() {
             self.loading.keep_up(&self.shared.snapshot());
             self.loading.commit();
+            self.shared.set_drain(self.loading.config.drain);
             retire(before);
             if !late.is_empty() {
                 log::warn!("snapshot {number}: workers {late:?} did not take it yet");

@@ -1,10 +1,11 @@
 //! Starting the workers, each with its settings, and joining them at the end.
 
 use super::Loading;
-use crate::conf::{Driver, Workers};
+use super::upgrade::{Inherited, Role};
+use crate::conf::{Config, Driver, Workers};
 use crate::limits;
 use crate::listen::{Address, Options, Place};
-use crate::net::{DriverChoice, DriverKind, Reservation, reserve};
+use crate::net::{DriverChoice, DriverKind, adopt, reserve};
 use crate::stats::Counters;
 use crate::worker::{AccessSink, Settings, Shared, Started, start};
 use crossbeam::channel::{Receiver, bounded};
@@ -15,29 +16,59 @@ use std::thread::JoinHandle;
 /// Submission entries of a worker's ring, if the configuration names none.
 const RING_ENTRIES: u32 = 2048;
 
-pub(super) fn reserve_all(listen: &[Options]) -> Result<Vec<Reservation>, String> {
-    let reserved = listen.iter().map(|options| {
-        let address = &options.address;
-        reserve(options).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                format!(
-                    "{address} is in use; stop who listens there or change `apisix.node_listen`"
-                )
+/// Where traffic comes in.
+pub(super) fn traffic(config: &Config) -> &[Options] {
+    if config.is_control_plane { &[] } else { &config.listen }
+}
+
+/// Takes addresses for so many workers.
+///
+/// # Errors
+/// One is in use, or not ours; says which and what to do.
+pub(super) fn reserve_all(listen: &[Options], workers: usize) -> Result<Vec<Place>, String> {
+    listen.iter().map(|options| taken(options, reserve(options, workers))).collect()
+}
+
+/// The same, with the sockets of the gateway that this one takes over from.
+///
+/// # Errors
+/// As above.
+pub(super) fn take_all(
+    listen: &[Options],
+    workers: usize,
+    inherited: &mut Inherited,
+) -> Result<Vec<Place>, String> {
+    let take = |options: &Options| {
+        let place = match inherited.listener(Role::Traffic, &options.address.to_string()) {
+            Some((bound, sockets)) => {
+                let bound = match &options.address {
+                    Address::Tcp(address) => Address::Tcp(bound.parse().unwrap_or(*address)),
+                    unix @ Address::Unix(_) => unix.clone(),
+                };
+                adopt(options, bound, sockets, workers)
             }
-            _ => format!("can't listen on {address}: {error}"),
-        })
-    });
-    reserved.collect()
+            None => reserve(options, workers),
+        };
+        taken(options, place)
+    };
+    listen.iter().map(take).collect()
+}
+
+fn taken(options: &Options, place: io::Result<Place>) -> Result<Place, String> {
+    let address = &options.address;
+    place.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("{address} is in use; stop who listens there or change `apisix.node_listen`")
+        }
+        _ => format!("can't listen on {address}: {error}"),
+    })
 }
 
 pub(super) fn start_workers(
-    loading: &Loading,
+    all: Vec<Settings>,
     shared: &Arc<Shared>,
-    listen: &[Place],
     counters: &[Arc<Counters>],
-    access: &AccessSink,
 ) -> Result<(Vec<JoinHandle<()>>, Receiver<Started>), String> {
-    let all = settings(loading, listen, access)?;
     let (sender, receiver) = bounded(all.len());
     let threads = all.into_iter().zip(counters).map(|(settings, counters)| {
         start(settings, Arc::clone(shared), Arc::clone(counters), sender.clone())
@@ -53,6 +84,7 @@ pub(super) fn settings(
 ) -> Result<Vec<Settings>, String> {
     let config = &loading.config;
     let usable = usable_cores()?;
+    let workers = count_of(&config.workers, usable.len());
     let driver = match config.driver {
         Driver::Auto => DriverChoice::Auto,
         Driver::Uring => DriverChoice::Uring,
@@ -65,8 +97,8 @@ pub(super) fn settings(
         driver,
         buffer_bytes: limits::READ_BUFFER_BYTES,
         buffers: 0,
+        workers,
         listen: listen.to_vec(),
-        drain_ms: u64::try_from(config.drain.as_millis()).unwrap_or(u64::MAX),
         access: Some(access.clone()),
     };
     Ok(match &config.workers {
@@ -87,6 +119,19 @@ pub(super) fn settings(
             })
             .collect(),
     })
+}
+
+/// How many workers a configuration asks for.
+pub(super) fn count(config: &Config) -> Result<usize, String> {
+    Ok(count_of(&config.workers, usable_cores()?.len()))
+}
+
+fn count_of(workers: &Workers, cores: usize) -> usize {
+    match workers {
+        Workers::Auto => cores,
+        Workers::Count(count) => *count,
+        Workers::List(list) => list.len(),
+    }
 }
 
 /// The cores this process may run on.

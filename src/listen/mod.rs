@@ -5,10 +5,11 @@
 //! May not know: how sockets are opened.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Connections the kernel keeps for us before `accept`, if nobody says otherwise.
@@ -104,18 +105,81 @@ impl fmt::Display for Options {
 pub struct Place {
     /// The listener.
     pub options: Options,
-    /// The unix socket, which all workers share; each has one of its own on TCP.
-    pub held: Option<Held>,
+    /// What is bound there.
+    pub sockets: Sockets,
 }
 
-/// A socket that is bound already. Two are the same if they are one descriptor.
+/// The sockets of one address: on TCP one for each worker, on a unix socket one for all. Two are
+/// the same if they are the same descriptors.
 #[derive(Clone, Debug)]
-pub struct Held(pub Arc<OwnedFd>);
+pub struct Sockets(Arc<Mutex<Vec<OwnedFd>>>);
 
-impl PartialEq for Held {
+impl Sockets {
+    /// Bound sockets.
+    #[must_use]
+    pub fn new(sockets: Vec<OwnedFd>) -> Self {
+        Self(Arc::new(Mutex::new(sockets)))
+    }
+
+    /// Those that worker `index` of so many is to accept on, as descriptors of its own. Workers
+    /// share where there are fewer sockets, and have several where there are more: no socket is
+    /// left without anybody who accepts.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn of_worker(&self, index: usize, workers: usize) -> io::Result<Vec<OwnedFd>> {
+        let sockets = self.lock();
+        let is_its = |at: usize| at % workers == index || index % sockets.len() == at;
+        let its = sockets.iter().enumerate().filter(|(at, _)| is_its(*at));
+        its.map(|(_, socket)| socket.try_clone()).collect()
+    }
+
+    /// Does something with each of them.
+    ///
+    /// # Errors
+    /// The first of `each`.
+    pub fn for_each(&self, each: impl FnMut(&OwnedFd) -> io::Result<()>) -> io::Result<()> {
+        self.lock().iter().try_for_each(each)
+    }
+
+    /// Closes them here; workers have their own.
+    pub fn close(&self) {
+        self.lock().clear();
+    }
+
+    /// Nothing here is left half done when a thread panics.
+    fn lock(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartialEq for Sockets {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Held {}
+impl Eq for Sockets {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_socket_has_a_worker_and_every_worker_a_socket() {
+        for (count, workers, expected) in [
+            (2, 2, &[1, 1][..]),
+            (1, 3, &[1, 1, 1]),
+            (2, 3, &[1, 1, 1]),
+            (5, 2, &[3, 2]),
+            (3, 1, &[3]),
+        ] {
+            let open = |_| std::fs::File::open("/dev/null").expect("a descriptor").into();
+            let sockets = Sockets::new((0..count).map(open).collect());
+            let of = |index| sockets.of_worker(index, workers).expect("descriptors").len();
+            assert_eq!((0..workers).map(of).collect::<Vec<_>>(), expected, "{count}, {workers}");
+            sockets.close();
+            assert_eq!(of(0), 0);
+        }
+    }
+}

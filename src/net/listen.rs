@@ -1,7 +1,7 @@
 //! Making listening sockets: on TCP one for each worker, on the same port by `SO_REUSEPORT`; on a
 //! unix socket one for all.
 
-use crate::listen::{Address, Held, Options, Place};
+use crate::listen::{Address, Options, Place, Sockets};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt,
 };
@@ -10,67 +10,95 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
 
-/// A listener's address that is ours before the workers listen on it.
-#[derive(Debug)]
-pub struct Reservation {
-    /// What workers open.
-    pub place: Place,
-    /// Keeps the port.
-    _socket: Option<OwnedFd>,
-}
-
-/// Makes sure that nobody else listens on an address, and keeps it until the workers do.
-/// `SO_REUSEPORT` would let two gateways share a port without a word, so this asks without it
-/// first.
+/// Takes an address for so many workers: sockets that are bound and that workers will listen on.
+/// `SO_REUSEPORT` would let two gateways share a port without a word, so this makes sure first that
+/// nobody else listens there.
 ///
 /// # Errors
 /// The address is taken or is not ours, or the kernel does not know one of the options.
-pub fn reserve(options: &Options) -> io::Result<Reservation> {
+pub fn reserve(options: &Options, workers: usize) -> io::Result<Place> {
     match &options.address {
-        Address::Tcp(address) => reserve_tcp(options, *address),
+        Address::Tcp(address) => {
+            if address.port() != 0 {
+                let probe = tcp_socket(*address, true)?;
+                bind(&probe, address)?;
+                rustix::net::listen(&probe, 1)?;
+            }
+            // A port the kernel chooses has no old connections that `SO_REUSEADDR` would be for,
+            // and without it nobody else can take the port.
+            let first = worker_socket(options, *address, address.port() != 0)?;
+            let bound = SocketAddr::try_from(getsockname(&first)?)?;
+            let more = (1..workers).map(|_| worker_socket(options, bound, true));
+            let sockets = std::iter::once(Ok(first)).chain(more).collect::<io::Result<Vec<_>>>()?;
+            Ok(place(options, Address::Tcp(bound), sockets))
+        }
         Address::Unix(path) => {
-            let held = Some(Held(Arc::new(unix_socket(options, path)?)));
-            let place = Place { options: options.clone(), held };
-            Ok(Reservation { place, _socket: None })
+            let socket = unix_socket(options, path)?;
+            Ok(place(options, options.address.clone(), vec![socket]))
         }
     }
 }
 
-fn reserve_tcp(options: &Options, address: SocketAddr) -> io::Result<Reservation> {
-    if address.port() != 0 {
-        let probe = tcp_socket(address, true)?;
-        bind(&probe, &address)?;
-        rustix::net::listen(&probe, 1)?;
+/// The same with sockets that another process had bound there, most likely listening. More are
+/// made where there are fewer than workers; where that can't be done, workers share.
+///
+/// # Errors
+/// The kernel does not know one of the options.
+pub fn adopt(
+    options: &Options,
+    bound: Address,
+    mut sockets: Vec<OwnedFd>,
+    workers: usize,
+) -> io::Result<Place> {
+    if let Address::Tcp(address) = &bound {
+        sockets.iter().try_for_each(|socket| set_tcp_options(socket, options))?;
+        while sockets.len() < workers {
+            match worker_socket(options, *address, true) {
+                Ok(socket) => sockets.push(socket),
+                Err(error) => {
+                    log::warn!("{address}: workers share sockets, as there is no other: {error}");
+                    break;
+                }
+            }
+        }
     }
-    // A port the kernel chooses has no old connections that `SO_REUSEADDR` would be for, and
-    // without it nobody else can take the port between this and the workers' listening.
-    let socket = tcp_socket(address, address.port() != 0)?;
+    Ok(place(options, bound, sockets))
+}
+
+fn place(options: &Options, bound: Address, sockets: Vec<OwnedFd>) -> Place {
+    let options = Options { address: bound, ..options.clone() };
+    Place { options, sockets: Sockets::new(sockets) }
+}
+
+fn worker_socket(options: &Options, address: SocketAddr, reuse: bool) -> io::Result<OwnedFd> {
+    let socket = tcp_socket(address, reuse)?;
     sockopt::set_socket_reuseport(&socket, true)?;
     bind(&socket, &address)?;
     set_tcp_options(&socket, options)?;
-    let bound = Address::Tcp(SocketAddr::try_from(getsockname(&socket)?)?);
-    let place = Place { options: Options { address: bound, ..options.clone() }, held: None };
-    Ok(Reservation { place, _socket: Some(socket) })
+    Ok(socket)
 }
 
-/// A worker's socket there, listening.
-pub(super) fn open(place: &Place) -> io::Result<OwnedFd> {
-    let Place { options, held } = place;
-    let socket = match (&options.address, held) {
-        (Address::Tcp(address), _) => {
-            let socket = tcp_socket(*address, true)?;
-            sockopt::set_socket_reuseport(&socket, true)?;
-            set_tcp_options(&socket, options)?;
-            bind(&socket, address)?;
-            socket
+/// Listens on a bound socket; once more, to change how many connections may wait.
+pub(super) fn listen(socket: &OwnedFd, backlog: u32) -> io::Result<()> {
+    Ok(rustix::net::listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?)
+}
+
+/// Makes sockets that are listened on already as the place's options say.
+///
+/// # Errors
+/// The kernel does not know one of them.
+pub fn set_options(place: &Place) -> io::Result<()> {
+    let options = &place.options;
+    if let (Address::Unix(path), Some(mode)) = (&options.address, options.mode) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    place.sockets.for_each(|socket| {
+        if matches!(options.address, Address::Tcp(_)) {
+            set_tcp_options(socket, options)?;
         }
-        (Address::Unix(_), Some(held)) => held.0.try_clone()?,
-        (Address::Unix(path), None) => unix_socket(options, path)?,
-    };
-    rustix::net::listen(&socket, i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    Ok(socket)
+        listen(socket, options.backlog)
+    })
 }
 
 fn tcp_socket(address: SocketAddr, reuse: bool) -> io::Result<OwnedFd> {
@@ -83,23 +111,19 @@ fn tcp_socket(address: SocketAddr, reuse: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Accepted sockets inherit these.
+/// Accepted sockets inherit these. What is not wanted is turned off: the socket may have had it.
 fn set_tcp_options(socket: &OwnedFd, options: &Options) -> io::Result<()> {
     sockopt::set_tcp_nodelay(socket, options.nodelay)?;
+    sockopt::set_socket_keepalive(socket, options.probes.is_some())?;
     if let Some(probes) = options.probes {
-        sockopt::set_socket_keepalive(socket, true)?;
         sockopt::set_tcp_keepidle(socket, probes.idle)?;
         sockopt::set_tcp_keepintvl(socket, probes.interval)?;
         sockopt::set_tcp_keepcnt(socket, probes.count)?;
     }
-    if let Some(queue) = options.fastopen {
-        set_tcp_number(socket, TCP_FASTOPEN, queue)?;
-    }
-    if let Some(time) = options.defer_accept {
-        let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1);
-        set_tcp_number(socket, TCP_DEFER_ACCEPT, seconds)?;
-    }
-    Ok(())
+    set_tcp_number(socket, TCP_FASTOPEN, options.fastopen.unwrap_or(0))?;
+    let whole = |seconds: u64| u32::try_from(seconds).unwrap_or(u32::MAX).max(1);
+    let defer_accept = options.defer_accept.map_or(0, |time| whole(time.as_secs()));
+    set_tcp_number(socket, TCP_DEFER_ACCEPT, defer_accept)
 }
 
 const IPPROTO_TCP: i32 = 6;
@@ -145,7 +169,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::Probes;
+    use crate::listen::{BACKLOG, Probes};
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
@@ -161,20 +185,27 @@ mod tests {
         }
     }
 
+    /// A worker's own.
+    fn open(place: &Place, index: usize, workers: usize) -> Vec<OwnedFd> {
+        let sockets = place.sockets.of_worker(index, workers).expect("descriptors");
+        sockets.iter().for_each(|socket| listen(socket, BACKLOG).expect("it listens"));
+        sockets
+    }
+
     fn is_in_use<T>(result: io::Result<T>) -> bool {
         result.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
     }
 
     #[test]
     fn workers_share_a_port_that_nobody_else_has() {
-        let reserved = reserve(&somewhere("127.0.0.1:0")).expect("a free port");
-        let place = reserved.place.clone();
-        let workers = [open(&place), open(&place)].map(|socket| socket.expect("a worker's own"));
-        drop(reserved);
+        let place = reserve(&somewhere("127.0.0.1:0"), 2).expect("a free port");
+        let workers = [0, 1].map(|index| open(&place, index, 2));
+        assert!(workers.iter().all(|sockets| sockets.len() == 1));
+        place.sockets.close();
         let fixed = somewhere(&tcp(&place).to_string());
-        assert!(tcp(&place).port() != 0 && is_in_use(reserve(&fixed)));
+        assert!(tcp(&place).port() != 0 && is_in_use(reserve(&fixed, 2)));
         drop(workers);
-        assert!(reserve(&fixed).is_ok());
+        assert!(reserve(&fixed, 2).is_ok());
     }
 
     #[test]
@@ -187,9 +218,9 @@ mod tests {
             defer_accept: Some(Duration::from_secs(1)),
             ..somewhere("127.0.0.1:0")
         };
-        let reserved = reserve(&options).expect("a free port");
-        let listener = TcpListener::from(open(&reserved.place).expect("it listens"));
-        let mut client = TcpStream::connect(tcp(&reserved.place)).expect("connected");
+        let place = reserve(&options, 1).expect("a free port");
+        let listener = TcpListener::from(open(&place, 0, 1).remove(0));
+        let mut client = TcpStream::connect(tcp(&place)).expect("connected");
         client.write_all(b"x").expect("data, so that the connection counts");
         let (mut accepted, _) = listener.accept().expect("a connection");
         accepted.read_exact(&mut [0]).expect("the data");
@@ -197,6 +228,13 @@ mod tests {
         assert!(sockopt::socket_keepalive(&accepted).expect("an option"));
         assert_eq!(sockopt::tcp_keepidle(&accepted), Ok(probes.idle));
         assert_eq!(sockopt::tcp_keepcnt(&accepted), Ok(probes.count));
+        // They change while the socket listens.
+        let changed = Options { nodelay: false, ..Options::new(place.options.address.clone()) };
+        set_options(&Place { options: changed, ..place.clone() }).expect("changed");
+        let _client = TcpStream::connect(tcp(&place)).expect("connected");
+        let (accepted, _) = listener.accept().expect("a connection without data");
+        assert!(!accepted.nodelay().expect("an option"));
+        assert_eq!(sockopt::socket_keepalive(&accepted), Ok(false));
     }
 
     #[test]
@@ -206,16 +244,20 @@ mod tests {
         let path = folder.join("a.sock");
         let mut options = Options::new(Address::Unix(path.clone()));
         options.mode = Some(0o600);
-        let reserved = reserve(&options).expect("a socket");
-        let mode = path.symlink_metadata().expect("it is there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        let worker = open(&reserved.place).expect("it listens");
-        assert!(is_in_use(reserve(&options)), "somebody listens there");
-        drop((reserved, worker));
-        drop(reserve(&options).expect("nobody listens there any more"));
+        let place = reserve(&options, 2).expect("a socket");
+        let mode = || path.symlink_metadata().expect("it is there").permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        let workers = [0, 1].map(|index| open(&place, index, 2));
+        assert!(workers.iter().all(|sockets| sockets.len() == 1));
+        assert!(is_in_use(reserve(&options, 2)), "somebody listens there");
+        options.mode = Some(0o660);
+        set_options(&Place { options: options.clone(), ..place.clone() }).expect("changed");
+        assert_eq!(mode(), 0o660);
+        drop((place, workers));
+        drop(reserve(&options, 2).expect("nobody listens there any more"));
         std::fs::remove_file(&path).expect("a file");
         std::fs::write(&path, "text").expect("a file");
-        assert!(is_in_use(reserve(&options)), "it is no socket");
+        assert!(is_in_use(reserve(&options, 2)), "it is no socket");
         std::fs::remove_dir_all(&folder).expect("removed");
     }
 }

@@ -9,6 +9,7 @@
 
 mod doorbell;
 mod http2;
+mod letterbox;
 mod listen;
 mod listener;
 mod runtime;
@@ -16,7 +17,10 @@ mod socket;
 
 pub use doorbell::{Bell, Doorbell, Listening, doorbell};
 pub use http2::{Http2Driver, Http2Sender, connect_http2};
-pub use listen::{Reservation, reserve};
+pub use letterbox::{
+    MESSAGE_BYTES_MAX, MESSAGE_FDS_MAX, is_letterbox, letterboxes, receive_message, send_message,
+};
+pub use listen::{adopt, reserve, set_options};
 pub use listener::{Accepted, Listener};
 pub use runtime::{DriverChoice, DriverKind, pin_to_core, run, sleep_ms, spawn, within_ms};
 pub use socket::{Socket, connect, connect_unix, read, send, send_from};

@@ -157,10 +157,11 @@ impl Downstream {
     pub(super) async fn read_more(&mut self, worker: &Rc<Worker>) -> Arrived {
         self.make_room(worker);
         let idle = self.input.is_empty();
-        if idle && worker.stopping.get() {
-            return Arrived::End;
-        }
+        let since = worker.clock.now_ms();
         self.arm_for_head(worker, idle);
+        if idle && worker.stopping.get() {
+            self.arm_for_last(worker, since);
+        }
         let reading = net::read(self.socket.clone(), std::mem::take(&mut self.input));
         let mut reading = pin!(Some(reading));
         loop {
@@ -173,7 +174,8 @@ impl Downstream {
                         Ok(_) => Arrived::Bytes,
                     };
                 }
-                Err(_) if idle => return Arrived::End,
+                Err(Ring::Drain) if idle => self.arm_for_last(worker, since),
+                Err(Ring::Due) if idle => return Arrived::End,
                 // Draining: a head that has begun may still come.
                 Err(Ring::Drain) => {}
                 Err(Ring::Due) => return Arrived::Late,
@@ -196,6 +198,13 @@ impl Downstream {
             let allowed = rules.head_rate.left_ms(self.input.len() as u64, 0).min(rules.head_ms);
             worker.arm(self.alarm, since + allowed);
         }
+    }
+
+    /// Draining: a request that is on its way since before we stopped would be lost if the
+    /// connection were closed now; its answer is the last.
+    fn arm_for_last(&self, worker: &Worker, idle_since: u64) {
+        let idle_ms = worker.pinned.borrow().snapshot.rules.idle_ms;
+        worker.arm(self.alarm, idle_since + idle_ms.min(limits::DRAIN_IDLE_MS));
     }
 
     /// An old connection carries one request more.

@@ -43,7 +43,7 @@ impl Mailbox for Postbox {
     }
 }
 
-/// Reads letters, and takes a new snapshot, whenever the bell rings.
+/// Reads letters, takes a new snapshot, and sees whether to accept, whenever the bell rings.
 pub(super) async fn read(worker: Rc<Worker>, doorbell: Doorbell, letters: Receiver<Letter>) {
     let mut bell = match doorbell.listen() {
         Ok(bell) => bell,
@@ -51,6 +51,7 @@ pub(super) async fn read(worker: Rc<Worker>, doorbell: Doorbell, letters: Receiv
     };
     while bell.heard().await.is_ok() {
         worker.adopt_snapshot();
+        worker.see_whether_to_accept();
         while let Ok(letter) = letters.try_recv() {
             match letter {
                 Letter::Post(to) => worker.tell(&to, |root, id, locals| root.on_post(id, locals)),

@@ -23,6 +23,7 @@ mod errands;
 mod grpc;
 mod guard;
 mod letters;
+mod listen;
 mod lookup;
 mod proxied;
 mod runner;
@@ -72,6 +73,8 @@ fn at_work(request: u64) {
 /// Everything one worker owns. Tasks of the loop share it; nobody holds a borrow over an await.
 struct Worker {
     index: usize,
+    /// How many there are.
+    workers: usize,
     shared: Arc<Shared>,
     /// The publication it looked at last, taken or not.
     turn: Cell<u64>,
@@ -94,6 +97,8 @@ struct Worker {
     next_connection: Cell<u64>,
     next_request: Cell<u64>,
     stopping: Cell<bool>,
+    /// Whether it takes connections that come.
+    accepting: Cell<bool>,
     /// Connections that are being told that there is no room.
     telling: Cell<usize>,
     services: Rc<Services>,

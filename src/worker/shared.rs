@@ -5,8 +5,9 @@ use super::lookup::Resolve;
 use crate::net::Bell;
 use crate::snapshot::Snapshot;
 use arc_swap::ArcSwap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// How urgently workers are to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +47,11 @@ pub struct Shared {
     published: ArcSwap<Published>,
     turn: AtomicU64,
     stop: AtomicU8,
+    /// How long a stop may take, in milliseconds.
+    drain_ms: AtomicU64,
+    /// Whether workers are to accept connections, and how many do.
+    accepts: AtomicBool,
+    accepting: AtomicUsize,
     /// One for each worker.
     bells: Mutex<Vec<Bell>>,
     /// For names that plugins call.
@@ -68,6 +74,9 @@ impl Shared {
             published: ArcSwap::from_pointee(Published { turn: 0, snapshot }),
             turn: AtomicU64::new(0),
             stop: AtomicU8::new(Stop::No as u8),
+            drain_ms: AtomicU64::new(0),
+            accepts: AtomicBool::new(false),
+            accepting: AtomicUsize::new(0),
             bells: Mutex::default(),
             resolver,
             report,
@@ -82,7 +91,7 @@ impl Shared {
         let turn = self.turn.load(Ordering::Relaxed) + 1;
         let before = self.published.swap(Arc::new(Published { turn, snapshot }));
         self.turn.store(turn, Ordering::Release);
-        self.bells.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Bell::ring);
+        self.ring();
         (turn, Arc::clone(&before.snapshot))
     }
 
@@ -92,6 +101,10 @@ impl Shared {
         Arc::clone(&self.published.load().snapshot)
     }
 
+    fn ring(&self) {
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Bell::ring);
+    }
+
     pub(super) fn add_bell(&self, bell: Bell) {
         self.bells.lock().unwrap_or_else(PoisonError::into_inner).push(bell);
     }
@@ -99,6 +112,41 @@ impl Shared {
     /// Asks all workers to stop; never less urgently than before.
     pub fn stop(&self, stop: Stop) {
         self.stop.fetch_max(stop as u8, Ordering::AcqRel);
+    }
+
+    /// Says how long running exchanges may take to finish after a stop, also one that has begun.
+    pub fn set_drain(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.drain_ms.store(ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn drain_ms(&self) -> u64 {
+        self.drain_ms.load(Ordering::Relaxed)
+    }
+
+    /// Lets workers accept connections, or leave them in the kernel: they listen all the same.
+    /// They do neither until this is first called.
+    pub fn set_accepting(&self, accepts: bool) {
+        self.accepts.store(accepts, Ordering::Release);
+        self.ring();
+    }
+
+    /// How many workers accept connections.
+    #[must_use]
+    pub fn accepting(&self) -> usize {
+        self.accepting.load(Ordering::Acquire)
+    }
+
+    pub(super) fn accepts(&self) -> bool {
+        self.accepts.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_accepting(&self, accepting: bool) {
+        if accepting {
+            self.accepting.fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.accepting.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     pub(super) fn stop_wish(&self) -> Stop {

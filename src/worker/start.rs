@@ -2,10 +2,10 @@
 
 use super::clock::{Clock, epoch_ns};
 use super::letters::{self, Letter, Postbox};
-use super::{AccessSink, Shared, Stop, Worker, connection};
+use super::{AccessSink, Shared, Stop, Worker};
 use crate::limits;
 use crate::listen::Place;
-use crate::net::{self, Accepted, Doorbell, DriverChoice, DriverKind, Listener};
+use crate::net::{self, Doorbell, DriverChoice, DriverKind};
 use crate::plugin::{Locals, Services};
 use crate::snapshot::Pinned;
 use crate::stats::Counters;
@@ -33,10 +33,10 @@ pub struct Settings {
     pub buffer_bytes: usize,
     /// Read buffers made before the first connection.
     pub buffers: usize,
+    /// How many workers there are.
+    pub workers: usize,
     /// Where it listens.
     pub listen: Vec<Place>,
-    /// How long running exchanges may take to finish after a stop.
-    pub drain_ms: u64,
     /// Where its access log goes, if there is one.
     pub access: Option<AccessSink>,
 }
@@ -132,6 +132,7 @@ fn build(
     let pinned = Pinned::new(snapshot, None, &mut locals.random);
     let worker = Worker {
         index: settings.index,
+        workers: settings.workers,
         shared,
         turn: Cell::new(turn),
         counters,
@@ -150,6 +151,7 @@ fn build(
         next_connection: Cell::new((settings.index as u64) << 48 | 1),
         next_request: Cell::new((settings.index as u64) << 48 | 1),
         stopping: Cell::new(false),
+        accepting: Cell::new(false),
         telling: Cell::new(0),
         services,
         errands: RefCell::default(),
@@ -181,61 +183,7 @@ async fn serve(
     worker.listen_on(&settings.listen)?;
     // Nobody listening means that the gateway is ending already.
     let _ = started.send(Started { index: settings.index, outcome: Ok(kind.get()) });
-    worker.tick(settings.drain_ms).await;
+    worker.tick().await;
     worker.access.flush();
     Ok(())
-}
-
-impl Worker {
-    /// Listens in these places and in no others. Connections that are open already go on, whoever
-    /// accepted them.
-    ///
-    /// # Errors
-    /// One can't be listened on; nothing has changed then.
-    pub(super) fn listen_on(self: &Rc<Self>, wanted: &[Place]) -> Result<(), String> {
-        let mut listeners = self.listeners.borrow_mut();
-        let is_there = |place: &Place| {
-            let same = |listener: &Rc<Listener>| listener.place() == place;
-            place.options.address.is_fixed() && listeners.iter().any(same)
-        };
-        let open = |place: &Place| {
-            let address = &place.options.address;
-            Listener::open(place)
-                .map(Rc::new)
-                .map_err(|error| format!("can't listen on {address}: {error}"))
-        };
-        let missing = wanted.iter().filter(|place| !is_there(place));
-        let added = missing.map(open).collect::<Result<Vec<_>, _>>()?;
-        listeners.retain(|listener| {
-            let stays = wanted.contains(listener.place());
-            if !stays {
-                listener.stop();
-            }
-            stays
-        });
-        for listener in &added {
-            net::spawn(accept(Rc::clone(self), Rc::clone(listener)));
-        }
-        listeners.extend(added);
-        Ok(())
-    }
-}
-
-async fn accept(worker: Rc<Worker>, listener: Rc<Listener>) {
-    let proxied = listener.place().options.proxied;
-    loop {
-        match listener.accept().await {
-            Ok(Some(Accepted { socket, peer, local })) => {
-                let Some(local) = local.or_else(|| socket.local()) else { continue };
-                net::spawn(connection::serve(Rc::clone(&worker), socket, (peer, local), proxied));
-            }
-            Ok(None) => return,
-            Err(error) => {
-                // No descriptors left, most likely: waiting lets some be closed.
-                let address = &listener.place().options.address;
-                log::warn!("accept on {address}: {error}");
-                net::sleep_ms(limits::TICK_MS).await;
-            }
-        }
-    }
 }

@@ -14,9 +14,9 @@ const MAINTAIN_EVERY: u64 = 4;
 
 impl Worker {
     /// Runs until the worker may end: all connections are gone after a stop, or it must stop now.
-    pub(super) async fn tick(self: &Rc<Self>, drain_ms: u64) {
+    pub(super) async fn tick(self: &Rc<Self>) {
         let mut count = 0_u64;
-        let mut drain_until = u64::MAX;
+        let mut drain_since = 0;
         loop {
             net::sleep_ms(TICK_MS).await;
             count += 1;
@@ -26,6 +26,7 @@ impl Worker {
             self.tick_runners(now);
             self.access.flush();
             self.adopt_snapshot();
+            self.see_whether_to_accept();
             if count.is_multiple_of(MAINTAIN_EVERY) {
                 self.maintain(now);
             }
@@ -34,14 +35,14 @@ impl Worker {
                 Stop::Now => return,
                 Stop::Drain if !self.stopping.get() => {
                     self.begin_drain();
-                    drain_until = now + drain_ms;
+                    drain_since = now;
                 }
                 Stop::Drain => {}
             }
             if self.deadlines.borrow().is_empty() {
                 return;
             }
-            if now >= drain_until {
+            if now >= drain_since.saturating_add(self.shared.drain_ms()) {
                 log::warn!(
                     "{} connections cut off after the drain timeout",
                     self.counters.open.get()
@@ -53,7 +54,7 @@ impl Worker {
 
     fn begin_drain(&self) {
         self.stopping.set(true);
-        self.listeners.borrow().iter().for_each(|listener| listener.stop());
+        self.stop_listening();
         for alarm in self.deadlines.borrow_mut().values_mut() {
             alarm.ring(Ring::Drain);
         }

@@ -45,6 +45,7 @@ pub(crate) struct Setup {
     admin: Option<String>,
     cache: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    program: PathBuf,
 }
 
 impl Setup {
@@ -65,7 +66,14 @@ impl Setup {
             admin: None,
             cache: None,
             environment: Vec::new(),
+            program: env!("CARGO_BIN_EXE_ringgate").into(),
         }
+    }
+
+    /// Another path to the program.
+    pub(crate) fn program(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.program);
+        self
     }
 
     pub(crate) fn driver(mut self, driver: Driver) -> Self {
@@ -244,7 +252,7 @@ impl Setup {
     }
 
     fn command(&self, config: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
+        let mut command = Command::new(&self.program);
         command.arg("run").arg("-c").arg(config);
         for (name, value) in &self.environment {
             command.env(name, value);
@@ -397,6 +405,18 @@ impl Gateway {
     pub(crate) fn end(&mut self) -> Ended {
         self.ended = true;
         self.process.wait().expect("the gateway ends in time")
+    }
+
+    /// Waits until the process is gone, whose output another one may still have; its exit code.
+    #[track_caller]
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        self.ended = true;
+        let mut status = None;
+        super::eventually("the process ends", || {
+            status = self.process.has_ended();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
     }
 
     /// Stops it as an operator would.

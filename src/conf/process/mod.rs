@@ -82,7 +82,8 @@ const AT_START: [&str; 12] = [
 ];
 
 /// Of these what a reload changes all the same.
-const ALWAYS: [&str; 4] = ["ringgate.limits", "ringgate.timeouts", "ringgate.log", "ringgate.http"];
+const ALWAYS: [&str; 5] =
+    ["ringgate.limits", "ringgate.listen", "ringgate.log", "ringgate.timeouts", "ringgate.via"];
 
 /// Whether a change of that field only counts after a restart.
 #[must_use]
@@ -135,6 +136,7 @@ fn config(mut object: Object<'_>, env: Env<'_>, duplicates: &mut Vec<Duplicate>)
         via: ringgate.via,
         limits: ringgate.limits,
         drain: ringgate.drain,
+        upgrade: ringgate.upgrade,
         watch: ringgate.watch,
         log_level: ringgate.log_level,
         cache_dir: ringgate.cache_dir,

@@ -134,6 +134,7 @@ fn defaults_are_those_of_apisix() {
             rate_grace: Duration::from_secs(5),
         },
         drain: Duration::from_secs(30),
+        upgrade: Duration::from_secs(60),
         watch: true,
         log_level: log::LevelFilter::Warn,
         cache_dir: None,
@@ -687,5 +688,28 @@ fn every_rule_has_a_message() {
         ),
     ] {
         assert_eq!(said(text).join("; "), wanted, "{text}");
+    }
+}
+
+/// What is looked at once, when the process starts, and what a reload changes.
+#[test]
+fn fields_that_count_after_a_restart() {
+    for (field, expected) in [
+        ("apisix.dns_resolver", true),
+        ("apisix.dns_resolver[0]", true),
+        ("apisix.dns_resolver_valid", true),
+        ("apisix.resolver_timeout", true),
+        ("apisix.node_listen[0].port", false),
+        ("deployment.etcd.host[0]", true),
+        ("nginx_config.http.access_log", false),
+        ("plugin_attr.prometheus.export_addr.port", true),
+        ("ringgate.limits.connections", false),
+        ("ringgate.listen", false),
+        ("ringgate.listen[1].backlog", false),
+        ("ringgate.timeouts.drain", false),
+        ("ringgate.via", false),
+        ("ringgate.workers", true),
+    ] {
+        assert_eq!(needs_restart(field), expected, "{field}");
     }
 }
