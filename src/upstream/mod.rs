@@ -21,6 +21,7 @@ mod ring;
 mod round_robin;
 #[cfg(test)]
 mod testing;
+mod warmth;
 mod weights;
 
 pub use address::Address;
@@ -33,6 +34,7 @@ pub use ring::hash_of;
 
 use crate::expr::{Template, Variables};
 use crate::limits;
+use crate::proxy_protocol::Version;
 use ring::Ring;
 use std::sync::Arc;
 
@@ -157,6 +159,11 @@ pub struct Upstream {
     pub retry_ms: u64,
     /// How their health is found out, if it is.
     pub checks: Option<Checks>,
+    /// How long a node that is new or works again takes to get its whole share, in nanoseconds; 0:
+    /// no time at all.
+    pub slow_start_ns: u64,
+    /// Connections begin with a PROXY protocol header of this version.
+    pub proxy_protocol: Option<Version>,
     /// Its `labels`, for properties.
     pub labels: Vec<(String, String)>,
     /// The peers by falling priority: [`Upstream::new`] makes them, of the peers it is given.
@@ -202,6 +209,8 @@ impl Upstream {
             retries: 0,
             retry_ms: 0,
             checks: None,
+            slow_start_ns: 0,
+            proxy_protocol: None,
             labels: Vec::new(),
         }
     }
@@ -224,6 +233,12 @@ impl Upstream {
     /// A request took so long from asking for a connection to the end of the response.
     pub fn record_latency(&self, peer: usize, seconds: f64, now_ns: u64) {
         self.peers[peer].node.latency.record(seconds, now_ns);
+    }
+
+    /// Whether its choices depend on the time.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.balancer == Balancer::Ewma || self.slow_start_ns > 0
     }
 
     fn levels(&self) -> &[Level] {
