@@ -330,10 +330,10 @@ fn an_upgrade_has_a_runner_of_its_own() {
     let Some(mut gateway) = managed(PRE, "start_timeout: 20s", &upstream) else { return };
     let answers = || gateway.get("/").status();
     assert_eq!(answers(), 299);
-    let old = runner_pid(&gateway.log());
+    let old = runner_pid(&gateway);
     let next = Successor::of(&gateway, None);
     assert_eq!(answers(), 299);
-    let new = runner_pid(&gateway.log());
+    let new = runner_pid(&gateway);
     assert!(old != new && is_alive(new));
     assert_eq!(gateway.code(), Some(0));
     eventually("the old runner ends", || !is_alive(old));
