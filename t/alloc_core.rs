@@ -6,8 +6,7 @@ use ringgate::exchange::{Arrival, Command, Cx, Ending, Exchange};
 use ringgate::expr::Template;
 use ringgate::http::{HeadLimits, RequestHead};
 use ringgate::plugin::{
-    Action, Connection, Consumer, Hooks, Loader, Locals, Plugin, Properties, RequestPhase,
-    RouteFacts, Stream,
+    Action, Connection, Consumer, Hooks, Loader, Locals, Plugin, Properties, RequestPhase, Stream,
 };
 use ringgate::route::Router;
 use ringgate::schema::{Path, Problems, Reader};
@@ -94,7 +93,7 @@ fn balanced(plugins: Vec<Arc<dyn Plugin>>, balancer: Balancer) -> Rc<Pinned> {
         priority: 0,
     };
     let route = |chain, target| Route {
-        facts: RouteFacts::default(),
+        facts: Arc::default(),
         chain,
         target,
         prepared: None,
@@ -113,16 +112,17 @@ fn balanced(plugins: Vec<Arc<dyn Plugin>>, balancer: Balancer) -> Rc<Pinned> {
     let snapshot = Snapshot {
         number: 1,
         router: Router::build(vec![]),
-        routes: vec![route(chain, Target::Upstream(0))],
+        routes: [Some(Arc::new(route(chain, Target::Upstream(0))))].into_iter().collect(),
         unmatched: route(Chain::default(), Target::NoRoute),
-        upstreams: vec![upstream],
+        upstreams: [Some(Arc::new(upstream))].into_iter().collect(),
+        upkeep: Arc::default(),
         upstream_names: Arc::default(),
-        plugins: vec![],
+        plugins: Arc::default(),
         rules: Rules::default(),
         listen: None,
         access_log: None,
     };
-    Pinned::new(Arc::new(snapshot), None, &mut fastrand::Rng::with_seed(1))
+    Pinned::new(Arc::new(snapshot), None)
 }
 
 /// A driver whose operations all end at once and whole.

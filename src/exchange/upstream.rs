@@ -252,7 +252,7 @@ impl Exchange {
     fn pick_peer(&mut self, cx: &mut Cx<'_>) -> Option<Address> {
         let pinned = Rc::clone(self.pinned());
         let number = self.upstream.upstream;
-        let balancer = &pinned.snapshot.upstreams[number].balancer;
+        let balancer = &pinned.upstream(number).balancer;
         let hash = match balancer {
             Balancer::Hash(key) => {
                 let scratch = &mut cx.locals.scratch;
@@ -375,7 +375,7 @@ impl Exchange {
             _ => Encoder::Chunked,
         };
         let pinned = Rc::clone(self.pinned());
-        let upstream = &pinned.snapshot.upstreams[self.upstream.upstream];
+        let upstream = pinned.upstream(self.upstream.upstream);
         let peer = self.upstream.tried.last().map(|at| &upstream.peers[*at]);
         let upgrades = self.offers_upgrade();
         let side = &mut self.upstream;
@@ -402,6 +402,6 @@ impl Exchange {
     }
 
     pub(super) fn upstream_of(&self, number: usize) -> &Upstream {
-        &self.pinned().snapshot.upstreams[number]
+        self.pinned().upstream(number)
     }
 }

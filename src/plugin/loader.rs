@@ -2,6 +2,7 @@
 
 use super::{Plugin, RequestPhase};
 use crate::schema::{Fault, Reader};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Knows some plugins by name and makes them from a configuration.
@@ -12,6 +13,13 @@ pub trait Loader {
     /// Makes the plugin `name` from the value of `plugins.<name>` without `_meta`. What is wrong
     /// goes to the reader's problems, and the answer is then `None`. Asked only for names it knows.
     fn load(&mut self, name: &str, conf: Reader<'_>) -> Option<Loaded>;
+
+    /// Whether a plugin of this configuration is not made by itself: others of the configuration
+    /// decide whether it is right. If one such comes, changes or goes, all plugins are made anew.
+    fn looks_at_others(&self, name: &str, conf: &Value) -> bool {
+        let _ = (name, conf);
+        false
+    }
 
     /// Takes notice of a consumer. All consumers come before the first plugin is made.
     fn add_consumer(&mut self, consumer: &Arc<Consumer>) {

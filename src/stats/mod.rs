@@ -47,6 +47,8 @@ pub struct Counters {
     pub turned_away: Counter,
     /// The snapshot it serves.
     pub snapshot: Counter,
+    /// The longest that it took to take one, in nanoseconds; nothing else is served meanwhile.
+    pub take_ns_max: Counter,
     /// What its routes answered.
     pub routes: Routes,
 }

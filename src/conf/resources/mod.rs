@@ -21,6 +21,7 @@ use super::source::{Env, Source};
 use crate::schema::{Fault, Object, Path, Problem, Problems, Reader, nearest};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Collections APISIX has and ringgate does not.
 const UNSUPPORTED: [&str; 7] =
@@ -135,10 +136,15 @@ fn collections(
     let consumers = collection(&mut object, "consumers", duplicates, consumer::listed);
     let resources = Resources {
         consumers: consumer::gather(consumers, problems),
-        routes: collection(&mut object, "routes", duplicates, route::read),
-        services: collection(&mut object, "services", duplicates, service),
-        upstreams: collection(&mut object, "upstreams", duplicates, upstream::listed),
-        plugin_configs: collection(&mut object, "plugin_configs", duplicates, plugin_config),
+        routes: shared(collection(&mut object, "routes", duplicates, route::read)),
+        services: shared(collection(&mut object, "services", duplicates, service)),
+        upstreams: shared(collection(&mut object, "upstreams", duplicates, upstream::listed)),
+        plugin_configs: shared(collection(
+            &mut object,
+            "plugin_configs",
+            duplicates,
+            plugin_config,
+        )),
         global_rules: collection(&mut object, "global_rules", duplicates, global_rule),
     };
     for key in UNSUPPORTED {
@@ -151,6 +157,10 @@ fn collections(
     }
     object.finish();
     resources
+}
+
+fn shared<T>(items: Vec<T>) -> Vec<Arc<T>> {
+    items.into_iter().map(Arc::new).collect()
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -271,8 +281,8 @@ fn check_references(resources: &Resources, problems: &Problems) {
     }
 }
 
-fn ids<T: Identified>(items: &[T]) -> HashSet<&str> {
-    items.iter().map(Identified::id).collect()
+fn ids<T: Identified>(items: &[Arc<T>]) -> HashSet<&str> {
+    items.iter().map(|item| item.id()).collect()
 }
 
 impl Identified for super::model::Route {

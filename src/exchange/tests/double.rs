@@ -1,6 +1,7 @@
 //! Plugins that follow a script, and snapshots made of them.
 
 use crate::http::BodyLength;
+use crate::persistent::Array;
 use crate::plugin::{
     Action, Hold, Hooks, Plugin, Reply, RequestPhase, RouteFacts, Stream, StreamKey,
 };
@@ -342,7 +343,7 @@ impl Setup {
         }
         (self.meta)(&mut steps);
         let named = |id: &str, chain, target, timeouts| Route {
-            facts: RouteFacts { route_id: id.to_owned(), ..RouteFacts::default() },
+            facts: Arc::new(RouteFacts { route_id: id.to_owned(), ..RouteFacts::default() }),
             chain,
             target,
             prepared: None,
@@ -372,20 +373,25 @@ impl Setup {
         let snapshot = Snapshot {
             number: 1,
             router: Router::build(vec![only("/first"), only("/other")]),
-            routes: vec![
+            routes: shared([
                 route(Chain::new(steps), self.target),
                 named("other", Chain::default(), Target::Upstream(1), Some(hurried)),
-            ],
+            ]),
             unmatched: route(Chain::default(), Target::NoRoute),
-            upstreams: vec![upstream, other],
+            upstreams: shared([upstream, other]),
+            upkeep: Arc::default(),
             upstream_names: Arc::default(),
-            plugins: vec![],
+            plugins: Arc::default(),
             rules: self.rules,
             listen: None,
             access_log: None,
         };
-        (Pinned::new(Arc::new(snapshot), None, &mut fastrand::Rng::with_seed(1)), calls, asks)
+        (Pinned::new(Arc::new(snapshot), None), calls, asks)
     }
+}
+
+fn shared<T, const N: usize>(values: [T; N]) -> Array<Option<Arc<T>>> {
+    values.into_iter().map(|value| Some(Arc::new(value))).collect()
 }
 
 /// The peer of the other route's upstream.
