@@ -131,16 +131,21 @@ const _: () = assert!(RUNNER_CALL_MS < HOLD_MS_MAX);
 /// half a page of bookkeeping. With `ringgate.limits.connections` it bounds what idle clients cost.
 pub const IDLE_CONNECTION_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX + 2 * OUTPUT_BYTES_HIGH + 2 * 1024;
 
+/// What waits for one side: as much as may wait before reading stops, and one read more. Three
+/// times, for one piece may be on its way, the next one gather, and a third be decoded and not
+/// written yet; twice that, as buffers grow in doublings and keep their size.
+const WAITING_BYTES_MAX: usize = 3 * 2 * (BACKLOG_BYTES_MAX + BODY_BUFFER_BYTES);
+
 /// The most that a running exchange holds beside that, without plugins that hold bodies back: its
 /// head as a message, what waits for either side, and a buffer for reading from each.
 pub const EXCHANGE_BYTES_MAX: usize =
-    2 * HEAD_BYTES_MAX + 2 * (BACKLOG_BYTES_MAX + BODY_BUFFER_BYTES) + 2 * BODY_BUFFER_BYTES;
+    2 * HEAD_BYTES_MAX + 2 * WAITING_BYTES_MAX + 2 * BODY_BUFFER_BYTES;
 
 /// What each plugin that holds bodies adds, by default: one body each way.
 pub const HOLDING_BYTES_MAX: usize = 2 * HELD_BODY_BYTES_MAX;
 
 const _: () = assert!(IDLE_CONNECTION_BYTES_MAX == 194 * 1024);
-const _: () = assert!(EXCHANGE_BYTES_MAX == 576 * 1024);
+const _: () = assert!(EXCHANGE_BYTES_MAX == 2496 * 1024);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX < READ_BUFFER_BYTES);
 const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);
 const _: () = assert!(READ_BUFFER_BYTES <= HEAD_BYTES_MAX);

@@ -4,6 +4,7 @@
 //! what later turns out to be wrong with it (an unknown plugin) can be shown in the file.
 
 use crate::http::Methods;
+use crate::proxy_protocol::Version;
 use crate::schema::Path;
 use ipnet::IpNet;
 use serde_json::Value;
@@ -210,6 +211,10 @@ pub struct Upstream {
     pub keepalive_pool: Option<KeepalivePool>,
     /// `checks`.
     pub checks: Option<Checks>,
+    /// `slow_start` (ours): how long new nodes and those that work again take to get their share.
+    pub slow_start: Option<Duration>,
+    /// `proxy_protocol` (ours): connections begin with a header of that version.
+    pub proxy_protocol: Option<Version>,
 }
 
 /// Health checks of an upstream's nodes (APISIX reference §5.3).

@@ -198,6 +198,8 @@ pub struct Limits {
     pub connections: Option<usize>,
     /// `connections_per_source`: of them, from one address, or one /64 of IPv6.
     pub connections_per_source: Option<usize>,
+    /// `requests_per_worker`: that run at a time on one worker.
+    pub requests_per_worker: Option<u64>,
     /// `head_rate`: bytes a second that a head must have at least; 0 is no rate, as for the next.
     pub head_rate: u64,
     /// `body_rate`: the same of a body, while it is waited for.

@@ -147,13 +147,15 @@ impl Observed {
 
     fn each_worker(&self, to: &mut Exposition) {
         type Field = fn(&Counters) -> &Counter;
-        let families: [(&str, Kind, &str, Field); 10] = [
+        let families: [(&str, Kind, &str, Field); 12] = [
             ("connections_total", Kind::Counter, "Connections accepted", |w| &w.connections),
             ("connections_open", Kind::Gauge, "Connections open now", |w| &w.open),
             ("tunnels_total", Kind::Counter, "Switched to another protocol", |w| &w.tunnels),
             ("tunnels_open", Kind::Gauge, "Tunnels open now", |w| &w.tunnels_open),
             ("requests_total", Kind::Counter, "Requests answered", |w| &w.requests),
             ("prepared_total", Kind::Counter, "Of these, by a prepared response", |w| &w.prepared),
+            ("requests_running", Kind::Gauge, "Requests that run now", |w| &w.running),
+            ("shed_total", Kind::Counter, "Requests there was no room for", |w| &w.shed),
             ("refused_total", Kind::Counter, "Malformed requests", |w| &w.refused),
             ("turned_away_total", Kind::Counter, "Connections there was no room for", |w| {
                 &w.turned_away

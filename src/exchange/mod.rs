@@ -90,6 +90,8 @@ pub enum Command {
         address: Address,
         /// An idle one must not be used: the last one was stale.
         fresh: bool,
+        /// Of whose idle connections.
+        carries: Carries,
     },
     /// Send all of this upstream; then [`Exchange::on_upstream_sent`].
     SendUpstream(Vec<u8>),
@@ -111,12 +113,23 @@ pub enum Command {
         address: Address,
         /// By this policy.
         policy: KeepAlive,
+        /// For whose requests.
+        carries: Carries,
     },
     /// Wait this many milliseconds, instead of for what a running wait is for; then
     /// [`Exchange::on_slept`].
     Sleep(u64),
     /// The exchange is over; what is left in [`Exchange::take_output`] is still to be sent.
     Finish(Ending),
+}
+
+/// Whose requests a connection to an upstream may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// Anybody's.
+    All,
+    /// Those of one downstream connection: it began with a header that names its ends.
+    OneClients,
 }
 
 /// What becomes of the downstream connection.
@@ -331,7 +344,8 @@ impl Exchange {
             return self.break_tunnel();
         }
         if self.stage == Stage::Running {
-            let begun = self.response.has_begun();
+            // Nothing may follow a piece of which a part may be out.
+            let begun = self.response.has_begun() || self.response.sending;
             self.stage = Stage::Ending(if begun { Ending::Abort } else { Ending::Close });
         }
     }

@@ -84,12 +84,37 @@ impl Exchange {
         shape.write(out, response.encoder, response.local);
         response.keeps_connection &= self.request.can_keep();
         response.keeps_connection &= response.encoder != Encoder::UntilClose;
-        if !response.keeps_connection {
-            write_field(out, b"Connection", b"close");
+        let kept = if !response.keeps_connection {
+            Some(&b"close"[..])
         } else if response.version == Version::Http10 {
-            write_field(out, b"Connection", b"keep-alive");
+            Some(&b"keep-alive"[..])
+        } else {
+            None
+        };
+        if status == 426 {
+            write_required(out, headers, response.local, kept);
+        } else if let Some(option) = kept {
+            write_field(out, b"Connection", option);
         }
         out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Writes what a 426 must say: which protocols would do (RFC 9110 §15.5.22), those that the
+/// upstream names, in a field that belongs to this hop (§7.8). A local response has written them.
+#[cold]
+fn write_required(out: &mut Vec<u8>, headers: &Headers, local: bool, kept: Option<&[u8]>) {
+    let mut any = false;
+    for protocols in headers.values(b"upgrade") {
+        any = true;
+        if !local {
+            write_field(out, b"Upgrade", protocols);
+        }
+    }
+    let options = [kept, any.then_some(&b"Upgrade"[..])].into_iter().flatten();
+    let options = options.collect::<Vec<_>>().join(&b", "[..]);
+    if !options.is_empty() {
+        write_field(out, b"Connection", &options);
     }
 }
 

@@ -188,10 +188,14 @@ impl Exchange {
     }
 
     /// Nothing moved for the time that the upstream has for its next byte (nginx's
-    /// `proxy_read_timeout`, which APISIX sets to the route's `timeout.read`).
+    /// `proxy_read_timeout`, which APISIX sets to the route's `timeout.read`). If a side does not
+    /// take what waits for it, that is lost, and the end must not look like one; nor may anything
+    /// be sent behind a piece that the kernel has taken a part of.
     pub(super) fn on_tunnel_due(&mut self, cx: &Cx<'_>) {
         if self.timers.take_due(cx.locals.now_ms).is_some() {
-            self.stage = Stage::Ending(Ending::Close);
+            let down = self.response.sending || !self.response.out.is_empty();
+            let up = self.upstream.sending || self.upstream.backlog() > 0;
+            self.stage = Stage::Ending(if down || up { Ending::Abort } else { Ending::Close });
         }
     }
 

@@ -10,10 +10,11 @@ use super::body::Encoder;
 use super::cause::Cause;
 use super::flow::Direction;
 use super::outgoing::trusted_length;
-use super::{Command, Cx, Exchange, Timer, forward};
+use super::{Carries, Command, Cx, Exchange, Timer, forward};
 use crate::http::{BodyLength, Known, Method};
 use crate::limits;
-use crate::plugin::Hooks;
+use crate::plugin::{Connection, Hooks};
+use crate::proxy_protocol;
 use crate::snapshot::Target;
 use crate::upstream::{Address, Ask, Balancer, Timeouts, Upstream, hash_of};
 use std::net::SocketAddr;
@@ -154,6 +155,30 @@ impl Exchange {
         self.message.attempts.ready_ns = self.now_ns(cx);
         self.message.attempts.local = local;
         self.message.attempts.failure.clear();
+        if !reused {
+            self.introduce_client();
+        }
+    }
+
+    /// A new connection begins with who it is made for, where the upstream wants to know: the ends
+    /// of the client's connection, whatever address a plugin took for the client's. Those of a unix
+    /// socket have no port, and no address to tell.
+    fn introduce_client(&mut self) {
+        let Some(version) = self.upstream_of(self.upstream.upstream).proxy_protocol else { return };
+        let Connection { peer, local, .. } = self.message.connection;
+        let peer = self.message.direct_peer.unwrap_or(peer);
+        match local.port() {
+            0 => proxy_protocol::write_own(&mut self.upstream.out, version),
+            _ => proxy_protocol::write(&mut self.upstream.out, version, peer, local),
+        }
+    }
+
+    /// Whose requests the connections of the upstream in use carry.
+    fn carries(&self) -> Carries {
+        match self.upstream_of(self.upstream.upstream).proxy_protocol {
+            None => Carries::All,
+            Some(_) => Carries::OneClients,
+        }
     }
 
     /// The upstream took everything, or not; the buffer comes back.
@@ -219,7 +244,8 @@ impl Exchange {
         if let Some(address) = kept {
             self.upstream.close_wanted = false;
             let policy = self.upstream_of(self.upstream.upstream).keep_alive;
-            return Some(Command::ReleaseUpstream { address, policy });
+            let carries = self.carries();
+            return Some(Command::ReleaseUpstream { address, policy, carries });
         }
         std::mem::take(&mut self.upstream.close_wanted).then_some(Command::CloseUpstream)
     }
@@ -245,14 +271,15 @@ impl Exchange {
         side.state = State::Connecting;
         self.note_attempt(&address, cx);
         self.arm_upstream(Timer::Connect, cx);
-        Some(Command::Connect { address, fresh })
+        Some(Command::Connect { address, fresh, carries: self.carries() })
     }
 
     /// One that was not tried yet.
     fn pick_peer(&mut self, cx: &mut Cx<'_>) -> Option<Address> {
         let pinned = Rc::clone(self.pinned());
         let number = self.upstream.upstream;
-        let balancer = &pinned.upstream(number).balancer;
+        let upstream = pinned.upstream(number);
+        let balancer = &upstream.balancer;
         let hash = match balancer {
             Balancer::Hash(key) => {
                 let scratch = &mut cx.locals.scratch;
@@ -262,7 +289,7 @@ impl Exchange {
             }
             _ => 0,
         };
-        let now_ns = if *balancer == Balancer::Ewma { (cx.locals.clock)() } else { 0 };
+        let now_ns = if upstream.is_timed() { (cx.locals.clock)() } else { 0 };
         let tried = &self.upstream.tried;
         let picked =
             pinned.pick(number, Ask { tried, hash, now_ns, random: &mut cx.locals.random })?;

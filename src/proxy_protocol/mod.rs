@@ -16,7 +16,7 @@ mod write;
 mod tests;
 
 pub use read::{Malformed, Origin, read};
-pub use write::{Version, write};
+pub use write::{Version, write, write_own};
 
 /// What a version 2 header begins with: no other protocol does.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";

@@ -1,7 +1,7 @@
 //! Rows of `proxy-protocol.txt`, and what must not pass for them.
 
 use super::checksum::crc32c;
-use super::{Malformed, Origin, SIGNATURE, Version, read, write};
+use super::{Malformed, Origin, SIGNATURE, Version, read, write, write_own};
 use std::net::SocketAddr;
 
 fn client(source: &str, destination: &str) -> Origin {
@@ -184,4 +184,17 @@ fn what_is_written_is_read() {
     let mut out = Vec::new();
     write(&mut out, Version::V1, addresses[0], addresses[1]);
     assert_eq!(out, b"PROXY TCP4 192.0.2.1 198.51.100.2 4000 80\r\n");
+}
+
+#[test]
+fn a_header_of_our_own_names_nobody() {
+    for (version, bytes) in [
+        (Version::V1, b"PROXY UNKNOWN\r\n".to_vec()),
+        (Version::V2, [&SIGNATURE[..], &[0x20, 0, 0, 0]].concat()),
+    ] {
+        let mut out = Vec::new();
+        write_own(&mut out, version);
+        assert_eq!(out, bytes);
+        assert_eq!(read(&out), Ok(Some((Origin::Socket, out.len()))));
+    }
 }

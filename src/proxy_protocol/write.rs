@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 /// Which version to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
     /// A line of text.
     V1,
@@ -38,6 +38,19 @@ pub fn write(out: &mut Vec<u8>, version: Version, source: SocketAddr, destinatio
             out.extend_from_slice(&ports.1.to_be_bytes());
             let length = out.len() - start - (FIXED_BYTES - SIGNATURE.len());
             out[start + 3] = length as u8;
+        }
+    }
+}
+
+/// Appends the header of a connection that is made for nobody else: whoever reads it goes by the
+/// connection's own addresses.
+pub fn write_own(out: &mut Vec<u8>, version: Version) {
+    match version {
+        Version::V1 => out.extend_from_slice(b"PROXY UNKNOWN\r\n"),
+        Version::V2 => {
+            out.extend_from_slice(&SIGNATURE);
+            // LOCAL, of no family, without addresses.
+            out.extend_from_slice(&[0x20, 0, 0, 0]);
         }
     }
 }

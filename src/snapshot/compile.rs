@@ -413,6 +413,7 @@ fn rules(config: &Config) -> Rules {
         age_ms: config.downstream.keepalive_time.map_or(u64::MAX, ms),
         connections_max: config.limits.connections.unwrap_or(usize::MAX),
         connections_per_source_max: config.limits.connections_per_source.unwrap_or(usize::MAX),
+        running_max: config.limits.requests_per_worker.unwrap_or(u64::MAX),
         cut_tail_slash: config.delete_uri_tail_slash,
         underscores: config.downstream.underscores_in_headers,
         via: config.via,

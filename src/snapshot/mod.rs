@@ -128,6 +128,8 @@ pub struct Rules {
     pub connections_max: usize,
     /// Those of one source.
     pub connections_per_source_max: usize,
+    /// Requests of one worker that run at a time.
+    pub running_max: u64,
     /// `/foo/` is matched as `/foo`.
     pub cut_tail_slash: bool,
     /// Fields with `_` in their names are kept; nginx's other way is to drop them.
@@ -181,6 +183,7 @@ impl Default for Rules {
             age_ms: u64::MAX,
             connections_max: usize::MAX,
             connections_per_source_max: usize::MAX,
+            running_max: u64::MAX,
             cut_tail_slash: false,
             underscores: true,
             via: true,

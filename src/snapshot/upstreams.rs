@@ -3,6 +3,7 @@
 use super::compile::Compiler;
 use crate::conf::{self, HashOn, HttpProbe, Judgement, Node, PassHost, Timeout};
 use crate::expr::Template;
+use crate::proxy_protocol;
 use crate::schema::{Fault, Problem};
 use crate::upstream::{
     Active, Address, Balancer, Board, Checks, HashKey, HostPolicy, KeepAlive, Passive, Peer, Probe,
@@ -54,6 +55,8 @@ impl Compiler<'_> {
             retries,
             retry_ms: conf.retry_timeout.map_or(0, ms),
             checks: conf.checks.as_ref().map(|checks| checks_of(conf, checks)),
+            slow_start_ns: conf.slow_start.map_or(0, |time| ms(time).saturating_mul(1_000_000)),
+            proxy_protocol: conf.proxy_protocol,
             labels: conf.labels.clone(),
             ..Upstream::new(board, peers, balancer)
         }
@@ -170,6 +173,7 @@ fn checks_of(upstream: &conf::Upstream, checks: &conf::Checks) -> Checks {
     };
     Checks {
         active: Active {
+            lead: own_header(upstream),
             probe,
             timeout: active.timeout,
             concurrency: active.concurrency,
@@ -180,6 +184,15 @@ fn checks_of(upstream: &conf::Upstream, checks: &conf::Checks) -> Checks {
         },
         passive,
     }
+}
+
+/// Probes are nobody's but the gateway's.
+fn own_header(upstream: &conf::Upstream) -> Vec<u8> {
+    let mut header = Vec::new();
+    if let Some(version) = upstream.proxy_protocol {
+        proxy_protocol::write_own(&mut header, version);
+    }
+    header
 }
 
 fn statuses(judgement: &Judgement) -> Statuses {

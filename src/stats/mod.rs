@@ -39,6 +39,10 @@ pub struct Counters {
     pub prepared: Counter,
     /// Responses by class: 1xx to 5xx, then others.
     pub by_class: [Counter; 6],
+    /// Requests that run now, tunnels not among them.
+    pub running: Counter,
+    /// Requests there was no room for.
+    pub shed: Counter,
     /// Requests refused because they were malformed.
     pub refused: Counter,
     /// Responses cut off.

@@ -7,6 +7,7 @@
 
 use super::in_flight::{InFlight, Requests};
 use super::round_robin::RoundRobin;
+use super::warmth::{self, STAGES};
 use super::{Address, Balancer, Node, Peer, Upstream};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ pub struct Ask<'a> {
     pub tried: &'a [usize],
     /// For [`Balancer::Hash`]: [`hash_of`](super::hash_of) the request's key.
     pub hash: u32,
-    /// For [`Balancer::Ewma`]: nanoseconds since the epoch.
+    /// For upstreams whose choices depend on it ([`Upstream::is_timed`]): nanoseconds since the
+    /// epoch.
     pub now_ns: u64,
     /// The worker's.
     pub random: &'a mut fastrand::Rng,
@@ -40,6 +42,8 @@ pub struct Picked {
 #[derive(Debug, Default)]
 pub struct Balance {
     version: u64,
+    /// When a node that is warming up reaches its next stage, in nanoseconds since the epoch.
+    stage_ns: u64,
     levels: Vec<Level>,
     peers: Vec<Seen>,
 }
@@ -62,6 +66,9 @@ struct Seen {
     /// Which of several addresses is next.
     turn: usize,
     usable: bool,
+    /// How warm it is, of [`STAGES`], and its share of the requests by that.
+    stage: u32,
+    weight: u32,
     /// For [`Balancer::LeastConn`]: requests of this worker that it has now, also those of earlier
     /// snapshots.
     in_flight: Option<Rc<Requests>>,
@@ -77,6 +84,8 @@ impl Balance {
             addresses: Arc::new([]),
             turn: 0,
             usable: false,
+            stage: STAGES,
+            weight: peer.weight,
             in_flight: counts.then(|| in_flight.of(&peer.node)),
         };
         let level = |members: &Vec<u32>| {
@@ -85,6 +94,7 @@ impl Balance {
         };
         Self {
             version: 0,
+            stage_ns: u64::MAX,
             peers: upstream.peers.iter().map(seen).collect(),
             levels: upstream.levels().iter().map(|level| &level.members).map(level).collect(),
         }
@@ -94,8 +104,8 @@ impl Balance {
     /// is asked again and again, its weight and health ignored.
     pub fn pick(&mut self, upstream: &Upstream, ask: Ask<'_>) -> Option<Picked> {
         let version = upstream.board.version();
-        if version != self.version {
-            self.look(upstream);
+        if version != self.version || ask.now_ns >= self.stage_ns {
+            self.look(upstream, ask.now_ns);
             self.version = version;
         }
         if self.peers.len() == 1 && upstream.balancer != Balancer::LeastConn {
@@ -108,7 +118,7 @@ impl Balance {
                 let accept = |peer: usize| self.peers[peer].usable && !tried.contains(&peer);
                 upstream.levels()[at].ring.find(hash, accept)
             }
-            Balancer::LeastConn => self.least_busy(at, &upstream.peers, tried),
+            Balancer::LeastConn => self.least_busy(at, tried),
             Balancer::Ewma => self.faster_of_two(at, tried, now_ns, random),
         })?;
         self.picked(peer)
@@ -125,7 +135,8 @@ impl Balance {
     }
 
     /// Looks at all nodes anew. Without a healthy one all are used.
-    fn look(&mut self, upstream: &Upstream) {
+    fn look(&mut self, upstream: &Upstream, now_ns: u64) {
+        upstream.board.serve();
         for seen in &mut self.peers {
             seen.addresses = seen.node.addresses();
             let healthy = upstream.checks.is_none() || seen.node.health().status.is_usable();
@@ -137,11 +148,35 @@ impl Balance {
             }
             self.peers.iter_mut().for_each(|seen| seen.usable = !seen.addresses.is_empty());
         }
+        self.weigh(upstream, now_ns);
         for (level, all) in self.levels.iter_mut().zip(upstream.levels()) {
             let usable = |peer: &u32| self.peers[*peer as usize].usable;
             level.usable.clear();
             level.usable.extend(all.members.iter().copied().filter(usable));
-            level.robin.set(&upstream.peers, level.usable.iter().map(|peer| *peer as usize));
+            let share = |peer: &u32| (*peer, self.peers[*peer as usize].weight);
+            level.robin.set(level.usable.iter().map(share));
+        }
+    }
+
+    /// The share of each node: its weight, or as much of it as it is warm. Then all weights are
+    /// multiplied, so that a part of 1 is something, and as few as need be where they are too large
+    /// for that.
+    fn weigh(&mut self, upstream: &Upstream, now_ns: u64) {
+        self.stage_ns = u64::MAX;
+        for seen in self.peers.iter_mut().filter(|seen| seen.usable) {
+            let (stage, next_ns) = seen.node.warmth.stage(upstream.slow_start_ns, now_ns);
+            seen.stage = stage;
+            self.stage_ns = self.stage_ns.min(next_ns);
+        }
+        let warming = self.stage_ns != u64::MAX;
+        let highest = upstream.peers.iter().map(|peer| warmth::share(peer.weight, STAGES)).max();
+        let divisor = highest.unwrap_or(0) / u64::from(u32::MAX) + 1;
+        for (seen, peer) in self.peers.iter_mut().zip(&upstream.peers) {
+            seen.weight = match warmth::share(peer.weight, seen.stage) {
+                _ if !warming => peer.weight,
+                0 => 0,
+                share => u32::try_from(share / divisor).unwrap_or(u32::MAX).max(1),
+            };
         }
     }
 
@@ -160,13 +195,13 @@ impl Balance {
 
     /// The peer with the least (1 + requests in flight) / weight; among equals the next one after
     /// the last.
-    fn least_busy(&mut self, level: usize, peers: &[Peer], tried: &[usize]) -> Option<usize> {
+    fn least_busy(&mut self, level: usize, tried: &[usize]) -> Option<usize> {
         let Level { usable, last, .. } = &mut self.levels[level];
         let open = |at: &usize| !tried.contains(&(usable[*at] as usize));
         let requests = |at: usize| {
-            let peer = usable[at] as usize;
-            let in_flight = self.peers[peer].in_flight.as_ref().map_or(0, |all| all.get());
-            (1 + u64::from(in_flight), u64::from(peers[peer].weight))
+            let seen = &self.peers[usable[at] as usize];
+            let in_flight = seen.in_flight.as_ref().map_or(0, |all| all.get());
+            (1 + u64::from(in_flight), u64::from(seen.weight))
         };
         // Compared without division; a weight of 0 is as if it was infinitely busy.
         let busier = |a: usize, b: usize| {
@@ -200,7 +235,12 @@ impl Balance {
             |at: usize| if tried.is_empty() { Some(usable[at] as usize) } else { open().nth(at) };
         let (first, second) = (nth(first)?, nth(second)?);
         let score = |peer: usize| self.peers[peer].node.latency.score(now_ns);
-        Some(if score(first) <= score(second) { first } else { second })
+        let (faster, other) =
+            if score(first) <= score(second) { (first, second) } else { (second, first) };
+        // There are no weights: one that warms up gives as many requests away as it is cold.
+        let stage = self.peers[faster].stage;
+        let keeps = stage == STAGES || random.u32(0..STAGES) < stage;
+        Some(if keeps { faster } else { other })
     }
 }
 
@@ -377,6 +417,100 @@ mod tests {
         rig.upstream.peers[1].node.latency.record(60.0, rig.now_ns + 5_000_000_000);
         rig.now_ns += 5_000_000_000;
         assert!((0..100).all(|_| rig.pick(&[]) != Some(1)));
+    }
+
+    const S: u64 = 1_000_000_000;
+
+    /// With ten seconds to warm up.
+    fn slow(balancer: Balancer, weights: &[u32]) -> Rig {
+        let mut rig = Rig::of(balancer, weights);
+        rig.upstream.slow_start_ns = 10 * S;
+        rig
+    }
+
+    /// How many of `count` requests, one after the other or all at the same time, each peer gets.
+    fn counts(rig: &mut Rig, count: usize) -> Vec<usize> {
+        let mut counts = vec![0; rig.upstream.peers.len()];
+        for _ in 0..count {
+            let peer = rig.pick(&[]).expect("a peer");
+            rig.balance.begin(peer);
+            counts[peer] += 1;
+        }
+        for (peer, count) in counts.iter().enumerate() {
+            (0..*count).for_each(|_| rig.balance.end(peer));
+        }
+        counts
+    }
+
+    /// By weight the share is w·s / (w·s + 20·v) where s of 20 stages are reached and the others
+    /// weigh v; of two equals `ewma` gives each a half, and what is cold of one half to the other.
+    #[test]
+    fn shares_grow_with_the_time() {
+        for balancer in [Balancer::RoundRobin, Balancer::LeastConn, Balancer::Ewma] {
+            let mut rig = slow(balancer.clone(), &[2, 1]);
+            let begin = rig.now_ns;
+            counts(&mut rig, 60);
+            rig.fail(0);
+            assert_eq!(counts(&mut rig, 60), [0, 60], "{balancer:?}");
+            rig.heal(0);
+            for (ms, stage) in
+                [(0, 1), (490, 1), (600, 2), (2_600, 6), (5_100, 11), (9_600, 20), (10_000, 20)]
+            {
+                rig.now_ns = begin + ms * 1_000_000;
+                // Whole rounds of that stage.
+                let whole = 1_200 * (2 * stage + 20);
+                let seen = counts(&mut rig, whole)[0];
+                let ewma = balancer == Balancer::Ewma;
+                let wanted = if ewma { whole * stage / 40 } else { 2_400 * stage };
+                let allowed = if ewma { whole / 100 } else { 60 };
+                assert!(seen.abs_diff(wanted) <= allowed, "{balancer:?} {ms}: {seen} {wanted}");
+            }
+            rig.now_ns = begin + 60 * S;
+            let seen = counts(&mut rig, 6_000)[0];
+            let wanted = if balancer == Balancer::Ewma { 3_000 } else { 4_000 };
+            assert!(seen.abs_diff(wanted) < 200, "{balancer:?}: {seen}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_come_with_a_reload_start_slowly_and_first_ones_do_not() {
+        for balancer in [Balancer::RoundRobin, Balancer::LeastConn, Balancer::Ewma] {
+            let mut rig = slow(balancer.clone(), &[1, 1]);
+            let first = counts(&mut rig, 2_000)[0];
+            assert!(first.abs_diff(1_000) < 150, "{balancer:?}: {first}");
+            let board = Arc::clone(&rig.upstream.board);
+            let node = board.node("10.0.0.9", 80);
+            node.set_addresses(&[Address::from(([10, 0, 0, 9], 80))]);
+            let mut peers = rig.upstream.peers.clone();
+            peers.push(Peer { node, ..peers[0].clone() });
+            let slow_start_ns = rig.upstream.slow_start_ns;
+            rig.upstream =
+                Upstream { slow_start_ns, ..Upstream::new(board, peers, balancer.clone()) };
+            for (after, most) in [(0, 300), (10 * S, 8_000)] {
+                rig.now_ns += after;
+                // Another worker, or the same one after another reload, knows what has passed.
+                rig.balance = Balance::new(&rig.upstream, &rig.in_flight, &mut rig.random);
+                let third = counts(&mut rig, 4_100)[2];
+                let range = if after == 0 { 50..=most } else { 1_200..=most };
+                assert!(range.contains(&third), "{balancer:?} {after}: {third}");
+            }
+        }
+    }
+
+    #[test]
+    fn weights_too_large_to_be_multiplied_are_divided() {
+        let mut rig = slow(Balancer::LeastConn, &[u32::MAX, u32::MAX / 2, 1, 0]);
+        counts(&mut rig, 3);
+        rig.fail(0);
+        counts(&mut rig, 3);
+        rig.heal(0);
+        counts(&mut rig, 1);
+        rig.now_ns += 5 * S - S / 10;
+        let seen = counts(&mut rig, 1_000);
+        // Half warm it weighs as much as the second one; the third weighs next to nothing, and more
+        // than the last.
+        assert!(seen[0].abs_diff(500) < 20, "{seen:?}");
+        assert_eq!((seen[2], seen[3]), (0, 0));
     }
 
     #[test]

@@ -61,6 +61,8 @@ impl Statuses {
 /// Probes: `checks.active`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Active {
+    /// What a connection begins with, before the probe: a PROXY protocol header, or nothing.
+    pub lead: Vec<u8>,
     /// What a probe is.
     pub probe: Probe,
     /// How long one may take.

@@ -22,6 +22,7 @@ mod ring;
 mod round_robin;
 #[cfg(test)]
 mod testing;
+mod warmth;
 mod weights;
 
 pub use address::Address;
@@ -35,6 +36,7 @@ pub use ring::hash_of;
 
 use crate::expr::{Template, Variables};
 use crate::limits;
+use crate::proxy_protocol::Version;
 use ring::Ring;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -160,6 +162,11 @@ pub struct Upstream {
     pub retry_ms: u64,
     /// How their health is found out, if it is.
     pub checks: Option<Checks>,
+    /// How long a node that is new or works again takes to get its whole share, in nanoseconds; 0:
+    /// no time at all.
+    pub slow_start_ns: u64,
+    /// Connections begin with a PROXY protocol header of this version.
+    pub proxy_protocol: Option<Version>,
     /// Its `labels`, for properties.
     pub labels: Vec<(String, String)>,
     /// The peers by falling priority: [`Upstream::new`] makes them, of the peers it is given.
@@ -205,6 +212,8 @@ impl Upstream {
             retries: 0,
             retry_ms: 0,
             checks: None,
+            slow_start_ns: 0,
+            proxy_protocol: None,
             labels: Vec::new(),
         }
     }
@@ -233,6 +242,12 @@ impl Upstream {
     #[must_use]
     pub fn wants_upkeep(&self) -> bool {
         self.checks.is_some() || self.peers.iter().any(|peer| is_name(&peer.node.host))
+    }
+
+    /// Whether its choices depend on the time.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.balancer == Balancer::Ewma || self.slow_start_ns > 0
     }
 
     fn levels(&self) -> &[Level] {

@@ -11,9 +11,10 @@
 
 use super::ewma::Latency;
 use super::health::{Health, Report, SharedHealth};
+use super::warmth::Warmth;
 use super::{Address, Thresholds};
 use rustc_hash::FxHashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// One node, as everybody sees it.
@@ -28,6 +29,7 @@ pub struct Node {
     health: SharedHealth,
     /// For the balancer `ewma`.
     pub(super) latency: Latency,
+    pub(super) warmth: Warmth,
     board: Arc<Board>,
 }
 
@@ -68,6 +70,9 @@ impl Node {
         if let Some((before, after)) = changed
             && before.is_usable() != after.is_usable()
         {
+            if after.is_usable() {
+                self.warmth.cool();
+            }
             self.board.change();
             let (Self { host, port, .. }, key) = (self, &self.board.key);
             log::warn!("node {host}:{port} of {key} is {}", after.as_str());
@@ -83,6 +88,8 @@ type Place = (Box<str>, u16);
 pub struct Board {
     key: Box<str>,
     version: AtomicU64,
+    /// Requests were served: what nodes there are now no longer came with the first snapshot.
+    serves: AtomicBool,
     nodes: Mutex<FxHashMap<Place, Weak<Node>>>,
 }
 
@@ -91,7 +98,7 @@ impl Board {
     #[must_use]
     pub fn new(key: &str) -> Arc<Self> {
         let (version, nodes) = (AtomicU64::new(1), Mutex::default());
-        Arc::new(Self { key: key.into(), version, nodes })
+        Arc::new(Self { key: key.into(), version, serves: AtomicBool::new(false), nodes })
     }
 
     /// The node of that host and port; a new one has no address.
@@ -106,6 +113,7 @@ impl Board {
                 addresses: Mutex::new(Arc::new([])),
                 health: SharedHealth::default(),
                 latency: Latency::default(),
+                warmth: Warmth::new(self.serves.load(Ordering::Relaxed)),
                 board: Arc::clone(self),
             });
             *known = Arc::downgrade(&node);
@@ -122,6 +130,11 @@ impl Board {
     /// Counts up with every change that balancers must see.
     pub(super) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// A worker chooses among its nodes.
+    pub(super) fn serve(&self) {
+        self.serves.store(true, Ordering::Relaxed);
     }
 
     fn change(&self) {

@@ -1,6 +1,5 @@
 //! Weighted round robin as APISIX's balancer does it (reference §5.1): interleaved, not smooth.
 
-use super::Peer;
 use super::weights::common_divisor;
 
 /// One worker's place in the rounds of some peers.
@@ -30,11 +29,10 @@ impl RoundRobin {
         Self { next, ..Self::default() }
     }
 
-    /// Goes on with these peers, about where it was.
-    pub(super) fn set(&mut self, peers: &[Peer], members: impl Iterator<Item = usize>) {
+    /// Goes on with these peers and weights, about where it was.
+    pub(super) fn set(&mut self, members: impl Iterator<Item = (u32, u32)>) {
         self.shares.clear();
-        self.shares
-            .extend(members.map(|peer| Share { peer: peer as u32, weight: peers[peer].weight }));
+        self.shares.extend(members.map(|(peer, weight)| Share { peer, weight }));
         if self.shares.iter().all(|share| share.weight == 0) {
             self.shares.iter_mut().for_each(|share| share.weight = 1);
         }
@@ -72,11 +70,14 @@ impl RoundRobin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::testing::peers;
+
+    fn members(weights: &[u32]) -> impl Iterator<Item = (u32, u32)> {
+        (0..).zip(weights.iter().copied())
+    }
 
     fn robin(weights: &[u32]) -> RoundRobin {
         let mut robin = RoundRobin::default();
-        robin.set(&peers(weights), 0..weights.len());
+        robin.set(members(weights));
         robin
     }
 
@@ -136,7 +137,7 @@ mod tests {
     fn shares_are_exact_over_whole_rounds_wherever_it_begins() {
         for start in 0..3 {
             let mut robin = RoundRobin::starting_at(start);
-            robin.set(&peers(&[5, 3, 2]), 0..3);
+            robin.set(members(&[5, 3, 2]));
             picks(&mut robin, 100);
             let round = picks(&mut robin, 1000);
             let counts = ['A', 'B', 'C'].map(|letter| round.matches(letter).count());
@@ -159,14 +160,14 @@ mod tests {
 
     #[test]
     fn nodes_may_come_and_go() {
-        let (mut robin, peers) = (robin(&[2, 2, 1]), peers(&[2, 2, 1]));
+        let mut robin = robin(&[2, 2, 1]);
         picks(&mut robin, 2);
-        robin.set(&peers, [0, 2].into_iter());
+        robin.set([(0, 2), (2, 1)].into_iter());
         let six = picks(&mut robin, 6);
         assert_eq!((six.matches('A').count(), six.matches('C').count()), (4, 2), "{six}");
-        robin.set(&peers, [].into_iter());
+        robin.set([].into_iter());
         assert_eq!(robin.pick(&[]), None);
-        robin.set(&peers, 0..3);
+        robin.set(members(&[2, 2, 1]));
         assert!(robin.pick(&[]).is_some());
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn checks() -> Checks {
     let thresholds = Thresholds { successes: 1, http_failures: 1, tcp_failures: 1, timeouts: 1 };
     Checks {
         active: Active {
+            lead: Vec::new(),
             probe: Probe::Tcp,
             timeout: Duration::from_secs(1),
             concurrency: 1,

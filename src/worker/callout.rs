@@ -14,6 +14,7 @@ use crate::http::Method;
 use crate::limits;
 use crate::net::{self, Socket};
 use crate::plugin::{CallFailure, CallTarget, HttpCall, HttpReply};
+use crate::proxy_protocol::{self, Version};
 use crate::snapshot::Pinned;
 use crate::upstream::{Address, Ask, KeepAlive, Picked, Timeouts};
 use std::rc::Rc;
@@ -41,6 +42,9 @@ fn shown(target: &CallTarget) -> std::borrow::Cow<'_, str> {
 struct Try {
     address: Address,
     keep_alive: KeepAlive,
+    /// A connection begins with a header that says it is our own. Such connections are for one
+    /// call.
+    own: Option<Version>,
 }
 
 impl Worker {
@@ -66,7 +70,8 @@ impl Worker {
                 let address = self.lookups.find(target, &self.postbox).await;
                 let address = address.ok_or(CallFailure::NoPeer)?;
                 let address = Address::Inet(address);
-                self.try_peer(call, Try { address, keep_alive: KeepAlive::default() }).await
+                self.try_peer(call, Try { address, keep_alive: KeepAlive::default(), own: None })
+                    .await
             }
             CallTarget::Upstream(name) => self.call_upstream(call, name).await,
         }
@@ -86,7 +91,8 @@ impl Worker {
         while tried.len() <= upstream.retries as usize {
             let Some(Picked { peer, address }) = self.pick(&pinned, number, &tried) else { break };
             tried.push(peer);
-            match self.try_peer(call, Try { address, keep_alive: upstream.keep_alive }).await {
+            let at = Try { address, keep_alive: upstream.keep_alive, own: upstream.proxy_protocol };
+            match self.try_peer(call, at).await {
                 Err(CallFailure::Connect) => failure = CallFailure::Connect,
                 outcome => return outcome,
             }
@@ -103,7 +109,10 @@ impl Worker {
 
     async fn try_peer(self: &Rc<Self>, call: &HttpCall, at: Try) -> Result<HttpReply, CallFailure> {
         let now = self.clock.now_ms();
-        let idle = self.idle.borrow_mut().take(&at.address, now, Socket::is_fresh);
+        let idle = match at.own {
+            None => self.idle.borrow_mut().take(&at.address, now, Socket::is_fresh),
+            Some(_) => None,
+        };
         if let Some(idle) = idle {
             let outcome = self.talk(call, &at, idle.connection, idle.requests + 1).await;
             let idempotent = Method::from_bytes(&call.method).is_idempotent();
@@ -126,6 +135,9 @@ impl Worker {
         requests: u64,
     ) -> Result<HttpReply, (CallFailure, usize)> {
         let mut bytes = self.take_buffer(limits::READ_BUFFER_BYTES);
+        if let Some(version) = at.own {
+            proxy_protocol::write_own(&mut bytes, version);
+        }
         write_call(&mut bytes, call);
         let (sent, mut input) = net::send(socket.clone(), bytes).await;
         input.clear();
@@ -148,6 +160,7 @@ impl Worker {
             if ended {
                 let (reply, keeps) = reader.into_reply();
                 // Bytes behind a response belong to nobody.
+                let keeps = keeps && at.own.is_none();
                 if keeps && sent && input.is_empty() && result.is_ok_and(|bytes| bytes > 0) {
                     let now = self.clock.now_ms();
                     self.idle.borrow_mut().put(

@@ -14,6 +14,8 @@ use crate::limits;
 use crate::net::{self, Socket};
 use crate::plugin::{Chore, Connection, Properties};
 use crate::time::DeadlineId;
+use crate::upstream::IdlePool;
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -43,6 +45,9 @@ pub(super) struct Downstream {
     pub(super) host: Vec<u8>,
     /// What plugins keep for the whole connection.
     pub(super) kept: Properties,
+    /// Idle connections to upstreams that were told who this client is: they carry its requests
+    /// only, and end with it.
+    pub(super) idle: RefCell<IdlePool<Socket>>,
 }
 
 /// How serving one request went.
@@ -99,6 +104,7 @@ pub(super) async fn serve(
         scratch: Vec::new(),
         host: Vec::new(),
         kept: Properties::default(),
+        idle: RefCell::default(),
     };
     if let Some(_pass) = downstream.enter(&worker, proxied).await {
         downstream.run(&worker).await;

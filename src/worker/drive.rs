@@ -7,11 +7,12 @@ use super::connect::connect;
 use super::connection::Downstream;
 use super::slots::{Slot, poll_slot};
 use super::{Ring, Worker, at_work};
-use crate::exchange::{Command, Cx, Ending, Exchange};
+use crate::exchange::{Carries, Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
 use crate::time::DeadlineId;
-use crate::upstream::{Address, KeepAlive};
+use crate::upstream::{Address, IdlePool, KeepAlive};
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -42,6 +43,8 @@ impl OpenTunnel {
     fn count(worker: &Rc<Worker>) -> Self {
         worker.counters.tunnels.up();
         worker.counters.tunnels_open.up();
+        // For hours, perhaps, and with next to nothing to do.
+        worker.counters.running.down();
         Self(Rc::clone(worker))
     }
 }
@@ -49,6 +52,7 @@ impl OpenTunnel {
 impl Drop for OpenTunnel {
     fn drop(&mut self) {
         self.0.counters.tunnels_open.down();
+        self.0.counters.running.up();
     }
 }
 
@@ -193,8 +197,9 @@ impl Downstream {
                             self.on_event(worker, exchange, &mut link, Event::SentDown(done));
                         }
                     }
-                    Command::Connect { address, fresh } => {
-                        if fresh || !link.reuse(worker, exchange, &address) {
+                    Command::Connect { address, fresh, carries } => {
+                        let idle = self.pool(worker, carries);
+                        if fresh || !link.reuse(worker, exchange, idle, &address) {
                             operations.connect.set(Some(connect(address)));
                         }
                     }
@@ -215,8 +220,8 @@ impl Downstream {
                         operations.drop_upstream();
                         link.close(worker);
                     }
-                    Command::ReleaseUpstream { address, policy } => {
-                        link.release(worker, address, policy);
+                    Command::ReleaseUpstream { address, policy, carries } => {
+                        link.release(worker, self.pool(worker, carries), address, policy);
                     }
                     Command::Sleep(ms) => operations.sleep.set(Some(net::sleep_ms(ms))),
                     Command::Finish(ending) => return ending,
@@ -278,6 +283,14 @@ impl Downstream {
         }
     }
 
+    /// Where connections to upstreams wait that may carry such requests.
+    fn pool<'a>(&'a self, worker: &'a Worker, carries: Carries) -> &'a RefCell<IdlePool<Socket>> {
+        match carries {
+            Carries::All => &worker.idle,
+            Carries::OneClients => &self.idle,
+        }
+    }
+
     /// Body bytes that are in the buffer already.
     fn give_input(&mut self, worker: &Rc<Worker>, exchange: &mut Exchange) {
         let bytes = &self.input[self.at..];
@@ -303,9 +316,15 @@ impl Downstream {
 impl UpstreamLink {
     /// Gives the exchange an idle connection to that address that nobody has closed, if there is
     /// one.
-    fn reuse(&mut self, worker: &Worker, exchange: &mut Exchange, address: &Address) -> bool {
+    fn reuse(
+        &mut self,
+        worker: &Worker,
+        exchange: &mut Exchange,
+        idle: &RefCell<IdlePool<Socket>>,
+        address: &Address,
+    ) -> bool {
         let now = worker.clock.now_ms();
-        let idle = worker.idle.borrow_mut().take(address, now, Socket::is_fresh);
+        let idle = idle.borrow_mut().take(address, now, Socket::is_fresh);
         let Some(idle) = idle else { return false };
         self.socket = Some(idle.connection);
         self.requests = idle.requests + 1;
@@ -367,10 +386,16 @@ impl UpstreamLink {
         self.starved = false;
     }
 
-    fn release(&mut self, worker: &Worker, address: Address, policy: KeepAlive) {
+    fn release(
+        &mut self,
+        worker: &Worker,
+        idle: &RefCell<IdlePool<Socket>>,
+        address: Address,
+        policy: KeepAlive,
+    ) {
         if let Some(socket) = self.socket.take() {
             let now = worker.clock.now_ms();
-            worker.idle.borrow_mut().put(address, socket, self.requests, policy, now);
+            idle.borrow_mut().put(address, socket, self.requests, policy, now);
         }
         self.close(worker);
     }

@@ -1,4 +1,5 @@
-//! Who may have a connection, and how many of them at a time, over all workers.
+//! Who may have a connection, and how many of them at a time, over all workers; how many requests
+//! may run on one of these.
 //!
 //! ```text
 //! accepted ─► fewer than `connections` open? ─► header ─► fewer of this source? ─► served
@@ -6,8 +7,10 @@
 //!                 └────────► 503, some at a time, the rest just closed ◄┘
 //! ```
 
-use super::connection::Downstream;
+use super::connection::{Downstream, Served};
 use super::{Shared, Worker};
+use crate::http::Method;
+use crate::snapshot::Pinned;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
@@ -121,6 +124,27 @@ impl Downstream {
         }
         pass.source = Some(ip);
         Some(pass)
+    }
+
+    /// The worker has as many requests as it may: one more is told so at once, so that those that
+    /// run stay as fast as they are. Its connection is kept where nothing else must be read from it
+    /// first: a new one would cost more than the answer.
+    #[cold]
+    pub(super) fn shed(&mut self, worker: &Worker, pinned: &Pinned, route: Option<u32>) -> Served {
+        worker.counters.shed.up();
+        let keeps = self.is_plain(worker, pinned);
+        let (answer, page_bytes) =
+            self.write_page(worker, 503, !keeps, self.head.method != Method::Head);
+        worker.count(pinned, route, &answer);
+        if pinned.snapshot.access_log.is_some() {
+            self.log_unforwarded(worker, pinned, route, &answer, page_bytes as usize);
+        }
+        if !keeps {
+            return Served::Close;
+        }
+        self.at += self.head.len;
+        self.requests_left -= 1;
+        Served::Next
     }
 
     /// Tells that there is no room, before any request is read.

@@ -38,6 +38,9 @@ impl Downstream {
         if self.answer_prepared(worker, &pinned, route) {
             return Served::Next;
         }
+        if worker.counters.running.get() >= pinned.snapshot.rules.running_max {
+            return self.shed(worker, &pinned, route);
+        }
         self.run_exchange(worker, &pinned, route).await
     }
 
@@ -66,12 +69,7 @@ impl Downstream {
     /// The fast path: the only response the route can give is written as it is.
     fn answer_prepared(&mut self, worker: &Worker, pinned: &Pinned, route: Option<u32>) -> bool {
         let Some(prepared) = &pinned.snapshot.route(route).prepared else { return false };
-        let plain = self.head.version == Version::Http11
-            && self.head.keep_alive
-            && self.head.body == BodyLength::None
-            && self.requests_left > 1
-            && !worker.closes_after(&pinned.snapshot.rules);
-        if !plain {
+        if !self.is_plain(worker, pinned) {
             return false;
         }
         let to_head = self.head.method == Method::Head;
@@ -86,15 +84,25 @@ impl Downstream {
         };
         worker.count(pinned, route, &answer);
         if pinned.snapshot.access_log.is_some() {
-            self.log_prepared(worker, pinned, route, &answer, body_sent);
+            self.log_unforwarded(worker, pinned, route, &answer, body_sent);
         }
         self.at += self.head.len;
         self.requests_left -= 1;
         true
     }
 
+    /// Nothing is to be read before its answer, and the next request may follow.
+    pub(super) fn is_plain(&self, worker: &Worker, pinned: &Pinned) -> bool {
+        self.head.version == Version::Http11
+            && self.head.keep_alive
+            && self.head.body == BodyLength::None
+            && self.requests_left > 1
+            && !worker.closes_after(&pinned.snapshot.rules)
+    }
+
+    /// A line of the access log for a request that had no exchange.
     #[cold]
-    fn log_prepared(
+    pub(super) fn log_unforwarded(
         &self,
         worker: &Worker,
         pinned: &Pinned,
@@ -125,11 +133,13 @@ impl Downstream {
         self.requests_left = self.requests_left.saturating_sub(1);
         self.at += self.head.len;
         at_work(exchange.message().request_number);
+        worker.counters.running.up();
         let ending = match worker.with_cx(|cx| exchange.poll(cx)) {
             // A local response, mostly: nothing to wait for, so no operations to set up.
             Some(Command::Finish(ending)) => ending,
             first => self.drive(worker, &mut exchange, first).await,
         };
+        worker.counters.running.down();
         worker.see_to_errands();
         at_work(0);
         self.output = exchange.take_output();
@@ -195,28 +205,38 @@ impl Downstream {
 
     /// An error page that ends the connection.
     pub(super) fn write_error(&mut self, worker: &Worker, status: u16) {
-        let date = worker.date.borrow();
+        let (answer, page_bytes) = self.write_page(worker, status, true, true);
+        let pinned = worker.pinned();
+        worker.count(&pinned, None, &answer);
+        if pinned.snapshot.access_log.is_some() {
+            let outcome = worker.outcome(&answer, page_bytes);
+            worker.log_access(&pinned.snapshot, &Unread(&self.facts), &outcome);
+        }
+    }
+
+    /// An error page; gives what it comes to, and how many of its bytes are its body.
+    pub(super) fn write_page(
+        &mut self,
+        worker: &Worker,
+        status: u16,
+        closes: bool,
+        with_body: bool,
+    ) -> (Answer, u64) {
         let mut page = Vec::new();
         write_error_page(&mut page, status);
         let before = self.output.len();
         let out = &mut self.output;
-        write_local_head(out, status, &Headers::new(), true, &date);
+        write_local_head(out, status, &Headers::new(), true, &worker.date.borrow());
         write_number_field(out, b"Content-Length", page.len() as u64);
-        write_field(out, b"Connection", b"close");
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(&page);
-        let answer = Answer {
-            status,
-            ingress: self.head.len as u64,
-            egress: (out.len() - before) as u64,
-            latency_ns: None,
-        };
-        let pinned = worker.pinned();
-        worker.count(&pinned, None, &answer);
-        if pinned.snapshot.access_log.is_some() {
-            let outcome = worker.outcome(&answer, page.len() as u64);
-            worker.log_access(&pinned.snapshot, &Unread(&self.facts), &outcome);
+        if closes {
+            write_field(out, b"Connection", b"close");
         }
+        out.extend_from_slice(b"\r\n");
+        let body_bytes = if with_body { page.len() } else { 0 };
+        out.extend_from_slice(&page[..body_bytes]);
+        let egress = (out.len() - before) as u64;
+        let ingress = self.head.len as u64;
+        (Answer { status, ingress, egress, latency_ns: None }, body_bytes as u64)
     }
 }
 

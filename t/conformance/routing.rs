@@ -7,6 +7,7 @@ pub(super) fn rows() -> Vec<Row> {
     rows.extend(max_forwards());
     rows.extend(via());
     rows.extend(upgrade());
+    rows.extend(upgrade_required());
     rows
 }
 
@@ -200,5 +201,30 @@ fn upgrade() -> Vec<Row> {
             .then_closes()
             .expect(Expect::Interim(vec![101]))
             .expect(Expect::Forwarded(1)),
+    ]
+}
+
+/// What a 426 must say although it is of one hop.
+fn upgrade_required() -> Vec<Row> {
+    let required = "HTTP/1.1 426 U\r\nConnection: Upgrade, x-hop\r\nX-Hop: 1\r\n\
+        Upgrade: foo/2, websocket\r\nContent-Length: 2\r\n\r\nno";
+    let old = "GET / HTTP/1.0\r\nHost: a\r\n\r\n";
+    vec![
+        row("9110 §15.5.22", "a 426 says which protocols would do", get(""))
+            .answer(required)
+            .status(426)
+            .gets("upgrade: foo/2, websocket")
+            .gets("connection: Upgrade")
+            .expect(Expect::Persists),
+        row("9110 §15.5.22", "beside what it says of the connection", old)
+            .answer(required)
+            .status(426)
+            .gets("upgrade: foo/2, websocket")
+            .gets("connection: close, Upgrade"),
+        row("9110 §7.8", "what is no 426 names none", get(""))
+            .answer(answered("Connection: Upgrade\r\nUpgrade: foo/2\r\n"))
+            .served()
+            .lacks("upgrade")
+            .lacks("connection"),
     ]
 }

@@ -21,19 +21,28 @@ impl Nginx {
 
     /// The same with something beside that block.
     pub(crate) fn start_with(http: &str, server: &str) -> Option<Self> {
+        Self::listening("", http, server)
+    }
+
+    /// One whose connections must begin with a header of the PROXY protocol.
+    pub(crate) fn proxied(server: &str) -> Option<Self> {
+        Self::listening("proxy_protocol", "", server)
+    }
+
+    fn listening(how: &str, http: &str, server: &str) -> Option<Self> {
         let Some(program) = program() else {
             super::skipped("nginx is not installed (apt-get install nginx-core)");
             return None;
         };
         for _ in 0..5 {
-            if let Some(nginx) = Self::try_start(program, http, server) {
+            if let Some(nginx) = Self::try_start(program, how, http, server) {
                 return Some(nginx);
             }
         }
         panic!("nginx does not start");
     }
 
-    fn try_start(program: &Path, http: &str, server: &str) -> Option<Self> {
+    fn try_start(program: &Path, how: &str, http: &str, server: &str) -> Option<Self> {
         // Someone may take the port before nginx does: then there is another try.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok()?;
         let folder = Folder::new();
@@ -47,7 +56,7 @@ impl Nginx {
              access_log off;\ndefault_type text/plain;\nclient_body_temp_path {root}/body;\n\
              proxy_temp_path {root}/proxy;\nfastcgi_temp_path {root}/fastcgi;\n\
              uwsgi_temp_path {root}/uwsgi;\nscgi_temp_path {root}/scgi;\n\
-             {http}\nserver {{\nlisten {address};\nroot {root}/html;\n{server}\n}}\n}}\n"
+             {http}\nserver {{\nlisten {address} {how};\nroot {root}/html;\n{server}\n}}\n}}\n"
         );
         let config = folder.write("nginx.conf", text);
         let mut command = Command::new(program);

@@ -17,6 +17,7 @@ pub(crate) struct Upstream {
 struct Seen {
     connections: AtomicUsize,
     requests: Mutex<Vec<Message>>,
+    ended: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -53,6 +54,11 @@ impl Conversation {
     pub(crate) fn answer(&mut self, body: &str) {
         let length = body.len();
         self.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"));
+    }
+
+    /// Counts the connection among those that the gateway ended.
+    pub(crate) fn ended(&self) {
+        self.seen.ended.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Says nothing until the gateway hangs up.
@@ -133,6 +139,11 @@ impl Upstream {
 
     pub(crate) fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::Acquire)
+    }
+
+    /// How many connections have said that they ended.
+    pub(crate) fn ended(&self) -> usize {
+        self.seen.ended.load(Ordering::Acquire)
     }
 
     /// Every request received so far.

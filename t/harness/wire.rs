@@ -118,7 +118,8 @@ impl Wire {
         Some(self.take(self.input.len()))
     }
 
-    fn line(&mut self) -> Result<String, Cut> {
+    /// The next line, without its end.
+    pub(crate) fn line(&mut self) -> Result<String, Cut> {
         loop {
             if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
                 let line = self.take(end + 1);

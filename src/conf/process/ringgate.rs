@@ -122,6 +122,7 @@ fn bounds(mut object: Object<'_>) -> Limits {
     }
     let connections = size(&mut object, "connections", 1, CONNECTIONS_MAX);
     let connections_per_source = size(&mut object, "connections_per_source", 1, CONNECTIONS_MAX);
+    let requests = size(&mut object, "requests_per_worker", 1, CONNECTIONS_MAX);
     let head_rate = units::size(&mut object, "head_rate").unwrap_or(0);
     let body_rate = units::size(&mut object, "body_rate").unwrap_or(0);
     let rate_grace = units::time(&mut object, "rate_grace", true);
@@ -129,6 +130,7 @@ fn bounds(mut object: Object<'_>) -> Limits {
     Limits {
         connections,
         connections_per_source,
+        requests_per_worker: requests.map(|requests| requests as u64),
         head_rate,
         body_rate,
         rate_grace: rate_grace.unwrap_or(Duration::from_secs(5)),

@@ -128,6 +128,7 @@ fn defaults_are_those_of_apisix() {
             headers: 100,
             connections: None,
             connections_per_source: None,
+            requests_per_worker: None,
             head_rate: 0,
             body_rate: 0,
             rate_grace: Duration::from_secs(5),
@@ -309,7 +310,7 @@ ringgate:
   via: false
   limits:
     {head_bytes: 8192, headers: 50, connections: 1000, connections_per_source: 10,
-     head_rate: 500, body_rate: 1k, rate_grace: 2s}
+     requests_per_worker: 100, head_rate: 500, body_rate: 1k, rate_grace: 2s}
   timeouts: {drain: 5s}
   log: {level: debug}
   cache_dir: cache
@@ -349,6 +350,7 @@ ringgate:
         headers: 50,
         connections: Some(1000),
         connections_per_source: Some(10),
+        requests_per_worker: Some(100),
         head_rate: 500,
         body_rate: 1024,
         rate_grace: Duration::from_secs(2),

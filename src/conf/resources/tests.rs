@@ -3,6 +3,7 @@
 use super::super::model::{Balancer, HashOn, PassHost, Upstream};
 use super::*;
 use crate::http::{Method, Methods};
+use crate::proxy_protocol::Version;
 use crate::schema::validate;
 use serde_json::json;
 use std::sync::LazyLock;
@@ -147,25 +148,27 @@ fn upstreams_have_all_their_fields() {
     let one = upstream(
         "type: chash, hash_on: header, key: x-user, retries: 2, retry_timeout: 1.5, scheme: http, \
          pass_host: rewrite, upstream_host: Inner.test, timeout: {connect: 1, send: 1, read: 1}, \
-         keepalive_pool: {size: 5}, nodes: {b.test: 3, \"[::1]:81\": 0, \"a.test:8080\": 1}",
+         keepalive_pool: {size: 5}, proxy_protocol: v2, nodes: {b.test: 3, \"[::1]:81\": 0, \"a.test:8080\": 1}",
     );
     assert_eq!((one.balancer, one.hash_on), (Balancer::Chash, HashOn::Header));
     assert_eq!((one.key.as_deref(), one.retries), (Some("x-user"), Some(2)));
     assert_eq!(one.retry_timeout, Some(Duration::from_millis(1500)));
     assert_eq!(one.pass_host, PassHost::Rewrite("inner.test".to_owned()));
+    assert_eq!(one.proxy_protocol, Some(Version::V2));
     let pool = one.keepalive_pool.expect("pool");
     assert_eq!((pool.size, pool.requests, pool.idle_timeout.as_secs()), (5, 1000, 60));
     let nodes: Vec<_> = one.nodes.iter().map(|n| (n.host.as_str(), n.port, n.weight)).collect();
     assert_eq!(nodes, [("b.test", 80, 3), ("::1", 81, 0), ("a.test", 8080, 1)]);
 
     let two = upstream(
-        "pass_host: node, retry_timeout: 0, nodes: [{host: \"::1\", port: 9, weight: 2, \
+        "pass_host: node, retry_timeout: 0, slow_start: 0.5, nodes: [{host: \"::1\", port: 9, weight: 2, \
          priority: -1, metadata: {a: 1}}, {host: x, weight: 1}]",
     );
     assert_eq!(
         (two.balancer, two.pass_host, two.retry_timeout),
         (Balancer::RoundRobin, PassHost::Node, None)
     );
+    assert_eq!((one.slow_start, two.slow_start), (None, Some(Duration::from_millis(500))));
     let nodes: Vec<_> = two.nodes.iter().map(|n| (n.host.as_str(), n.port, n.priority)).collect();
     assert_eq!(nodes, [("::1", 9, -1), ("x", 80, 0)]);
     assert_eq!(two.nodes[1].at.to_string(), "upstreams[0].nodes[1]");

@@ -2,6 +2,7 @@
 
 use super::super::model::{Balancer, HashOn, KeepalivePool, Node, PassHost, Scheme, Upstream};
 use super::{checks, item};
+use crate::proxy_protocol::Version;
 use crate::schema::{Fault, Object, Reader};
 use serde_json::Value;
 use std::net::Ipv6Addr;
@@ -41,6 +42,8 @@ const SCHEMES: [(&str, Option<Scheme>); 8] = [
     ("udp", None),
     ("kafka", None),
 ];
+
+const PROXY_VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
 
 /// The variables `chash` may hash, beside `arg_*`.
 const HASHED_VARS: [&str; 10] = [
@@ -94,6 +97,8 @@ fn read(mut object: Object<'_>) -> Upstream {
         pass_host: pass_host(&mut object),
         keepalive_pool: keepalive_pool(&mut object),
         checks: checks::read(&mut object),
+        slow_start: slow_start(&mut object, balancer),
+        proxy_protocol: object.one_of("proxy_protocol", &PROXY_VERSIONS),
     };
     object.finish();
     upstream
@@ -151,6 +156,16 @@ fn check_key(object: &Object<'_>, key: Option<&Reader<'_>>, hash_on: HashOn) {
 
 fn retry_timeout(object: &mut Object<'_>) -> Option<Duration> {
     let reader = object.get("retry_timeout")?;
+    let duration = item::seconds(&reader, reader.number(0.0..=f64::INFINITY)?)?;
+    Some(duration).filter(|duration| !duration.is_zero())
+}
+
+/// Ours; in seconds.
+fn slow_start(object: &mut Object<'_>, balancer: Balancer) -> Option<Duration> {
+    let reader = object.get("slow_start")?;
+    if balancer == Balancer::Chash {
+        reader.warn_on_key("`slow_start` has no effect with `chash`");
+    }
     let duration = item::seconds(&reader, reader.number(0.0..=f64::INFINITY)?)?;
     Some(duration).filter(|duration| !duration.is_zero())
 }

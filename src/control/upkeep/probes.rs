@@ -2,7 +2,7 @@
 
 use super::Tasks;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Active, Address, Node, Probe, ProbeRequest, Report, Upstream};
+use crate::upstream::{Active, Address, Node, Probe, Report, Upstream};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -112,7 +112,7 @@ async fn probe(target: &Target, active: &Active) -> Option<Report> {
         (Address::Inet(at), Some(port)) => Address::Inet(SocketAddr::new(at.ip(), port)),
         (address, _) => address,
     };
-    let status = match timeout(active.timeout, ask(&address, &active.probe, &target.host)).await {
+    let status = match timeout(active.timeout, ask(&address, active, &target.host)).await {
         Err(_) => return Some(Report::Timeout),
         Ok(Err(_)) => return Some(Report::TcpFailure),
         Ok(Ok(status)) => status,
@@ -124,24 +124,30 @@ async fn probe(target: &Target, active: &Active) -> Option<Report> {
 }
 
 /// The status of the answer, if one was asked for.
-async fn ask(address: &Address, probe: &Probe, host: &[u8]) -> io::Result<u16> {
-    let request = match probe {
-        Probe::Tcp => None,
-        Probe::Http { request, .. } => Some(request),
+async fn ask(address: &Address, active: &Active, host: &[u8]) -> io::Result<u16> {
+    let mut bytes = active.lead.clone();
+    let asks = match &active.probe {
+        Probe::Tcp => false,
+        Probe::Http { request, .. } => {
+            bytes.extend_from_slice(&request.bytes(host));
+            true
+        }
     };
     match address {
-        Address::Inet(address) => exchange(TcpStream::connect(address).await?, request, host).await,
-        Address::Unix(path) => exchange(UnixStream::connect(path).await?, request, host).await,
+        Address::Inet(address) => exchange(TcpStream::connect(address).await?, &bytes, asks).await,
+        Address::Unix(path) => exchange(UnixStream::connect(path).await?, &bytes, asks).await,
     }
 }
 
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    request: Option<&ProbeRequest>,
-    host: &[u8],
+    bytes: &[u8],
+    asks: bool,
 ) -> io::Result<u16> {
-    let Some(request) = request else { return Ok(0) };
-    stream.write_all(&request.bytes(host)).await?;
+    stream.write_all(bytes).await?;
+    if !asks {
+        return Ok(0);
+    }
     let mut read = Vec::with_capacity(STATUS_LINE_BYTES_MAX);
     while !read.contains(&b'\n') && read.len() < STATUS_LINE_BYTES_MAX {
         if stream.read_buf(&mut read).await? == 0 {

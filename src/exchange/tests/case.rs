@@ -58,7 +58,7 @@ pub(super) fn run(case: Case, choose: &mut dyn FnMut(usize) -> usize) -> Outcome
     world.run(case.setup, choose);
     let to_head = world.head.method == crate::http::Method::Head;
     let message = world.exchange.message();
-    let (interim, response) = responses(&world.seen[gathered..], to_head);
+    let (interim, response) = responses(world.seen.get(gathered..).unwrap_or_default(), to_head);
     Outcome {
         route: message.route.as_ref().map(|route| route.route_id.clone()),
         details: String::from_utf8_lossy(&message.response.details).into_owned(),

@@ -5,6 +5,7 @@ use crate::persistent::Array;
 use crate::plugin::{
     Action, Hold, Hooks, Plugin, Reply, RequestPhase, RouteFacts, Stream, StreamKey,
 };
+use crate::proxy_protocol::Version;
 use crate::route::{RouteMatch, Router};
 use crate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
 use crate::upstream::{Address, Balancer, Board, Checks, HostPolicy, Peer, Timeouts, Upstream};
@@ -299,6 +300,7 @@ pub(super) struct Setup {
     pub(super) host: HostPolicy,
     pub(super) balancer: Balancer,
     pub(super) checks: Option<Checks>,
+    pub(super) proxy_protocol: Option<Version>,
     pub(super) target: Target,
     pub(super) rules: Rules,
     pub(super) upgrades: bool,
@@ -316,6 +318,7 @@ impl Default for Setup {
             host: HostPolicy::Pass,
             balancer: Balancer::RoundRobin,
             checks: None,
+            proxy_protocol: None,
             target: Target::Upstream(0),
             rules: Rules { body_ms: 4_000, send_ms: 5_000, ..Rules::default() },
             upgrades: false,
@@ -364,6 +367,7 @@ impl Setup {
             retries: self.retries,
             retry_ms: self.retry_ms,
             checks: self.checks.clone(),
+            proxy_protocol: self.proxy_protocol,
             ..Upstream::new(Arc::clone(&board), peers, self.balancer.clone())
         };
         let other = upstream(vec![peer(OTHER)]);

@@ -247,3 +247,17 @@ fn an_answer_that_announces_its_close_does_not_stop_the_request() {
     assert_eq!(outcome.status(), 200);
     assert_eq!(outcome.request(0).body.len(), body.len());
 }
+
+/// Of responses to earlier requests a part may be out when the client is given up: nothing may
+/// follow it, as if it was whole.
+#[test]
+fn a_client_that_takes_nothing_more() {
+    let gathered = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let case = Case::get().peer("").with(|setup| setup.timeouts.read_ms = 60_000);
+    let case = case.client(|client| {
+        client.gathered = gathered.to_vec();
+        client.takes = Some((0, false));
+    });
+    let outcome = whole(case);
+    assert_eq!((outcome.ending, outcome.ms), (Ending::Abort, 5_000));
+}

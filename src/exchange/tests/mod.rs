@@ -21,5 +21,6 @@ mod reasons;
 mod reroute;
 mod script;
 mod sim;
+mod tunnel_sim;
 mod tunnels;
 mod world;

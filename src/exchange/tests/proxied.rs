@@ -2,8 +2,9 @@
 
 use super::case::{Case, check, whole};
 use super::double::{Effect, Phase, Scripted, edit};
-use super::script::{Answers, Fate, Then};
+use super::script::{Answers, Connects, Fate, Then};
 use crate::exchange::Ending;
+use crate::proxy_protocol::Version;
 use crate::snapshot::Target;
 use crate::upstream::HostPolicy;
 
@@ -376,4 +377,27 @@ fn fields_that_were_promised() {
         || Case::get().plugin(plugin()).with(|s| s.target = Target::Status(503)),
         |outcome| assert_eq!((outcome.status(), outcome.field("x-left")), (503, Some("1"))),
     );
+}
+
+/// A new connection begins with who it is for; one that carried requests of that client does not,
+/// and one made in place of such a one, which had gone stale, does again.
+#[test]
+fn connections_begin_with_who_they_are_for() {
+    let line = b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 9080\r\n";
+    let case = |connects| {
+        // The naive reader knows no such line, so the peer answers by the count of bytes.
+        let case = Case::get().peer(OK).answers(Answers::After(80)).connects(connects);
+        case.with(|setup| setup.proxy_protocol = Some(Version::V1))
+    };
+    let outcome = whole(case(Connects::New));
+    assert_eq!((outcome.status(), outcome.sends), (200, 0), "in the piece that has the head");
+    assert!(outcome.links[0].received.starts_with(line));
+    assert!(outcome.links[0].received[line.len()..].starts_with(b"GET /a HTTP/1.1\r\n"));
+    assert!(whole(case(Connects::Reused)).links[0].received.starts_with(b"GET "));
+    let stale = Case::get().peer("").connects(Connects::Reused).then(Then::Closes).peer(OK);
+    let stale = stale.answers(Answers::After(80));
+    let outcome = whole(stale.with(|setup| setup.proxy_protocol = Some(Version::V1)));
+    assert_eq!(outcome.status(), 200);
+    assert!(outcome.links[0].received.starts_with(b"GET "));
+    assert!(outcome.links[1].received.starts_with(line));
 }

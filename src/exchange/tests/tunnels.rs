@@ -85,6 +85,30 @@ fn back_pressure() {
     assert!(outcome.links[0].read < 400_000, "{} bytes were read", outcome.links[0].read);
 }
 
+/// A side that took a part and then nothing more: what is lost must not look like an end, and no
+/// later bytes may follow what was lost.
+#[test]
+fn silence_with_bytes_that_wait_is_no_end() {
+    for (says, answers) in [("".to_owned(), "x".repeat(2_000)), ("x".repeat(2_000), String::new())]
+    {
+        check(
+            || {
+                let case = case(&says, &answers).then(Then::Closes);
+                let case = case.client(|client| client.closes = true);
+                match says.is_empty() {
+                    true => case.client(|client| client.takes = Some((HEAD.len(), false))),
+                    false => case.takes(500, Takes::ThenStalls),
+                }
+            },
+            |outcome| {
+                let behind = outcome.text.get(HEAD.len()..).unwrap_or_default();
+                let all = behind.len() + said(outcome).len();
+                assert_eq!(outcome.ending == Ending::Abort, all < 2_000, "{all}");
+            },
+        );
+    }
+}
+
 #[test]
 fn what_was_not_offered_is_not_accepted() {
     let switches = |fields: &str| format!("HTTP/1.1 101 S\r\n{fields}\r\n");

@@ -183,7 +183,7 @@ impl World {
                 self.running.send_down = Some(bytes);
                 self.sends += 1;
             }
-            Command::Connect { address, fresh } => self.start_connect(address, fresh),
+            Command::Connect { address, fresh, .. } => self.start_connect(address, fresh),
             Command::SendUpstream(bytes) => {
                 assert!(self.running.send_up.is_none() && !bytes.is_empty());
                 assert!(self.link().is_some(), "a send without a connection");

@@ -1,7 +1,7 @@
 //! One gRPC call or stream.
 
 use super::super::Worker;
-use super::{Outgoing, Wish};
+use super::{Outgoing, Peer, Wish};
 use crate::exchange::grpc::{self, GrpcMessages, status};
 use crate::http::Headers;
 use crate::net::{self, Http2Sender};
@@ -67,10 +67,11 @@ async fn talk(
     open: &GrpcOpen,
     outgoing: &Rc<Outgoing>,
 ) -> Result<End, Cancelled> {
-    let Some(address) = peer(worker, &open.upstream).await else {
+    let Some(peer) = peer(worker, &open.upstream).await else {
         return Ok(End::new(status::UNAVAILABLE, "no healthy upstream"));
     };
-    let sender = match worker.http2(address).await {
+    let address = peer.address;
+    let sender = match worker.http2(peer).await {
         Ok(sender) => sender,
         Err(error) => return Ok(End::new(status::UNAVAILABLE, error)),
     };
@@ -85,13 +86,17 @@ async fn talk(
     Ok(ended.unwrap_or_else(|end| end))
 }
 
-async fn peer(worker: &Rc<Worker>, target: &CallTarget) -> Option<SocketAddr> {
+async fn peer(worker: &Rc<Worker>, target: &CallTarget) -> Option<Peer> {
     match target {
-        CallTarget::Direct(target) => worker.lookups.find(target, &worker.postbox).await,
+        CallTarget::Direct(target) => {
+            let address = worker.lookups.find(target, &worker.postbox).await?;
+            Some(Peer { address, own: None })
+        }
         CallTarget::Upstream(name) => {
             let pinned = worker.pinned();
             let number = *pinned.snapshot.upstream_names.get(name)?;
-            worker.pick(&pinned, number, &[]).and_then(|picked| picked.address.inet())
+            let address = worker.pick(&pinned, number, &[])?.address.inet()?;
+            Some(Peer { address, own: pinned.upstream(number).proxy_protocol })
         }
     }
 }

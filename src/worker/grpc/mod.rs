@@ -10,6 +10,7 @@ mod call;
 use super::Worker;
 use crate::net::{self, Http2Sender};
 use crate::plugin::GrpcOpen;
+use crate::proxy_protocol::{self, Version};
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,8 +21,16 @@ use std::task::{Context, Poll, Waker};
 /// A worker's connections and running calls.
 #[derive(Debug, Default)]
 pub(super) struct Grpc {
-    connections: RefCell<FxHashMap<SocketAddr, Http2Sender>>,
+    connections: RefCell<FxHashMap<Peer, Http2Sender>>,
     calls: RefCell<FxHashMap<u64, Rc<Outgoing>>>,
+}
+
+/// Where a connection leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Peer {
+    address: SocketAddr,
+    /// It begins with a header that says it is our own.
+    own: Option<Version>,
 }
 
 /// What a plugin still wants of a running call.
@@ -100,21 +109,25 @@ impl Outgoing {
 
 impl Worker {
     /// A connection to that address that takes another stream.
-    async fn http2(self: &Rc<Self>, address: SocketAddr) -> std::io::Result<Http2Sender> {
-        let known = self.grpc.connections.borrow().get(&address).cloned();
+    async fn http2(self: &Rc<Self>, peer: Peer) -> std::io::Result<Http2Sender> {
+        let known = self.grpc.connections.borrow().get(&peer).cloned();
         if let Some(known) = known
             && let Ok(ready) = known.ready().await
         {
             return Ok(ready);
         }
-        let (sender, driver) = net::connect_http2(address).await?;
-        self.grpc.connections.borrow_mut().insert(address, sender.clone());
+        let mut lead = Vec::new();
+        if let Some(version) = peer.own {
+            proxy_protocol::write_own(&mut lead, version);
+        }
+        let (sender, driver) = net::connect_http2(peer.address, lead).await?;
+        self.grpc.connections.borrow_mut().insert(peer, sender.clone());
         let worker = Rc::clone(self);
         net::spawn(async move {
             if let Err(error) = driver.await {
-                log::info!("gRPC connection to {address}: {error}");
+                log::info!("gRPC connection to {}: {error}", peer.address);
             }
-            worker.grpc.connections.borrow_mut().remove(&address);
+            worker.grpc.connections.borrow_mut().remove(&peer);
         });
         sender.ready().await.map_err(std::io::Error::other)
     }
