@@ -45,6 +45,7 @@ mod g20_metrics;
 mod g30_access_log;
 mod g40_reload;
 mod g50_upgrade;
+mod g60_privileges;
 mod h00_examples;
 mod h10_example_plugins;
 mod h20_example_callouts;

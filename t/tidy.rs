@@ -41,6 +41,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("regex", &["expr", "proxy_wasm", "control"]),
     ("redb", &["control"]),
     ("rsa", &["proxy_wasm"]),
+    ("libc", &["control"]),
     ("rustix", &["net", "worker", "control", "main", "vm"]),
     ("saphyr_parser", &["conf"]),
     ("sd_notify", &["control"]),

@@ -62,6 +62,10 @@ pub struct Config {
     pub drain: Duration,
     /// `ringgate.timeouts.upgrade`: how long a newer binary may take until it is ready to serve.
     pub upgrade: Duration,
+    /// `ringgate.user`: whom the process becomes when its listeners are open.
+    pub user: Option<String>,
+    /// `ringgate.group`: with that group instead of the user's own. Never without a user.
+    pub group: Option<String>,
     /// `ringgate.watch`: whether changed files are read again by themselves.
     pub watch: bool,
     /// `ringgate.log.level`.

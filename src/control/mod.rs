@@ -30,6 +30,7 @@ mod local;
 mod logger;
 mod metrics;
 mod pages;
+mod privileges;
 mod run;
 mod runners;
 mod running;

@@ -11,6 +11,7 @@ use super::access_log::AccessLog;
 use super::backend::{self, Backend, Opened};
 use super::metrics::Observed;
 use super::pages::Pages;
+use super::privileges;
 use super::running::Running;
 use super::server::Servers;
 use super::signals::{Signals, Wish};
@@ -145,6 +146,8 @@ async fn serve(
     let count = workers::count(&config)?;
     let listen = workers::take_all(traffic(&config), count, inherited)?;
     let mut pages = Pages::bind(&config, inherited)?;
+    // What is made from here on is that user's, and nothing was read from the network yet.
+    privileges::drop_to(config.user.as_deref(), config.group.as_deref())?;
     let mut opened = backend::open(&config, inherited).await?;
     let first = first(&mut loading, &mut opened).map_err(CantStart::Refused)?;
     let (reports, taken) = mpsc::unbounded_channel();

@@ -205,7 +205,7 @@ pub(super) const KEYS: [Key; 86] = [
     key("nginx_config.max_running_timers", "4096", Nothing, "there is no Lua"),
     key("nginx_config.meta", "{lua_shared_dict: {a: 1m}}", Nothing, "there is no Lua"),
     key("nginx_config.stream", "{access_log: x}", Nothing, "there are no stream routes"),
-    key("nginx_config.user", "root", Nothing, "start it as the user it should be"),
+    key("nginx_config.user", "root", Nothing, "`ringgate.user` names whom the gateway becomes"),
     key("nginx_config.worker_processes", "auto", Nothing, "`ringgate.workers` sets them"),
     key(
         "nginx_config.worker_rlimit_nofile",

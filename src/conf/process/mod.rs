@@ -137,6 +137,8 @@ fn config(mut object: Object<'_>, env: Env<'_>, duplicates: &mut Vec<Duplicate>)
         limits: ringgate.limits,
         drain: ringgate.drain,
         upgrade: ringgate.upgrade,
+        user: ringgate.user,
+        group: ringgate.group,
         watch: ringgate.watch,
         log_level: ringgate.log_level,
         cache_dir: ringgate.cache_dir,

@@ -28,6 +28,9 @@ const METADATA_DEPTH_MAX: usize = 8;
 /// Instances of one plugin on one worker.
 pub(super) const POOL_MAX: i64 = 1024;
 
+/// Longest name of a user or a group (`LOGIN_NAME_MAX`).
+const USER_BYTES_MAX: usize = 255;
+
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::Off),
     ("error", LevelFilter::Error),
@@ -48,6 +51,8 @@ pub(super) struct Ringgate {
     pub(super) limits: Limits,
     pub(super) drain: Duration,
     pub(super) upgrade: Duration,
+    pub(super) user: Option<String>,
+    pub(super) group: Option<String>,
     pub(super) watch: bool,
     pub(super) log_level: LevelFilter,
     pub(super) cache_dir: Option<String>,
@@ -66,12 +71,18 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> R
         limits: bounds(object.section("limits")),
         drain: units::time(&mut timeouts, "drain", true).unwrap_or(Duration::from_secs(30)),
         upgrade: units::time(&mut timeouts, "upgrade", false).unwrap_or(Duration::from_secs(60)),
+        user: object.string("user", 1..=USER_BYTES_MAX).map(str::to_owned),
+        group: object.string("group", 1..=USER_BYTES_MAX).map(str::to_owned),
         watch: object.boolean("watch").unwrap_or(true),
         log_level: log.one_of("level", &LEVELS).unwrap_or(LevelFilter::Warn),
         cache_dir: object.string("cache_dir", 1..=usize::MAX).map(str::to_owned),
         store_dir: object.string("store_dir", 1..=usize::MAX).map(str::to_owned),
         node: node(object.section("node")),
     };
+    if ringgate.group.is_some() && ringgate.user.is_none() {
+        let fault = Fault::new("`group` is the group of a `user`");
+        object.error(fault.hint("name the user as well"));
+    }
     timeouts.finish();
     log.finish();
     object.finish();

@@ -135,6 +135,8 @@ fn defaults_are_those_of_apisix() {
         },
         drain: Duration::from_secs(30),
         upgrade: Duration::from_secs(60),
+        user: None,
+        group: None,
         watch: true,
         log_level: log::LevelFilter::Warn,
         cache_dir: None,
