@@ -14,6 +14,7 @@ pub mod limits;
 pub mod listen;
 #[cfg(feature = "gateway")]
 pub mod net;
+pub mod persistent;
 pub mod plugin;
 pub mod proxy_protocol;
 #[cfg(feature = "gateway")]

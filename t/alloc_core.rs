@@ -8,7 +8,7 @@ use ringgate::http::{HeadLimits, RequestHead};
 use ringgate::plugin::{
     Action, Connection, Consumer, Hooks, Loader, Locals, Plugin, Properties, RequestPhase,
     RequestPhase::{Access, Rewrite},
-    RouteFacts, Stream,
+    Stream,
 };
 use ringgate::route::Router;
 use ringgate::schema::{Path, Problems, Reader};
@@ -106,7 +106,7 @@ fn step(plugin: Arc<dyn Plugin>, phase: RequestPhase) -> Step {
 
 fn snapshot(chain: Chain, consumers: ConsumerPlugins, balancer: Balancer) -> Rc<Pinned> {
     let route = |chain, target| Route {
-        facts: RouteFacts::default(),
+        facts: Arc::default(),
         chain,
         target,
         prepared: None,
@@ -124,17 +124,18 @@ fn snapshot(chain: Chain, consumers: ConsumerPlugins, balancer: Balancer) -> Rc<
     let snapshot = Snapshot {
         number: 1,
         router: Router::build(vec![]),
-        routes: vec![route(chain, Target::Upstream(0))],
+        routes: [Some(Arc::new(route(chain, Target::Upstream(0))))].into_iter().collect(),
         unmatched: route(Chain::default(), Target::NoRoute),
-        consumers,
-        upstreams: vec![upstream],
+        consumers: Arc::new(consumers),
+        upstreams: [Some(Arc::new(upstream))].into_iter().collect(),
+        upkeep: Arc::default(),
         upstream_names: Arc::default(),
-        plugins: vec![],
+        plugins: Arc::default(),
         rules: Rules::default(),
         listen: None,
         access_log: None,
     };
-    Pinned::new(Arc::new(snapshot), None, &mut fastrand::Rng::with_seed(1))
+    Pinned::new(Arc::new(snapshot), None)
 }
 
 /// A driver whose operations all end at once and whole.

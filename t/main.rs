@@ -65,3 +65,4 @@ mod k10_etcd;
 mod z00_soak;
 mod z10_reloads;
 mod z20_upstreams;
+mod z30_many_routes;

@@ -167,38 +167,50 @@ pub struct Builtins {
     metadata: Metadata,
     /// Those that count, by where and how they are configured, as long as a snapshot has them.
     counting: HashMap<String, Weak<dyn Plugin>>,
-    /// The ids of resources, by where they stand.
+    /// With so many of them those that are gone are looked for.
+    sweep_at: usize,
+    /// The ids of resources, by where they stand in a list.
     ids: HashMap<Path, String>,
 }
+
+/// Plugins that count that are not swept.
+const SWEEP_AT_MIN: usize = 64;
 
 /// Plugins that know something of the requests before: one that is configured as it was goes on
 /// where it is when the configuration is read again.
 const COUNTING: [&str; 3] = [limit_conn::NAME, limit_count::NAME, limit_req::NAME];
 
 impl Builtins {
-    /// Begins another configuration. Names the resources whose plugins are made next: `routes[0]`
-    /// may be called `r1`.
+    /// Begins another configuration, all of which is made next. Names its resources that stand in
+    /// lists: `routes[0]` may be called `r1`.
     pub fn begin(&mut self, ids: impl IntoIterator<Item = (Path, String)>) {
         self.groups = Groups::default();
         self.consumers = Arc::default();
         self.metadata = Metadata::default();
-        self.counting.retain(|_, plugin| plugin.strong_count() > 0);
+        self.sweep();
         self.ids = ids.into_iter().collect();
     }
 
     /// What a plugin that counts is known by: it is another one elsewhere, or configured otherwise.
     fn place(&self, name: &str, conf: &Reader<'_>) -> Option<String> {
-        let (list, at) = match conf.at().steps() {
+        if !COUNTING.contains(&name) {
+            return None;
+        }
+        let (list, id) = match conf.at().steps() {
             [Step::Key(list), Step::Index(index), ..] => {
-                (list, Path::root().key(list).index(*index))
+                (list, self.ids.get(&Path::root().key(list).index(*index))?)
             }
-            [Step::Key(list), Step::Key(id), ..] => (list, Path::root().key(list).key(id)),
+            [Step::Key(list), Step::Key(id), ..] => (list, id),
             _ => return None,
         };
-        let id = self.ids.get(&at)?;
         let fields = &self.metadata.limit_fields;
-        let place = || format!("{list}#{id}#{name}#{}#{fields:?}", conf.value());
-        COUNTING.contains(&name).then(place)
+        Some(format!("{list}#{id}#{name}#{}#{fields:?}", conf.value()))
+    }
+
+    /// Forgets plugins that are gone.
+    fn sweep(&mut self) {
+        self.counting.retain(|_, plugin| plugin.strong_count() > 0);
+        self.sweep_at = self.counting.len() * 2 + SWEEP_AT_MIN;
     }
 }
 
@@ -221,6 +233,9 @@ impl Loader for Builtins {
             Read::Auth(read, _) => read(conf, &self.consumers),
         }?;
         if let Some(place) = place {
+            if self.counting.len() >= self.sweep_at {
+                self.sweep();
+            }
             self.counting.insert(place, Arc::downgrade(&plugin));
         }
         Some(Loaded { plugin, phase: native.phase, priority: native.priority })
@@ -228,6 +243,11 @@ impl Loader for Builtins {
 
     fn set_metadata(&mut self, name: &str, conf: Reader<'_>) -> bool {
         self.metadata.read(name, conf)
+    }
+
+    /// All members of a group must be configured alike.
+    fn looks_at_others(&self, name: &str, conf: &Value) -> bool {
+        name == limit_count::NAME && conf.get("group").is_some()
     }
 
     fn add_consumer(&mut self, consumer: &Arc<Consumer>) {

@@ -8,19 +8,23 @@ use crate::proxy_protocol::Version;
 use crate::schema::Path;
 use ipnet::IpNet;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `apisix.yaml`: what is served. Ids are unique within each list.
+///
+/// Items of which there may be very many are shared: the same one, by its address, is the same item
+/// still.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resources {
     /// `routes`, also those with `status: 0`.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// `services`.
-    pub services: Vec<Service>,
+    pub services: Vec<Arc<Service>>,
     /// `upstreams`; each has an id.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<Arc<Upstream>>,
     /// `plugin_configs`.
-    pub plugin_configs: Vec<PluginConfig>,
+    pub plugin_configs: Vec<Arc<PluginConfig>>,
     /// `global_rules`.
     pub global_rules: Vec<GlobalRule>,
     /// `consumers`, with their credentials.

@@ -23,7 +23,7 @@ pub fn check(config: &Path, compiler: Option<&Path>) -> Checked {
     let loaded = Loading::open(config, compiler).and_then(|mut loading| loading.snapshot());
     match loaded {
         Ok((snapshot, report)) => {
-            Checked { routes: Some(snapshot.routes.len()), report, failure: None }
+            Checked { routes: Some(snapshot.route_count()), report, failure: None }
         }
         Err(Failure::Wrong(report)) => Checked { routes: None, report, failure: None },
         Err(failure) => {

@@ -143,19 +143,19 @@ impl Document {
     }
 
     /// The resources as they would be with a draft applied.
-    pub(super) fn with(&self, draft: &Draft) -> Resources {
+    pub(super) fn with(&self, draft: &Draft) -> Arc<Resources> {
         let changed: BTreeMap<&str, Option<&Entry>> = draft
             .changes
             .iter()
             .zip(&draft.entries)
             .map(|(change, entry)| (change.key(), entry.as_ref()))
             .collect();
-        gather(merged(&self.entries, &changed))
+        Arc::new(gather(merged(&self.entries, &changed)))
     }
 
     /// The resources as they are.
-    pub(super) fn resources(&self) -> Resources {
-        gather(self.entries.values())
+    pub(super) fn resources(&self) -> Arc<Resources> {
+        Arc::new(gather(self.entries.values()))
     }
 
     /// What puts everything back that changes would change.

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A request that nobody sends.
 #[derive(Clone, Debug)]
@@ -92,7 +93,7 @@ fn message(question: &Question) -> Result<Box<Message>, String> {
 
 /// Where each route begins in its file, by its id.
 fn lines(source: &Source, resources: &Resources) -> HashMap<String, usize> {
-    let named = |route: &Route| Problem::new(route.at.clone(), route.id.as_str());
+    let named = |route: &Arc<Route>| Problem::new(route.at.clone(), route.id.as_str());
     let report: Report = report(source, resources.routes.iter().map(named).collect());
     let lines = report.diagnostics().iter().filter(|found| found.severity == Severity::Error);
     lines.map(|found| (found.message.clone(), found.line)).collect()
@@ -137,8 +138,8 @@ impl Answer<'_> {
     }
 
     fn route(&self, number: u32) -> Option<&Route> {
-        let id = &self.snapshot.routes.get(number as usize)?.facts.route_id;
-        self.resources.routes.iter().find(|route| route.id == *id)
+        let id = &self.snapshot.route(Some(number)).facts.route_id;
+        self.resources.routes.iter().find(|route| route.id == *id).map(|route| &**route)
     }
 
     /// `r1 (apisix.yaml:12), /a*`
@@ -151,7 +152,7 @@ impl Answer<'_> {
     fn taken(&mut self, tried: &Tried) {
         self.line(format!("route     {}", self.name(tried.route)));
         self.line(format!("          found by {} and {}", tried.host, tried.path));
-        let route = &self.snapshot.routes[tried.route as usize];
+        let route = self.snapshot.route(Some(tried.route));
         if let Some(prepared) = &route.prepared {
             let plugin = route.chain.steps().first().map_or("a plugin", |step| step.plugin.name());
             let status = prepared.status;
@@ -162,7 +163,7 @@ impl Answer<'_> {
         match (route.target, self.upstream(tried.route).map(upstream)) {
             (Target::Upstream(_), Some(text)) => self.line(format!("upstream  {text}")),
             (Target::Upstream(at), None) => {
-                self.line(format!("upstream  {}", self.snapshot.upstreams[at].name));
+                self.line(format!("upstream  {}", self.snapshot.upstream(at).name));
             }
             (Target::Status(status), _) => {
                 self.line(format!("answer    {status}, unless a plugin answers: no upstream"));
@@ -211,7 +212,8 @@ impl Answer<'_> {
     fn upstream(&self, number: u32) -> Option<&Upstream> {
         let listed = |id: &Option<String>| {
             let id = id.as_ref()?;
-            self.resources.upstreams.iter().find(|upstream| upstream.id.as_ref() == Some(id))
+            let found = self.resources.upstreams.iter().find(|one| one.id.as_ref() == Some(id));
+            found.map(|upstream| &**upstream)
         };
         let route = self.route(number)?;
         let service = route

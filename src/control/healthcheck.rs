@@ -32,10 +32,12 @@ pub(super) fn answer(snapshot: &Snapshot, document: &Document, path: &str) -> An
     if let Some(upstream) = snapshot.health().find(|upstream| upstream.name == name) {
         return Answer::ok(described(&upstream));
     }
-    let has_upstream = snapshot.upstreams.iter().any(|upstream| upstream.board.key() == name);
+    let has_upstream =
+        snapshot.upstreams.iter().flatten().any(|upstream| upstream.board.key() == name);
     let is_there = has_upstream
         || document.get(&format!("{kind}/{id}")).is_some()
-        || kind == "routes" && snapshot.routes.iter().any(|route| route.facts.route_id == id);
+        || kind == "routes"
+            && snapshot.routes.iter().flatten().any(|route| route.facts.route_id == id);
     not_found(match is_there {
         true => format!("no checker for {kind}[{id}]"),
         false => format!("{kind}[{id}] not found"),

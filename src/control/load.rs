@@ -1,7 +1,7 @@
 //! From files to a snapshot.
 
 use super::running::Running;
-use super::upkeep::{Upkeep, is_name};
+use super::upkeep::Upkeep;
 use super::{runners, wasm};
 use crate::builtin::Builtins;
 use crate::conf::{
@@ -10,15 +10,13 @@ use crate::conf::{
 use crate::plugin::Loader;
 use crate::proxy_wasm::{self, Host};
 use crate::runner::Runners;
-use crate::schema::{Path as At, Problem};
-use crate::snapshot::{Inputs, Refused, Snapshot, compile};
+use crate::schema::{Path as At, Problem, Step};
+use crate::snapshot::{Assembly, Compiled, Inputs, Refused, Snapshot, compile};
 use crate::upstream::NodeTable;
 use crate::worker::Resolve;
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -53,6 +51,9 @@ pub struct Loading {
     pub(super) runners: Runners,
     /// What is known of upstreams' nodes.
     nodes: NodeTable,
+    /// Of resources that are in no file: what the last snapshot was made of, by these settings and
+    /// loaders, and the guests it was made with.
+    made_of: Option<(Assembly, Option<proxy_wasm::Plugins>)>,
     /// Keeps that up to date.
     upkeep: Upkeep,
     number: u64,
@@ -132,9 +133,6 @@ fn line(problem: &Problem) -> String {
     format!("{}: {}{hint}", problem.at, problem.message)
 }
 
-/// A snapshot with warnings, or what is wrong.
-type Compiled = Result<(Snapshot, Vec<Problem>), Refused>;
-
 /// Writes warnings to standard error.
 pub fn show_warnings(warnings: &Report) {
     if !warnings.is_empty() {
@@ -196,6 +194,7 @@ impl Loading {
             builtins: Builtins::default(),
             runners,
             nodes: NodeTable::default(),
+            made_of: None,
             upkeep,
             number: 0,
             had_end: false,
@@ -236,7 +235,7 @@ impl Loading {
     /// A file is missing, wrong or still being written, or an address can't be listened on.
     pub(super) fn reload(
         &mut self,
-        resources: Option<&Resources>,
+        resources: Option<&Arc<Resources>>,
     ) -> Result<(Snapshot, Report), Failure> {
         let source = settled(&self.config_path, HINT)?;
         let (config, warnings) = process::read(&source, &environment).map_err(Failure::Wrong)?;
@@ -249,7 +248,10 @@ impl Loading {
         built
     }
 
-    fn rebuild(&mut self, resources: Option<&Resources>) -> Result<(Snapshot, Report), Failure> {
+    fn rebuild(
+        &mut self,
+        resources: Option<&Arc<Resources>>,
+    ) -> Result<(Snapshot, Report), Failure> {
         self.start_host()?;
         let listen = match &mut self.running {
             Some(running) => Some(running.prepare(&self.config).map_err(Failure::File)?),
@@ -289,6 +291,7 @@ impl Loading {
     }
 
     fn exchange(&mut self, settings: Settings) -> Settings {
+        self.made_of = None;
         Settings {
             config: std::mem::replace(&mut self.config, settings.config),
             source: std::mem::replace(&mut self.config_source, settings.source),
@@ -320,21 +323,23 @@ impl Loading {
         if !has_end && !self.had_end {
             report.extend(resources::unfinished(&source, Severity::Warning));
         }
-        let (compiled, missing) = self.compile(&resources);
+        self.made_of = None;
+        let (mut guests, missing) = self.guests();
+        let compiled = self.compile(&Arc::new(resources), &mut guests, None);
         let missing = missing.unwrap_or_default();
         // What is wrong so far is no reason not to look for more.
         let wrong =
             report.has_errors() || missing.has_errors() || self.config_warnings.has_errors();
         report.extend(missing);
         match compiled {
-            Ok((snapshot, warnings)) if !wrong => {
+            Ok(Compiled { snapshot, warnings, .. }) if !wrong => {
                 report.extend(Report::new(&source, Vec::new(), warnings));
                 report.extend(self.config_warnings.clone());
                 self.number += 1;
                 self.had_end = has_end;
                 Ok((snapshot, report))
             }
-            Ok((_, warnings)) => {
+            Ok(Compiled { warnings, .. }) => {
                 report.extend(Report::new(&source, Vec::new(), warnings));
                 Err(self.wrong(report))
             }
@@ -345,44 +350,70 @@ impl Loading {
         }
     }
 
-    /// Compiles resources that are in no file.
+    /// Compiles resources that are in no file: of those that are the same as the last time nothing
+    /// is made again.
     ///
     /// # Errors
     /// They are wrong; the next try gets the same number again.
-    pub(super) fn build(&mut self, resources: &Resources) -> Result<Snapshot, Failure> {
-        match self.compile(resources) {
-            (_, Some(missing)) => Err(Failure::Wrong(missing)),
-            (Ok((snapshot, _)), None) => {
+    pub(super) fn build(&mut self, resources: &Arc<Resources>) -> Result<Snapshot, Failure> {
+        let (mut guests, missing) = self.guests();
+        if let Some(missing) = missing {
+            return Err(Failure::Wrong(missing));
+        }
+        let before = self.made_of.take().filter(|(assembly, old_guests)| {
+            let same = match (old_guests, &guests) {
+                (Some(old), Some(new)) => new.are_those_of(old),
+                (old, new) => old.is_none() && new.is_none(),
+            };
+            same && assembly.leads_to(resources, &[&self.builtins, &self.runners])
+        });
+        let known = before.as_ref().map(|(assembly, _)| assembly);
+        let compiled = self.compile(resources, &mut guests, known);
+        match compiled {
+            Ok(Compiled { snapshot, assembly, .. }) => {
                 self.number += 1;
+                self.made_of = Some((assembly, guests));
                 Ok(snapshot)
             }
-            (Err(refused), None) => Err(Failure::Items(refused.errors)),
+            Err(refused) => {
+                // There is none if loaders were shown what is wrong.
+                self.made_of = before;
+                Err(Failure::Items(refused.errors))
+            }
         }
     }
 
-    /// Compiles with the plugins whose files can be loaded; what is wrong with the others comes
-    /// beside.
-    fn compile(&mut self, resources: &Resources) -> (Compiled, Option<Report>) {
-        let names = self.resolve(resources);
-        let (mut guests, missing) = match self.load_guests() {
+    /// The guests whose files can be loaded; what is wrong with the others comes beside.
+    fn guests(&self) -> (Option<proxy_wasm::Plugins>, Option<Report>) {
+        match self.load_guests() {
             Ok(guests) => (guests, None),
             Err(report) => (None, Some(report)),
-        };
-        self.builtins.begin(ids(resources));
-        self.runners.set_ids(ids(resources));
+        }
+    }
+
+    fn compile(
+        &mut self,
+        resources: &Arc<Resources>,
+        guests: &mut Option<proxy_wasm::Plugins>,
+        before: Option<&Assembly>,
+    ) -> Result<Compiled, Refused> {
+        if before.is_none() {
+            self.builtins.begin(ids(resources));
+            self.runners.set_ids(ids(resources));
+        }
         let mut loaders: Vec<&mut dyn Loader> = vec![&mut self.builtins, &mut self.runners];
-        if let Some(guests) = &mut guests {
+        if let Some(guests) = guests {
             loaders.push(guests);
         }
-        let inputs = Inputs {
+        compile(Inputs {
             number: self.number + 1,
             config: &self.config,
             resources,
             loaders,
             nodes: &self.nodes,
-            resolve: &|host| names.get(host).cloned().unwrap_or_default(),
-        };
-        (compile(inputs), missing)
+            resolve: &|names| self.upkeep.resolve(names.into_iter()),
+            before: before.unwrap_or(&Assembly::default()),
+        })
     }
 
     /// The resources alone, and the file they are in.
@@ -414,17 +445,6 @@ impl Loading {
         Failure::Wrong(report)
     }
 
-    /// The addresses of all names, asked for at the same time.
-    fn resolve(&self, resources: &Resources) -> HashMap<String, Vec<IpAddr>> {
-        let listed = resources.upstreams.iter();
-        let of_services = resources.services.iter().filter_map(|item| item.upstream.as_ref());
-        let of_routes = resources.routes.iter().filter_map(|item| item.upstream.as_ref());
-        let nodes = listed.chain(of_services).chain(of_routes).flat_map(|item| &item.nodes);
-        let names = nodes.map(|node| &node.host).filter(|host| is_name(host));
-        let names: HashSet<String> = names.cloned().collect();
-        self.upkeep.resolve(names.into_iter())
-    }
-
     /// The number that the next snapshot will have.
     pub(super) fn next_number(&self) -> u64 {
         self.number + 1
@@ -437,7 +457,7 @@ impl Loading {
     }
 }
 
-/// What the resources that have plugins are called, by where they stand.
+/// What the resources that have plugins are called, by where they stand in the lists of a file.
 fn ids(resources: &Resources) -> Vec<(At, String)> {
     let Resources { routes, services, plugin_configs, global_rules, .. } = resources;
     let Resources { consumers, consumer_groups, .. } = resources;
@@ -448,7 +468,8 @@ fn ids(resources: &Resources) -> Vec<(At, String)> {
     let consumers = consumers.iter().map(|consumer| (&consumer.at, &consumer.username));
     let groups = consumer_groups.iter().map(|group| (&group.at, &group.id));
     let all = routes.chain(services).chain(configs).chain(rules).chain(consumers).chain(groups);
-    all.map(|(at, id)| (at.clone(), id.clone())).collect()
+    let listed = all.filter(|(at, _)| matches!(at.steps(), [_, Step::Index(_), ..]));
+    listed.map(|(at, id)| (at.clone(), id.clone())).collect()
 }
 
 fn read_resources(config_path: &Path) -> Result<Source, Failure> {

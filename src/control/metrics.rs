@@ -177,6 +177,8 @@ impl Observed {
         ];
         let responses = "ringgate_worker_responses_total";
         to.family(responses, Kind::Counter, "Responses by class of status");
+        let take = "ringgate_worker_snapshot_take_seconds_max";
+        to.family(take, Kind::Gauge, "The longest pause to take a new snapshot");
         for (index, worker) in self.workers.iter().enumerate() {
             let index = index.to_string();
             for (name, kind, help, field) in &families {
@@ -184,6 +186,7 @@ impl Observed {
                 to.family(&name, *kind, help);
                 to.sample(&name, &[("worker", &index)], field(worker).get());
             }
+            to.sample(take, &[("worker", &index)], worker.take_ns_max.get() as f64 / 1e9);
             for (class, count) in CLASSES.iter().zip(&worker.by_class) {
                 to.sample(responses, &[("worker", &index), ("class", class)], count.get());
             }

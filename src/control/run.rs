@@ -171,7 +171,7 @@ async fn serve(
     let host = Arc::clone(&loading.host);
     let (files, seen) = (loading.files(), loading.fingerprint());
     loading.running = Some(Running::new(&config, &listen, access.clone(), count));
-    let store = Store::new(loading, opened, Arc::clone(&shared), taken, count);
+    let store = Store::new(loading, opened, Arc::clone(&shared), taken, counters.clone());
     store.upgrades.good.store(inherited.upgrades(), Ordering::Relaxed);
     inherited.wait_for_go()?;
     shared.set_accepting(true);

@@ -17,9 +17,10 @@ use super::upgrade::Upgrades;
 use super::{Failure, Loading};
 use crate::plugin::RunnerPlace;
 use crate::snapshot::Snapshot;
+use crate::stats::Counters;
 use crate::worker::{Shared, Taken};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -32,6 +33,9 @@ const TAKE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often snapshots that went out of use are looked at.
 const RETIRE_LOOK: Duration = Duration::from_millis(200);
+
+/// Counters of routes that are gone are looked for after so many changes at the latest.
+const FORGET_EVERY: u64 = 64;
 
 /// Tries of a change that others are in the way of, and the pause between two.
 const TRIES_MAX: usize = 40;
@@ -66,7 +70,7 @@ pub(super) struct Desk {
     pub(super) loading: Loading,
     shared: Arc<Shared>,
     taken: UnboundedReceiver<Taken>,
-    workers: usize,
+    workers: Vec<Arc<Counters>>,
 }
 
 /// What serves, and what became of tries to change it.
@@ -149,7 +153,7 @@ impl Store {
         opened: Opened,
         shared: Arc<Shared>,
         taken: UnboundedReceiver<Taken>,
-        workers: usize,
+        workers: Vec<Arc<Counters>>,
     ) -> Arc<Self> {
         let (number, at) = (shared.snapshot().number, SystemTime::now());
         let (cause, late) = ("start".to_owned(), Vec::new());
@@ -518,7 +522,7 @@ impl Desk {
             self.loading.keep_up(&self.shared.snapshot());
             self.loading.commit();
             self.shared.set_drain(self.loading.config.drain);
-            retire(before);
+            self.retire(before);
             if !late.is_empty() {
                 log::warn!("snapshot {number}: workers {late:?} did not take it yet");
             }
@@ -527,7 +531,7 @@ impl Desk {
         self.loading.forget();
         // All workers serve the same thing, or the gateway would answer one way or the other.
         let (turn, refused) = self.shared.publish(before);
-        retire(refused);
+        self.retire(refused);
         let (_, late) = self.word_of_workers(turn).await;
         if !late.is_empty() {
             log::warn!("workers {late:?} did not go back from snapshot {number} yet");
@@ -538,7 +542,7 @@ impl Desk {
     /// Who refuses a publication and why, and who has not said a word in time.
     async fn word_of_workers(&mut self, turn: u64) -> (Vec<String>, Vec<usize>) {
         let until = Instant::now() + TAKE_PATIENCE;
-        let mut missing: Vec<usize> = (0..self.workers).collect();
+        let mut missing: Vec<usize> = (0..self.workers.len()).collect();
         let mut refusals = Vec::new();
         while !missing.is_empty() {
             let Ok(Some(taken)) = timeout_at(until, self.taken.recv()).await else { break };
@@ -553,14 +557,33 @@ impl Desk {
         }
         (refusals, missing)
     }
+
+    /// Drops a snapshot once no worker uses it: taking a large one apart is no work for them. Then
+    /// nobody counts for routes that only it had.
+    fn retire(&self, snapshot: Arc<Snapshot>) {
+        let (shared, workers) = (Arc::clone(&self.shared), self.workers.clone());
+        tokio::spawn(async move {
+            while Arc::strong_count(&snapshot) > 1 {
+                sleep(RETIRE_LOOK).await;
+            }
+            spawn_blocking(move || {
+                let number = snapshot.number;
+                drop(snapshot);
+                let serving = shared.snapshot();
+                // Of many changes in a row the last one looks.
+                if serving.number <= number + 1 || number.is_multiple_of(FORGET_EVERY) {
+                    forget_gone(&serving, &workers);
+                }
+            });
+        });
+    }
 }
 
-/// Drops a snapshot once no worker uses it: taking a large one apart is no work for them.
-fn retire(snapshot: Arc<Snapshot>) {
-    tokio::spawn(async move {
-        while Arc::strong_count(&snapshot) > 1 {
-            sleep(RETIRE_LOOK).await;
-        }
-        spawn_blocking(move || drop(snapshot));
-    });
+/// Forgets the counters of routes that a snapshot does not have.
+fn forget_gone(snapshot: &Snapshot, workers: &[Arc<Counters>]) {
+    let routes = snapshot.routes.iter().flatten().map(|route| route.labels());
+    let there: HashSet<[&str; 2]> = routes.chain([snapshot.unmatched.labels()]).collect();
+    for worker in workers {
+        worker.routes.keep(|labels| there.contains(&[&*labels.route, &*labels.service]));
+    }
 }

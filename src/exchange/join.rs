@@ -17,8 +17,7 @@ impl Exchange {
         if pinned.snapshot.consumers.is_empty() || self.joined.is_some() {
             return None;
         }
-        let route = &pinned.snapshot.routes[self.route? as usize];
-        Some(route.chain.joined_at()).filter(|at| from <= *at)
+        Some(pinned.snapshot.route(Some(self.route?)).chain.joined_at()).filter(|at| from <= *at)
     }
 
     /// Lets the consumer's plugins join.

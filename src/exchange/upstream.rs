@@ -277,7 +277,7 @@ impl Exchange {
     fn pick_peer(&mut self, cx: &mut Cx<'_>) -> Option<Address> {
         let pinned = Rc::clone(self.pinned());
         let number = self.upstream.upstream;
-        let upstream = &pinned.snapshot.upstreams[number];
+        let upstream = pinned.upstream(number);
         let balancer = &upstream.balancer;
         let hash = match balancer {
             Balancer::Hash(key) => {
@@ -401,7 +401,7 @@ impl Exchange {
             _ => Encoder::Chunked,
         };
         let pinned = Rc::clone(self.pinned());
-        let upstream = &pinned.snapshot.upstreams[self.upstream.upstream];
+        let upstream = pinned.upstream(self.upstream.upstream);
         let peer = self.upstream.tried.last().map(|at| &upstream.peers[*at]);
         let upgrades = self.offers_upgrade();
         let side = &mut self.upstream;
@@ -428,6 +428,6 @@ impl Exchange {
     }
 
     pub(super) fn upstream_of(&self, number: usize) -> &Upstream {
-        &self.pinned().snapshot.upstreams[number]
+        self.pinned().upstream(number)
     }
 }

@@ -351,11 +351,15 @@ mod tests {
     use super::*;
     use crate::plugin::RouteFacts;
     use std::rc::Rc;
+    use std::sync::Arc;
 
     fn message() -> Message {
         let mut message = Message {
             started_ns: 1_784_678_400_000_000_000,
-            route: Some(Rc::new(RouteFacts { route_id: "r".to_owned(), ..Default::default() })),
+            route: Some(Rc::new(Arc::new(RouteFacts {
+                route_id: "r".to_owned(),
+                ..Default::default()
+            }))),
             ..Message::default()
         };
         message.connection.peer = ([127, 0, 0, 1], 80).into();

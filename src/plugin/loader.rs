@@ -2,6 +2,7 @@
 
 use super::{Plugin, RequestPhase};
 use crate::schema::{Fault, Reader};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Knows some plugins by name and makes them from a configuration.
@@ -16,6 +17,13 @@ pub trait Loader {
     /// Takes what all plugins of that name share, before the first of them is made. Gives whether
     /// the plugin has a use for it. Asked only for names it knows.
     fn set_metadata(&mut self, name: &str, conf: Reader<'_>) -> bool {
+        let _ = (name, conf);
+        false
+    }
+
+    /// Whether a plugin of this configuration is not made by itself: others of the configuration
+    /// decide whether it is right. If one such comes, changes or goes, all plugins are made anew.
+    fn looks_at_others(&self, name: &str, conf: &Value) -> bool {
         let _ = (name, conf);
         false
     }

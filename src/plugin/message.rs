@@ -128,6 +128,9 @@ pub struct RouteFacts {
     pub upstream_labels: Properties,
 }
 
+/// The facts of a route, counted by one worker alone, so that workers share no cache line.
+pub type RouteRef = Rc<Arc<RouteFacts>>;
+
 /// A body that a paused plugin holds back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldBody {
@@ -164,7 +167,7 @@ pub struct Message {
     /// Who sent the request, once a plugin found out.
     pub consumer: Option<Arc<Consumer>>,
     /// The matched route.
-    pub route: Option<Rc<RouteFacts>>,
+    pub route: Option<RouteRef>,
     /// The upstream node chosen, once one was.
     pub upstream: Option<SocketAddr>,
     /// What was done to get a response from there.

@@ -31,6 +31,7 @@ pub use loader::{Consumer, Loaded, Loader, refuse_credential};
 pub use locals::{Chore, DoChore, Locals, SlotId, SlotIds};
 pub use message::{
     Connection, HeldBody, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
+    RouteRef,
 };
 pub use outcome::{Attempts, ResponseFlags};
 pub use properties::{LifeSpan, Properties, Property, PropertyError, PropertyTraits, PropertyType};

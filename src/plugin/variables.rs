@@ -16,7 +16,7 @@ use crate::expr::Variables;
 use crate::http::{Version, uri};
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// What variables are made of. The first group every request has, the rest comes with time.
 pub trait RequestFacts {
@@ -161,7 +161,7 @@ impl RequestFacts for Message {
         self.started_ns
     }
     fn route(&self) -> Option<&RouteFacts> {
-        self.route.as_deref()
+        self.route.as_deref().map(Arc::as_ref)
     }
     fn upstream(&self) -> Option<SocketAddr> {
         self.upstream
@@ -408,12 +408,12 @@ mod tests {
                 ..Consumer::default()
             })),
             direct_peer: Some("10.9.9.9:443".parse().expect("an address")),
-            route: Some(Rc::new(RouteFacts {
+            route: Some(Rc::new(Arc::new(RouteFacts {
                 route_id: "r1".to_owned(),
                 service_id: "s1".to_owned(),
                 service_name: "shop".to_owned(),
                 ..RouteFacts::default()
-            })),
+            }))),
             upstream: Some("[::1]:8080".parse().expect("an address")),
             response_bytes: 12,
             ..Message::default()

@@ -182,6 +182,14 @@ impl Plugins {
         Instance::start(entry, None).map_err(|fault| Reason::Start(fault).of(name)).map(drop)
     }
 
+    /// Whether these are the very same entries: nothing of them changed between two loads.
+    #[must_use]
+    pub fn are_those_of(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Arc<Entry>, &Arc<Entry>)| Arc::ptr_eq(a, b);
+        self.entries.len() == other.entries.len()
+            && self.entries.iter().zip(&other.entries).all(same)
+    }
+
     fn find(&self, name: &str) -> Option<&Arc<Entry>> {
         self.entries.iter().find(|entry| *entry.facts.name == *name)
     }

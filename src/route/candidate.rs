@@ -1,22 +1,41 @@
 //! The routes of one exact path or prefix, and what they ask beyond it.
 
-use super::{Lookup, NONE, Refusal};
+use super::{Lookup, Refusal};
 use crate::expr::{Expr, Variables};
 use crate::http::Methods;
+use crate::persistent::Array;
 use ipnet::IpNet;
 use memchr::memmem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// One route in a list. Twelve bytes: what most routes ask is here, the rest in a filter.
+/// One route in a list. Twelve bytes: what most routes ask is here, the rest with the route's part.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     pub(super) route: u32,
-    /// Index of its filter, or `NONE`.
-    pub(super) filter: u32,
+    pub(super) rest: Rest,
     pub(super) methods: Methods,
-    /// Whether the list ends here.
-    pub(super) last: bool,
+    /// Length of the path as it is written, as far as it fits.
+    pub(super) written: u16,
+}
+
+/// What is asked beyond method and prefix: an index of a route's globs, or one of the constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rest(pub(super) u32);
+
+impl Rest {
+    /// Nothing.
+    pub(super) const NOTHING: Self = Self(u32::MAX);
+    /// The route's conditions, and no glob.
+    pub(super) const NO_GLOB: Self = Self(u32::MAX - 1);
+}
+
+/// What a route is among others, and what it asks wherever it stands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Part {
+    pub(super) priority: i64,
+    pub(super) order: Arc<str>,
+    pub(super) conditions: Option<Arc<Conditions>>,
 }
 
 /// One lookup, as candidates see it.
@@ -29,33 +48,23 @@ pub(super) struct Request<'a> {
 
 impl Candidate {
     /// Whether the route takes the request, its path being right so far as it was looked up.
-    pub(super) fn admits(&self, request: &Request<'_>, filters: &[Filter]) -> bool {
+    pub(super) fn admits(&self, request: &Request<'_>, parts: &Array<Part>) -> bool {
         self.methods.allows(request.lookup.method)
-            && (self.filter == NONE || filters[self.filter as usize].admits(request))
+            && (self.rest == Rest::NOTHING
+                || self.conditions(parts).is_some_and(|all| all.admit(self.rest, request)))
     }
-}
 
-impl Candidate {
     /// Why the route does not take the request; [`Candidate::admits`] for people.
-    pub(super) fn refusal(&self, request: &Request<'_>, filters: &[Filter]) -> Option<Refusal> {
+    pub(super) fn refusal(&self, request: &Request<'_>, parts: &Array<Part>) -> Option<Refusal> {
         if !self.methods.allows(request.lookup.method) {
             return Some(Refusal::Method);
         }
-        let Filter { conditions, rest } = filters.get(self.filter as usize)?;
-        let wrong_path = || rest.as_ref().is_some_and(|glob| !glob.matches(request.lookup.path));
-        conditions
-            .as_ref()
-            .and_then(|conditions| conditions.refusal(request))
-            .or_else(|| wrong_path().then_some(Refusal::Path))
+        self.conditions(parts)?.refusal(self.rest, request)
     }
-}
 
-/// What one path of a route asks beyond method and prefix.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Filter {
-    /// Shared by all paths of the route.
-    pub(super) conditions: Option<Arc<Conditions>>,
-    pub(super) rest: Option<Glob>,
+    fn conditions<'p>(&self, parts: &'p Array<Part>) -> Option<&'p Conditions> {
+        parts.get(self.route as usize)?.conditions.as_deref()
+    }
 }
 
 /// What a route asks beyond path and method.
@@ -64,39 +73,52 @@ pub(super) struct Conditions {
     pub(super) remote_addrs: Box<[IpNet]>,
     pub(super) hosts: Box<[HostPattern]>,
     pub(super) vars: Option<Expr>,
-}
-
-impl PartialEq for Conditions {
-    fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other)
-    }
-}
-
-impl Filter {
-    fn admits(&self, request: &Request<'_>) -> bool {
-        self.conditions.as_ref().is_none_or(|conditions| conditions.admit(request))
-            && self.rest.as_ref().is_none_or(|glob| glob.matches(request.lookup.path))
-    }
+    /// Of its paths with a star inside.
+    pub(super) globs: Box<[Glob]>,
 }
 
 impl Conditions {
-    fn refusal(&self, request: &Request<'_>) -> Option<Refusal> {
-        let nets = &self.remote_addrs;
-        if !nets.is_empty() && !nets.iter().any(|net| net.contains(&request.peer)) {
-            return Some(Refusal::RemoteAddr);
-        }
-        if !self.hosts.is_empty() && !self.hosts.iter().any(|host| host.matches(request)) {
-            return Some(Refusal::Host);
-        }
-        let wrong_vars = |vars: &Expr| !vars.matches(request.vars);
-        self.vars.as_ref().is_some_and(wrong_vars).then_some(Refusal::Vars)
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { remote_addrs, hosts, vars, globs } = self;
+        remote_addrs.is_empty() && hosts.is_empty() && vars.is_none() && globs.is_empty()
     }
 
-    fn admit(&self, request: &Request<'_>) -> bool {
+    fn refusal(&self, rest: Rest, request: &Request<'_>) -> Option<Refusal> {
+        if !self.has_peer(request) {
+            return Some(Refusal::RemoteAddr);
+        }
+        if !self.has_host(request) {
+            return Some(Refusal::Host);
+        }
+        if !self.has_vars(request) {
+            return Some(Refusal::Vars);
+        }
+        (!self.has_path(rest, request)).then_some(Refusal::Path)
+    }
+
+    fn admit(&self, rest: Rest, request: &Request<'_>) -> bool {
+        self.has_peer(request)
+            && self.has_host(request)
+            && self.has_vars(request)
+            && self.has_path(rest, request)
+    }
+
+    fn has_peer(&self, request: &Request<'_>) -> bool {
         let nets = &self.remote_addrs;
-        (nets.is_empty() || nets.iter().any(|net| net.contains(&request.peer)))
-            && (self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(request)))
-            && self.vars.as_ref().is_none_or(|vars| vars.matches(request.vars))
+        nets.is_empty() || nets.iter().any(|net| net.contains(&request.peer))
+    }
+
+    fn has_host(&self, request: &Request<'_>) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(request))
+    }
+
+    fn has_vars(&self, request: &Request<'_>) -> bool {
+        self.vars.as_ref().is_none_or(|vars| vars.matches(request.vars))
+    }
+
+    fn has_path(&self, rest: Rest, request: &Request<'_>) -> bool {
+        let glob = self.globs.get(rest.0 as usize);
+        glob.is_none_or(|glob| glob.matches(request.lookup.path))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a request takes the route it takes: every candidate, in the order they are asked.
 
 use super::candidate::Request;
-use super::tree::{Backward, Forward};
+use super::tree::Backward;
 use super::{ANY_HOST, Candidate, Lookup, Router, table};
 use crate::expr::Variables;
 use std::fmt;
@@ -84,7 +84,7 @@ impl Router {
         if let Some(group) = exact.filter(|_| !self.hosts.is_empty()) {
             self.explain_in(*group, HostStep::Exact, request, &mut tried);
         }
-        for group in self.wildcards.ends(self.wildcards_root, &Backward(lookup.host)) {
+        for group in self.wildcards.ends(&Backward(lookup.host)) {
             self.explain_in(group, HostStep::Wildcard, request, &mut tried);
         }
         self.explain_in(ANY_HOST, HostStep::Any, request, &mut tried);
@@ -99,27 +99,15 @@ impl Router {
         tried: &mut Vec<Tried>,
     ) {
         let mut look = |candidate: &Candidate, path| {
-            let refusal = candidate.refusal(request, &self.filters);
+            let refusal = candidate.refusal(request, &self.parts);
             tried.push(Tried { route: candidate.route, host, path, refusal });
         };
         let path = request.lookup.path;
         if let Some(leaf) = self.exact.find(group, table::hash(path), path) {
-            look(&leaf.first, PathStep::Exact);
-            if !leaf.first.last {
-                self.list(leaf.more).for_each(|candidate| look(candidate, PathStep::Exact));
-            }
+            self.candidates(leaf).for_each(|candidate| look(candidate, PathStep::Exact));
         }
-        for list in self.prefixes.ends(self.roots[group as usize], &Forward(path)) {
-            self.list(list).for_each(|candidate| look(candidate, PathStep::Prefix));
+        for leaf in self.prefixes_of(group, path) {
+            self.candidates(leaf).for_each(|candidate| look(candidate, PathStep::Prefix));
         }
-    }
-
-    fn list(&self, from: u32) -> impl Iterator<Item = &Candidate> {
-        let mut ended = false;
-        self.candidates[from as usize..].iter().take_while(move |candidate| {
-            let before = ended;
-            ended |= candidate.last;
-            !before
-        })
     }
 }

@@ -1,6 +1,7 @@
 //! Room `route`: which route a request takes.
 //!
-//! In: the matchers of all routes; of each request host, path, method, peer and variables.
+//! In: the matchers of routes, all or those that changed; of each request host, path, method, peer
+//! and variables.
 //! Out: the number of the best route, or none; why it is that one.
 //! May not know: upstreams, plugins, YAML.
 //!
@@ -18,24 +19,33 @@
 //! the priority. Exact hosts and paths are looked up in one hash table each (`table`), prefixes
 //! and wildcard hosts in radix trees (`tree`) that are walked down once, then up over their
 //! links. The cost of a lookup depends on the request, not on the number of routes.
+//!
+//! A router is a version: an edit makes another one, which shares what the edit does not touch.
+//! That is all but some shards of the table and, where paths with a star come or go, the tree of
+//! their host. A router of all routes is an edit of an empty one.
 
-mod build;
 mod candidate;
+mod edit;
 mod explain;
+mod prefixes;
 mod table;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+pub use edit::Edit;
 pub use explain::{HostStep, PathStep, Refusal, Tried};
 
 use crate::expr::{Expr, Variables};
 use crate::http::{Method, Methods};
-use candidate::{Candidate, Filter, Request};
+use crate::persistent::{Array, Numbers};
+use candidate::{Candidate, Part, Request};
 use ipnet::IpNet;
+use prefixes::Prefixes;
 use std::net::IpAddr;
+use std::sync::Arc;
 use table::Table;
-use tree::{Backward, Forward, Tree};
+use tree::{Backward, Tree};
 
 /// What a route wants of a request.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +62,8 @@ pub struct RouteMatch {
     pub vars: Option<Expr>,
     /// Higher is asked first among routes of the same host and the same exact path or prefix.
     pub priority: i64,
+    /// Its place among equals, where their numbers do not tell: the lesser is asked first.
+    pub order: Arc<str>,
 }
 
 /// How hosts take part in matching (APISIX `router.http`).
@@ -78,39 +90,65 @@ pub struct Lookup<'a> {
     pub peer: IpAddr,
 }
 
-/// All routes, compiled. Immutable; shared by all workers.
-#[derive(Debug)]
-pub struct Router {
-    /// Exact host → group.
-    hosts: Table<u32>,
-    /// Reversed suffix of a wildcard host → group. One tree.
-    wildcards: Tree,
-    wildcards_root: u32,
-    /// (group, exact path) → its routes.
-    exact: Table<Leaf>,
-    /// Prefix → index in `candidates`. One tree a group, its root in `roots` or `NONE`.
-    prefixes: Tree,
-    roots: Box<[u32]>,
-    /// Lists of candidates in the order to try them; each ends with a `last` one.
-    candidates: Box<[Candidate]>,
-    filters: Box<[Filter]>,
+impl Default for Router {
+    fn default() -> Self {
+        Self::empty(RouterKind::default())
+    }
 }
 
-/// No node, no list, no filter.
+/// All routes, compiled. Immutable; shared by all workers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Router {
+    kind: RouterKind,
+    /// Exact host → group.
+    hosts: Table<u32>,
+    /// Reversed suffix of a wildcard host → group.
+    wildcards: Tree,
+    /// Groups there are, those included that lost all their routes.
+    groups: u32,
+    /// (group, exact path) → its routes.
+    exact: Table<Leaf>,
+    /// Group → the routes of its prefixes.
+    prefixes: Array<Prefixes>,
+    /// Leaves' further candidates.
+    lists: Array<Option<Arc<[Candidate]>>>,
+    list_numbers: Numbers,
+    /// By the routes' numbers.
+    parts: Array<Part>,
+}
+
+/// No node, no list.
 const NONE: u32 = u32::MAX;
 
 /// The group of routes without hosts.
 const ANY_HOST: u32 = 0;
 
-/// The routes of one exact path. The first stands in the table itself: most paths have but one.
+/// The routes of one exact path or prefix, in the order to try them. The first stands in the table
+/// itself: most paths have but one.
 #[derive(Clone, Copy, Debug)]
 struct Leaf {
     first: Candidate,
-    /// Where the others are, if `first` is not the last.
+    /// Which list the others are, or `NONE`.
     more: u32,
 }
 
 impl Router {
+    /// A router without routes.
+    #[must_use]
+    pub fn empty(kind: RouterKind) -> Self {
+        Self {
+            kind,
+            hosts: Table::default(),
+            wildcards: Tree::default(),
+            groups: ANY_HOST + 1,
+            exact: Table::default(),
+            prefixes: Array::default(),
+            lists: Array::default(),
+            list_numbers: Numbers::default(),
+            parts: Array::default(),
+        }
+    }
+
     /// Compiles routes for the default kind; a route's number is its index here.
     #[must_use]
     pub fn build(routes: Vec<RouteMatch>) -> Self {
@@ -120,7 +158,12 @@ impl Router {
     /// Compiles routes; a route's number is its index here.
     #[must_use]
     pub fn of_kind(kind: RouterKind, routes: Vec<RouteMatch>) -> Self {
-        build::router(kind, routes)
+        let edits = (0..).zip(routes).map(|(number, after)| Edit {
+            number,
+            before: None,
+            after: Some(after),
+        });
+        Self::empty(kind).edit(&edits.collect::<Vec<_>>())
     }
 
     /// The number of the route that takes the request. Allocates nothing, except what `vars` does
@@ -140,36 +183,42 @@ impl Router {
                 return Some(route);
             }
         }
-        let mut ends = self.wildcards.ends(self.wildcards_root, &Backward(host));
+        let mut ends = self.wildcards.ends(&Backward(host));
         ends.find_map(|group| self.find_in(group, request, path_hash))
     }
 
     /// Looks among the routes of one host.
     fn find_in(&self, group: u32, request: &Request<'_>, path_hash: u64) -> Option<u32> {
         let path = request.lookup.path;
-        if let Some(leaf) = self.exact.find(group, path_hash, path) {
-            if leaf.first.admits(request, &self.filters) {
-                return Some(leaf.first.route);
-            }
-            let more = if leaf.first.last { None } else { self.first_of(leaf.more, request) };
-            if more.is_some() {
-                return more;
-            }
-        }
-        let mut ends = self.prefixes.ends(self.roots[group as usize], &Forward(path));
-        ends.find_map(|list| self.first_of(list, request))
+        let exact = self.exact.find(group, path_hash, path);
+        exact
+            .and_then(|leaf| self.first_of(leaf, request))
+            .or_else(|| self.prefixes_of(group, path).find_map(|leaf| self.first_of(leaf, request)))
     }
 
-    /// The first candidate of a list that admits the request.
-    fn first_of(&self, list: u32, request: &Request<'_>) -> Option<u32> {
-        for candidate in &self.candidates[list as usize..] {
-            if candidate.admits(request, &self.filters) {
-                return Some(candidate.route);
-            }
-            if candidate.last {
-                break;
-            }
+    /// The leaves of all prefixes of a path, the longest first.
+    fn prefixes_of<'r>(&'r self, group: u32, path: &[u8]) -> impl Iterator<Item = &'r Leaf> {
+        self.prefixes.get(group as usize).into_iter().flat_map(move |all| all.of(path))
+    }
+
+    /// The first candidate of a leaf that admits the request.
+    fn first_of(&self, leaf: &Leaf, request: &Request<'_>) -> Option<u32> {
+        if leaf.first.admits(request, &self.parts) {
+            return Some(leaf.first.route);
         }
-        None
+        let mut more = self.more(leaf).iter();
+        more.find(|candidate| candidate.admits(request, &self.parts)).map(|found| found.route)
+    }
+
+    /// All candidates of a leaf, in order.
+    fn candidates<'r>(&'r self, leaf: &'r Leaf) -> impl Iterator<Item = &'r Candidate> {
+        std::iter::once(&leaf.first).chain(self.more(leaf))
+    }
+
+    fn more(&self, leaf: &Leaf) -> &[Candidate] {
+        if leaf.more == NONE {
+            return &[];
+        }
+        self.lists.get(leaf.more as usize).and_then(Option::as_deref).unwrap_or_default()
     }
 }

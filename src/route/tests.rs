@@ -307,6 +307,76 @@ fn agrees_with_the_naive_reading() {
     assert!((30_000..70_000).contains(&found), "{found} of 80,000");
 }
 
+/// A router that was edited again and again finds what one does that was made of all routes at
+/// once.
+#[test]
+fn edits_agree_with_a_router_of_all_routes() {
+    let mut random = random::Source(fastrand::Rng::with_seed(20_261_126));
+    for round in 0..300 {
+        let kind = if round % 4 == 0 { RouterKind::Uri } else { RouterKind::HostUri };
+        let orders: [Arc<str>; 3] = ["".into(), "a".into(), "b".into()];
+        let mut routes: Vec<Option<RouteMatch>> = vec![None; 24];
+        let mut router = Router::empty(kind);
+        for _ in 0..12 {
+            let mut edits: Vec<Edit> = Vec::new();
+            for _ in 0..random.0.usize(1..6) {
+                let number = random.0.usize(0..routes.len());
+                if edits.iter().any(|edit| edit.number as usize == number) {
+                    continue;
+                }
+                let mut after = (random.0.u8(0..3) > 0).then(|| random.route());
+                if let Some(route) = &mut after {
+                    route.order = Arc::clone(&orders[random.0.usize(0..3)]);
+                }
+                let before = std::mem::replace(&mut routes[number], after.clone());
+                edits.push(Edit { number: number as u32, before, after });
+            }
+            router = router.edit(&edits);
+            let numbered = (0..).zip(&routes).filter_map(|(n, route)| Some((n, route.clone()?)));
+            let whole =
+                numbered.map(|(number, route)| Edit { number, before: None, after: Some(route) });
+            let whole = Router::empty(kind).edit(&whole.collect::<Vec<_>>());
+            for _ in 0..12 {
+                let ask = random.ask();
+                let vars = [("arg_v", random.pick(&["1", "2"])), ("http_host", ask.host.as_str())];
+                let lookup = ask.lookup();
+                let expected = whole.find(&lookup, &vars);
+                assert_eq!(
+                    router.find(&lookup, &vars),
+                    expected,
+                    "{kind:?} {lookup:?} {routes:#?}"
+                );
+                assert_eq!(router.explain(&lookup, &vars), whole.explain(&lookup, &vars));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_edit_shares_what_it_does_not_touch() {
+    let route = |n: usize| RouteMatch {
+        hosts: n.is_multiple_of(2).then(|| format!("h{}.com", n % 500)).into_iter().collect(),
+        ..path(&if n.is_multiple_of(3) { format!("/p/{n}/*") } else { format!("/e/{n}") })
+    };
+    let first = Router::build((0..20_000).map(route).collect());
+    let (before, after) = (Some(route(400)), Some(path("/new/x /new/y/*")));
+    let second = first.edit(&[Edit { number: 400, before, after }]);
+    assert!(second.parts.own_chunks(&first.parts) <= 1);
+    assert!(second.prefixes.own_chunks(&first.prefixes) <= 1);
+    assert_eq!(second.exact.own_shards(&first.exact), 2);
+    let find =
+        |router: &Router, host: &str, path: &str| router.find(&ask(host, path).lookup(), &NO_VARS);
+    for (host, path, old, new) in [
+        ("h400.com", "/e/400", Some(400), None),
+        ("x", "/new/x", None, Some(400)),
+        ("x", "/new/y/z", None, Some(400)),
+        ("x", "/e/401", Some(401), Some(401)),
+        ("h402.com", "/p/402/z", Some(402), Some(402)),
+    ] {
+        assert_eq!((find(&first, host, path), find(&second, host, path)), (old, new), "{path}");
+    }
+}
+
 /// Small random routes and requests that often meet.
 mod random {
     use super::*;

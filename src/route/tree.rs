@@ -1,4 +1,4 @@
-//! A path-compressed radix tree that is built once: from a text to the keys that begin it.
+//! A path-compressed radix tree: from a text to the keys that begin it.
 //!
 //! ```text
 //! root  "/a" ──┬─ 'p' "i/" ●  ──┬─ 'u' "sers/" ●
@@ -14,13 +14,15 @@
 
 use super::NONE;
 use memchr::memchr;
+use std::sync::Arc;
 
-/// Trees, several in one.
-#[derive(Debug)]
+/// The tree. Cheap to clone.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tree {
-    nodes: Box<[Node]>,
+    /// The root first; no nodes, no keys.
+    nodes: Arc<[Node]>,
     /// What is too long for its node.
-    text: Box<[u8]>,
+    text: Arc<[u8]>,
 }
 
 /// 32 bytes: two nodes a cache line.
@@ -75,15 +77,54 @@ impl Text for Backward<'_> {
 }
 
 impl Tree {
+    /// The tree of keys, sorted and distinct, with their values.
+    pub(super) fn build<K: AsRef<[u8]>>(keys: &[(K, u32)]) -> Self {
+        let mut builder = TreeBuilder::default();
+        builder.add(keys);
+        builder.finish()
+    }
+
     /// The values of all keys that begin `text`, the longest first.
-    pub(super) fn ends<'t>(&'t self, root: u32, text: &impl Text) -> Ends<'t> {
-        let node = if root == NONE { NONE } else { self.walk(root, text) };
+    pub(super) fn ends<'t>(&'t self, text: &impl Text) -> Ends<'t> {
+        let node = if self.nodes.is_empty() { NONE } else { self.walk(text).0 };
         Ends { tree: self, node }
     }
 
-    /// Goes down as far as `text` leads and gives back the last node with a value on the way.
-    fn walk(&self, root: u32, text: &impl Text) -> u32 {
-        let (mut index, mut at, mut best) = (root, 0, NONE);
+    /// The value of this very key.
+    pub(super) fn get(&self, key: &[u8]) -> Option<u32> {
+        if self.nodes.is_empty() {
+            return None;
+        }
+        let (node, length) = self.walk(&Forward(key));
+        (node != NONE && length == key.len()).then(|| self.nodes[node as usize].value)
+    }
+
+    /// All keys with their values, sorted.
+    pub(super) fn keys(&self) -> Vec<(Vec<u8>, u32)> {
+        let mut keys = Vec::new();
+        let mut left: Vec<(u32, Vec<u8>)> = Vec::new();
+        left.extend((!self.nodes.is_empty()).then(|| (0, Vec::new())));
+        while let Some((index, mut key)) = left.pop() {
+            let node = &self.nodes[index as usize];
+            key.extend_from_slice(self.edge(node));
+            let labels = self.labels(node).iter().enumerate().rev();
+            left.extend(labels.map(|(at, label)| {
+                let mut longer = Vec::with_capacity(key.len() + INLINE_MAX);
+                longer.extend_from_slice(&key);
+                longer.push(*label);
+                (node.first_child + at as u32, longer)
+            }));
+            if node.value != NONE {
+                keys.push((key, node.value));
+            }
+        }
+        keys
+    }
+
+    /// Goes down as far as `text` leads and gives back the last node with a value on the way, and
+    /// how long its key is.
+    fn walk(&self, text: &impl Text) -> (u32, usize) {
+        let (mut index, mut at, mut best) = (0, 0, (NONE, 0));
         loop {
             let node = &self.nodes[index as usize];
             if node.edge_len > 0 && !text.continues(at, self.edge(node)) {
@@ -91,7 +132,7 @@ impl Tree {
             }
             at += usize::from(node.edge_len);
             if node.value != NONE {
-                best = index;
+                best = (index, at);
             }
             let Some(byte) = text.byte(at) else { return best };
             let Some(child) = self.child(node, byte) else { return best };
@@ -103,6 +144,15 @@ impl Tree {
     fn edge<'t>(&'t self, node: &'t Node) -> &'t [u8] {
         let len = usize::from(node.edge_len);
         if node.is_inline() { &node.bytes[..len] } else { &self.text[offset(&node.bytes)..][..len] }
+    }
+
+    /// The bytes that lead to its children, in their order.
+    fn labels<'t>(&'t self, node: &'t Node) -> &'t [u8] {
+        let (skip, len) = (usize::from(node.edge_len), usize::from(node.children));
+        match node.is_inline() {
+            true => &node.bytes[skip..][..len],
+            false => &self.text[offset(&node.bytes) + skip..][..len],
+        }
     }
 
     fn child(&self, node: &Node, byte: u8) -> Option<u32> {
@@ -145,9 +195,9 @@ impl Iterator for Ends<'_> {
     }
 }
 
-/// Makes the trees.
+/// Makes a tree.
 #[derive(Debug, Default)]
-pub(super) struct TreeBuilder {
+struct TreeBuilder {
     nodes: Vec<Node>,
     text: Vec<u8>,
 }
@@ -161,20 +211,18 @@ struct Job<'k, K> {
 }
 
 impl TreeBuilder {
-    /// Adds a tree of keys, sorted and distinct, with their values; gives back its root.
-    pub(super) fn add<K: AsRef<[u8]>>(&mut self, keys: &[(K, u32)]) -> u32 {
+    fn add<K: AsRef<[u8]>>(&mut self, keys: &[(K, u32)]) {
         if keys.is_empty() {
-            return NONE;
+            return;
         }
-        let root = self.reserve();
-        let mut jobs = vec![Job { node: root, up: NONE, keys, depth: 0 }];
+        let node = self.reserve();
+        let mut jobs = vec![Job { node, up: NONE, keys, depth: 0 }];
         while let Some(job) = jobs.pop() {
             self.fill(&job, &mut jobs);
         }
-        root
     }
 
-    pub(super) fn finish(self) -> Tree {
+    fn finish(self) -> Tree {
         assert!(u32::try_from(self.text.len()).is_ok(), "the texts of one tree are below 4 GiB");
         Tree { nodes: self.nodes.into(), text: self.text.into() }
     }
@@ -241,21 +289,21 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    fn tree(keys: &[&str]) -> (Tree, u32) {
+    fn tree(keys: &[&str]) -> Tree {
         let mut keys: Vec<(&str, u32)> =
             keys.iter().enumerate().map(|(n, key)| (*key, n as u32)).collect();
         keys.sort_unstable();
-        let mut builder = TreeBuilder::default();
-        builder.add(&[("/other", 99)]);
-        let root = builder.add(&keys);
-        (builder.finish(), root)
+        let tree = Tree::build(&keys);
+        let same = keys.iter().map(|(key, value)| (key.as_bytes().to_vec(), *value));
+        assert_eq!(tree.keys(), same.collect::<Vec<_>>());
+        keys.iter().for_each(|(key, value)| assert_eq!(tree.get(key.as_bytes()), Some(*value)));
+        tree
     }
 
     #[test]
     fn keys_are_found_longest_first() {
         let keys = ["/a", "", "/abc/long/edges/are/kept/elsewhere/", "/ab", "/b/", "/abd"];
-        let (tree, root) = tree(&keys);
-        let (backward, backward_root) = self::tree(&["moc.", "moc.a.", "ten."]);
+        let (tree, backward) = (tree(&keys), tree(&["moc.", "moc.a.", "ten."]));
         for (text, expected) in [
             ("", &[1][..]),
             ("/", &[1]),
@@ -268,8 +316,10 @@ mod tests {
             ("/b", &[1]),
             ("/b/", &[4, 1]),
         ] {
-            let ends: Vec<u32> = tree.ends(root, &Forward(text.as_bytes())).collect();
+            let ends: Vec<u32> = tree.ends(&Forward(text.as_bytes())).collect();
             assert_eq!(ends, expected, "{text}");
+            let exact = keys.iter().position(|key| *key == text).map(|n| n as u32);
+            assert_eq!(tree.get(text.as_bytes()), exact, "{text}");
         }
         for (text, expected) in [
             ("x.a.com", &[1, 0][..]),
@@ -279,7 +329,7 @@ mod tests {
             ("", &[]),
             ("x.net", &[2]),
         ] {
-            let ends = backward.ends(backward_root, &Backward(text.as_bytes()));
+            let ends = backward.ends(&Backward(text.as_bytes()));
             assert_eq!(ends.collect::<Vec<_>>(), expected, "{text}");
         }
     }
@@ -290,8 +340,8 @@ mod tests {
         let deep: Vec<String> = (1..300).map(|n| "ab".repeat(n)).collect();
         let long = ["c".repeat(200_000), "c".repeat(150_000)];
         let all: Vec<&str> = wide.iter().chain(&deep).chain(&long).map(String::as_str).collect();
-        let (tree, root) = tree(&all);
-        let ends = |text: &str| tree.ends(root, &Forward(text.as_bytes())).count();
+        let tree = tree(&all);
+        let ends = |text: &str| tree.ends(&Forward(text.as_bytes())).count();
         for key in &wide {
             assert_eq!((ends(key), ends(&key[..2])), (1, 0), "{key}");
         }
@@ -304,19 +354,16 @@ mod tests {
     #[test]
     fn every_byte_can_follow() {
         let keys: Vec<([u8; 2], u32)> = (0..=255).map(|b| ([b'/', b], u32::from(b))).collect();
-        let mut builder = TreeBuilder::default();
-        let root = builder.add(&keys);
-        let tree = builder.finish();
+        let tree = Tree::build(&keys);
         for (key, value) in &keys {
-            assert_eq!(tree.ends(root, &Forward(key)).next(), Some(*value));
+            assert_eq!(tree.ends(&Forward(key)).next(), Some(*value));
         }
     }
 
     #[test]
     fn no_keys_no_tree() {
-        let mut builder = TreeBuilder::default();
-        let root = builder.add::<&str>(&[]);
-        assert_eq!(root, NONE);
-        assert_eq!(builder.finish().ends(root, &Forward(b"/")).next(), None);
+        let tree = Tree::build::<&str>(&[]);
+        assert_eq!((tree.ends(&Forward(b"/")).next(), tree.get(b"")), (None, None));
+        assert!(tree.keys().is_empty());
     }
 }

@@ -9,13 +9,18 @@ use rustc_hash::{FxHashMap, FxHasher};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Weak};
 
+/// Tokens that are not swept.
+const SWEEP_AT_MIN: usize = 64;
+
 /// Knows the runners of this process, and makes plugins that talk to them. It lives from one
 /// snapshot to the next: a configuration that did not change keeps its token.
 #[derive(Debug)]
 pub struct Runners {
     runners: Vec<Arc<RunnerPlace>>,
     tokens: FxHashMap<String, Weak<Token<Waiter>>>,
-    /// The ids of resources, by where they stand.
+    /// With so many of them those that are gone are looked for.
+    sweep_at: usize,
+    /// The ids of resources, by where they stand in a list.
     ids: FxHashMap<Path, String>,
 }
 
@@ -23,7 +28,7 @@ impl Runners {
     /// With the runners of the configuration; the one without a name first.
     #[must_use]
     pub fn new(runners: Vec<Arc<RunnerPlace>>) -> Self {
-        Self { runners, tokens: FxHashMap::default(), ids: FxHashMap::default() }
+        Self { runners, tokens: FxHashMap::default(), sweep_at: 0, ids: FxHashMap::default() }
     }
 
     /// All of them.
@@ -32,15 +37,24 @@ impl Runners {
         &self.runners
     }
 
-    /// Names the resources whose plugins are made next: `routes[0]` may be called `r1`.
+    /// Names the resources in lists whose plugins are made next: `routes[0]` may be called `r1`.
     pub fn set_ids(&mut self, ids: impl IntoIterator<Item = (Path, String)>) {
         self.ids = ids.into_iter().collect();
+        self.sweep();
+    }
+
+    /// Forgets tokens that are gone.
+    fn sweep(&mut self) {
         self.tokens.retain(|_, token| token.strong_count() > 0);
+        self.sweep_at = self.tokens.len() * 2 + SWEEP_AT_MIN;
     }
 
     fn token(&mut self, key: &str) -> Arc<Token<Waiter>> {
         if let Some(token) = self.tokens.get(key).and_then(Weak::upgrade) {
             return token;
+        }
+        if self.tokens.len() >= self.sweep_at {
+            self.sweep();
         }
         let token = Arc::default();
         self.tokens.insert(key.to_owned(), Arc::downgrade(&token));

@@ -1,24 +1,25 @@
-//! From valid resources to a snapshot: references followed, plugins made and merged, chains
-//! ordered.
+//! From valid resources to a snapshot: what did not change since the one before stays, what did is
+//! made anew.
+//!
+//! ```text
+//! upstreams ─► services ─► plugin configs ─► global rules ─► routes ─► router
+//!     └── a change goes on to what names the changed one ──────┘
+//! ```
 //!
 //! Everything that is wrong is found in one go; on any error there is no snapshot.
 
-use super::upstreams::{ms, timeouts};
-use super::{Chain, MinRate, Prepared, Route, Rules, Snapshot, Step, Target};
-use crate::conf::{
-    Config, GlobalRule, Meta, PluginConf, PluginMetadata, Resources, Router as RouterConf, Rule,
-};
-use crate::conf::{Route as RouteConf, Service};
-use crate::expr::Expr;
+use super::assembly::{Assembly, Difference, ServiceParts, Tally};
+use super::routes::Places;
+use super::upstreams::{ms, names_of};
+use super::{Chain, MinRate, Route, Rules, Snapshot, Target};
+use crate::conf::{self, Config, PluginMetadata, Resources, Router as RouterConf};
 use crate::http::HeadLimits;
-use crate::plugin::{
-    Loaded, Loader, Plugin, Properties, PropertyTraits, RouteFacts, UpstreamNames,
-};
-use crate::route::{RouteMatch, Router, RouterKind};
-use crate::schema::{Fault, Path, Problem, Problems, Reader, nearest};
-use crate::upstream::{NodeTable, Upstream};
+use crate::plugin::{Loader, RouteFacts, UpstreamNames};
+use crate::route::{Edit, Router, RouterKind};
+use crate::schema::{Fault, Problem, Problems, Reader};
+use crate::upstream::NodeTable;
 use rustc_hash::{FxHashMap, FxHashSet};
-use serde_json::Value;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,13 +30,17 @@ pub struct Inputs<'a> {
     /// The process's settings.
     pub config: &'a Config,
     /// The resources.
-    pub resources: &'a Resources,
+    pub resources: &'a Arc<Resources>,
     /// Whoever can make plugins; the first that knows a name makes it.
     pub loaders: Vec<&'a mut dyn Loader>,
     /// Nodes as the snapshot before knows them.
     pub nodes: &'a NodeTable,
-    /// Looks a name up; the core asks no system itself.
-    pub resolve: &'a dyn Fn(&str) -> Vec<IpAddr>,
+    /// Looks names up, all at the same time; the core asks no system itself.
+    pub resolve: &'a dyn Fn(HashSet<String>) -> HashMap<String, Vec<IpAddr>>,
+    /// What an earlier snapshot was made of, by the same settings and loaders, if it
+    /// [leads](Assembly::leads_to) to these resources; loaders then know what they were shown. If
+    /// it is made of nothing, everything is made.
+    pub before: &'a Assembly,
 }
 
 impl std::fmt::Debug for Inputs<'_> {
@@ -44,15 +49,30 @@ impl std::fmt::Debug for Inputs<'_> {
     }
 }
 
+/// What compiling comes to.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// What it was made of, for the next one.
+    pub assembly: Assembly,
+    /// What the user should know.
+    pub warnings: Vec<Problem>,
+}
+
 /// Compiles a snapshot; problems are those of the resources' document, by path.
 ///
 /// # Errors
 /// All that is wrong with them.
-pub fn compile(inputs: Inputs<'_>) -> Result<(Snapshot, Vec<Problem>), Refused> {
+pub fn compile(inputs: Inputs<'_>) -> Result<Compiled, Refused> {
     let mut compiler = Compiler::new(inputs);
-    let snapshot = compiler.run();
-    let (errors, warnings) = compiler.problems.into_parts();
-    if errors.is_empty() { Ok((snapshot, warnings)) } else { Err(Refused { errors, warnings }) }
+    compiler.run();
+    let (errors, warnings) = std::mem::take(&mut compiler.problems).into_parts();
+    if !errors.is_empty() {
+        return Err(Refused { errors, warnings });
+    }
+    let snapshot = compiler.snapshot();
+    Ok(Compiled { snapshot, assembly: compiler.next, warnings })
 }
 
 /// Why there is no snapshot.
@@ -67,84 +87,90 @@ pub struct Refused {
 pub(super) struct Compiler<'a> {
     pub(super) inputs: Inputs<'a>,
     pub(super) problems: Problems,
-    services: FxHashMap<&'a str, &'a Service>,
-    plugin_configs: FxHashMap<&'a str, &'a [PluginConf]>,
-    upstream_ids: FxHashMap<&'a str, usize>,
-    pub(super) upstreams: Vec<Upstream>,
-    /// Services' own upstreams, by service id.
-    service_upstreams: FxHashMap<&'a str, usize>,
-    /// Each configured plugin once, by where it stands; `None`: it is disabled or wrong.
-    made: FxHashMap<Path, Option<Step>>,
-    plugins: Vec<Arc<dyn Plugin>>,
+    pub(super) places: Places<'a>,
+    pub(super) before: &'a Assembly,
+    /// Begins as what was before.
+    pub(super) next: Assembly,
+    /// Addresses of the names that are new.
+    pub(super) names: HashMap<String, Vec<IpAddr>>,
+    touched: Touched<'a>,
+}
+
+/// Ids of resources that changed, came or went, as far as that shows in what names them.
+#[derive(Default)]
+struct Touched<'a> {
+    upstreams: FxHashSet<&'a str>,
+    services: FxHashSet<&'a str>,
+    plugin_configs: FxHashSet<&'a str>,
+}
+
+impl Touched<'_> {
+    /// Whether a route looks otherwise though it is the same.
+    fn shows_in(&self, route: &conf::Route) -> bool {
+        let has = |ids: &FxHashSet<&str>, id: &Option<String>| {
+            !ids.is_empty() && id.as_ref().is_some_and(|id| ids.contains(id.as_str()))
+        };
+        has(&self.upstreams, &route.upstream_id)
+            || has(&self.services, &route.service_id)
+            || has(&self.plugin_configs, &route.plugin_config_id)
+    }
 }
 
 impl<'a> Compiler<'a> {
     fn new(inputs: Inputs<'a>) -> Self {
-        let resources = inputs.resources;
-        let services = resources.services.iter().map(|s| (s.id.as_str(), s)).collect();
-        let plugin_configs =
-            resources.plugin_configs.iter().map(|c| (c.id.as_str(), &c.plugins[..])).collect();
+        let (resources, before) = (inputs.resources, inputs.before);
+        let router = match inputs.config.router {
+            _ if before.is_made => before.router.clone(),
+            RouterConf::HostUri => Router::empty(RouterKind::HostUri),
+            RouterConf::Uri => Router::empty(RouterKind::Uri),
+        };
         Self {
-            inputs,
+            places: Places::of(resources),
             problems: Problems::new(),
-            services,
-            plugin_configs,
-            upstream_ids: FxHashMap::default(),
-            upstreams: Vec::new(),
-            service_upstreams: FxHashMap::default(),
-            made: FxHashMap::default(),
-            plugins: Vec::new(),
+            before,
+            next: Assembly {
+                is_made: true,
+                resources: Arc::clone(resources),
+                router,
+                ..before.clone()
+            },
+            names: HashMap::new(),
+            touched: Touched::default(),
+            inputs,
         }
     }
 
-    fn run(&mut self) -> Snapshot {
-        let resources = self.inputs.resources;
-        for metadata in &resources.plugin_metadata {
-            self.set_metadata(metadata);
+    fn run(&mut self) {
+        let (resources, is_first) = (self.inputs.resources, !self.before.is_made);
+        if is_first {
+            resources.plugin_metadata.iter().for_each(|metadata| self.set_metadata(metadata));
+            resources.consumers.iter().for_each(|consumer| self.add_consumer(consumer));
         }
-        for consumer in &resources.consumers {
-            self.add_consumer(consumer);
-        }
-        for upstream in &resources.upstreams {
-            let id = upstream.id.as_deref().unwrap_or_default();
-            let number = self.add_upstream("upstreams", id, upstream);
-            if let Some(id) = &upstream.id {
-                self.upstream_ids.insert(id, number);
+        let old = &self.before.resources;
+        let upstreams = Difference::of(&old.upstreams, &resources.upstreams);
+        let services = Difference::of(&old.services, &resources.services);
+        let configs = Difference::of(&old.plugin_configs, &resources.plugin_configs);
+        let routes = Difference::of(&old.routes, &resources.routes);
+        self.look_names_up(&upstreams, &services, &routes);
+        self.upstreams(&upstreams);
+        self.services(&services);
+        self.plugin_configs(&configs);
+        if is_first {
+            self.next.global = self.global_steps(&resources.global_rules);
+            Tally::add(&mut self.next.tally, &self.next.global);
+            self.next.consumers = Arc::new(self.consumer_plugins());
+            for steps in self.next.consumers.steps() {
+                Tally::add(&mut self.next.tally, steps);
             }
         }
-        for service in &resources.services {
-            if let Some(upstream) = &service.upstream {
-                let number = self.add_upstream("services", &service.id, upstream);
-                self.service_upstreams.insert(&service.id, number);
-            }
-            self.make_all(&service.plugins, false);
+        self.routes(&routes);
+        if !upstreams.is_none() {
+            self.next.upstream_names = Arc::new(self.upstream_names());
         }
-        for config in &resources.plugin_configs {
-            self.make_all(&config.plugins, false);
+        if !Arc::ptr_eq(&self.next.tally, &self.before.tally) {
+            self.next.plugins = self.next.tally.plugins();
         }
-        let global = self.global_steps(&resources.global_rules);
-        let consumers = self.consumer_plugins();
-        let enabled = || resources.routes.iter().filter(|route| route.enabled);
-        let matches = enabled().map(|route| self.route_match(route)).collect();
-        let routes = enabled().map(|route| self.route(route, &global)).collect();
-        let upstream_names = Arc::new(self.upstream_names());
-        let kind = match self.inputs.config.router {
-            RouterConf::HostUri => RouterKind::HostUri,
-            RouterConf::Uri => RouterKind::Uri,
-        };
-        Snapshot {
-            number: self.inputs.number,
-            router: Router::of_kind(kind, matches),
-            routes,
-            unmatched: unmatched(global),
-            consumers,
-            upstreams: std::mem::take(&mut self.upstreams),
-            upstream_names,
-            plugins: std::mem::take(&mut self.plugins),
-            rules: rules(self.inputs.config),
-            listen: None,
-            access_log: self.inputs.config.access_log.as_ref().map(|log| log.format.clone()),
-        }
+        self.list_upkeep();
     }
 
     /// Metadata of a plugin that has no use for it, or is not here, is kept for others: a warning.
@@ -152,279 +178,248 @@ impl<'a> Compiler<'a> {
         let PluginMetadata { at, name, conf } = metadata;
         let mut loaders = self.inputs.loaders.iter_mut();
         let loader = loaders.find(|loader| loader.names().contains(&name.as_str()));
-        let fault = match loader {
+        let hint = match loader {
             Some(loader) => {
                 let reader = Reader::new(conf, at.clone(), &self.problems);
                 if loader.set_metadata(name, reader) {
                     return;
                 }
-                Fault::new(format!("the metadata of plugin {name} has no effect"))
-                    .hint("this plugin has none here")
+                "this plugin has none here"
             }
-            None => Fault::new(format!("the metadata of plugin {name} has no effect"))
-                .hint("there is no such plugin"),
+            None => "there is no such plugin",
         };
+        let fault = Fault::new(format!("the metadata of plugin {name} has no effect")).hint(hint);
         self.problems.warn(Problem::new(at.key("id"), fault));
+    }
+
+    fn look_names_up(&mut self, listed: &Difference, services: &Difference, routes: &Difference) {
+        let resources = self.inputs.resources;
+        let mut names = HashSet::new();
+        names_of(new(&resources.upstreams, listed).map(|upstream| &**upstream), &mut names);
+        let services = new(&resources.services, services);
+        names_of(services.filter_map(|service| service.upstream.as_ref()), &mut names);
+        let routes = new(&resources.routes, routes);
+        names_of(routes.filter_map(|route| route.upstream.as_ref()), &mut names);
+        if !names.is_empty() {
+            self.names = (self.inputs.resolve)(names);
+        }
+    }
+
+    fn upstreams(&mut self, difference: &Difference) {
+        let (old, before) = (&self.before.resources.upstreams, self.before);
+        let of = |at: &usize| (old[*at].id.as_deref().unwrap_or_default(), *at);
+        let mut gone: FxHashMap<&str, usize> = difference.gone.iter().map(of).collect();
+        self.next.upstreams_at.clear();
+        for (item, kept) in self.inputs.resources.upstreams.iter().zip(&difference.kept) {
+            let id = item.id.as_deref().unwrap_or_default();
+            let number = match kept {
+                Some(at) => before.upstreams_at[*at as usize],
+                None => {
+                    let known = gone.remove(id);
+                    // What its routes say of it, and where they find it, is then the same.
+                    let same = known
+                        .map(|at| &old[at])
+                        .is_some_and(|old| (&old.name, &old.labels) == (&item.name, &item.labels));
+                    if !same {
+                        self.touched.upstreams.insert(id);
+                    }
+                    let number = known.map(|at| before.upstreams_at[at]);
+                    let number = number.unwrap_or_else(|| self.next.upstream_numbers.take());
+                    self.set_upstream(number, "upstreams", id, item);
+                    number
+                }
+            };
+            self.next.upstreams_at.push(number);
+        }
+        for (id, at) in gone {
+            self.touched.upstreams.insert(id);
+            self.free_upstream(before.upstreams_at[at]);
+        }
+    }
+
+    fn services(&mut self, difference: &Difference) {
+        let (old, before) = (&self.before.resources.services, self.before);
+        for at in &difference.gone {
+            let parts = &before.services_at[*at];
+            self.touched.services.insert(&old[*at].id);
+            Tally::remove(&mut self.next.tally, &parts.steps);
+            parts.upstream.into_iter().for_each(|number| self.free_upstream(number));
+        }
+        self.next.services_at.clear();
+        for (item, kept) in self.inputs.resources.services.iter().zip(&difference.kept) {
+            let parts = match kept {
+                Some(at) => {
+                    let names = item.upstream_id.as_deref();
+                    if names.is_some_and(|id| self.touched.upstreams.contains(id)) {
+                        self.touched.services.insert(&item.id);
+                    }
+                    before.services_at[*at as usize].clone()
+                }
+                None => {
+                    self.touched.services.insert(&item.id);
+                    self.service(item)
+                }
+            };
+            self.next.services_at.push(parts);
+        }
+    }
+
+    fn service(&mut self, service: &conf::Service) -> ServiceParts {
+        let upstream = service.upstream.as_ref().map(|upstream| {
+            let number = self.next.upstream_numbers.take();
+            self.set_upstream(number, "services", &service.id, upstream);
+            number
+        });
+        let steps: Arc<[_]> = self.steps(&service.plugins).into();
+        Tally::add(&mut self.next.tally, &steps);
+        ServiceParts { steps, upstream }
+    }
+
+    fn plugin_configs(&mut self, difference: &Difference) {
+        let (old, before) = (&self.before.resources.plugin_configs, self.before);
+        for at in &difference.gone {
+            self.touched.plugin_configs.insert(&old[*at].id);
+            Tally::remove(&mut self.next.tally, &before.configs_at[*at]);
+        }
+        self.next.configs_at.clear();
+        for (item, kept) in self.inputs.resources.plugin_configs.iter().zip(&difference.kept) {
+            let steps = match kept {
+                Some(at) => Arc::clone(&before.configs_at[*at as usize]),
+                None => {
+                    self.touched.plugin_configs.insert(&item.id);
+                    let steps: Arc<[_]> = self.steps(&item.plugins).into();
+                    Tally::add(&mut self.next.tally, &steps);
+                    steps
+                }
+            };
+            self.next.configs_at.push(steps);
+        }
+    }
+
+    fn routes(&mut self, difference: &Difference) {
+        let (old, before) = (&self.before.resources.routes, self.before);
+        let places_before = Places::of(&before.resources);
+        let of = |at: &usize| (old[*at].id.as_str(), *at);
+        let mut gone: FxHashMap<&str, usize> = difference.gone.iter().map(of).collect();
+        let mut edits = Vec::new();
+        // What goes makes room first.
+        let ids: FxHashSet<&str> = match gone.is_empty() {
+            true => FxHashSet::default(),
+            false => new(&self.inputs.resources.routes, difference).map(|r| &*r.id).collect(),
+        };
+        for (id, at) in gone.extract_if(|id, _| !ids.contains(id)) {
+            let _ = id;
+            if let Some(number) = self.take_apart(&old[at], before.routes_at[at]) {
+                let was = Some(places_before.route_match(&old[at]));
+                self.next.routes.set(number as usize, None);
+                self.next.route_numbers.give_back(number);
+                edits.push(Edit { number, before: was, after: None });
+            }
+        }
+        self.next.routes_at.clear();
+        for (item, kept) in self.inputs.resources.routes.iter().zip(&difference.kept) {
+            let known = kept.map(|at| at as usize).or_else(|| gone.remove(item.id.as_str()));
+            let number = known.and_then(|at| before.routes_at[at]);
+            if kept.is_some() && !self.touched.shows_in(item) {
+                self.next.routes_at.push(number);
+                continue;
+            }
+            let was = known.map(|at| &*old[at]);
+            let edit = self.remake_route(was, number, item, &places_before);
+            self.next.routes_at.push(edit.as_ref().filter(|e| e.after.is_some()).map(|e| e.number));
+            edits.extend(edit);
+        }
+        self.next.edits += if before.is_made { edits.len() } else { 0 };
+        self.next.router = self.next.router.edit(&edits);
+    }
+
+    /// A route that changed or is new: `number` is the one it had. Its edit of the router, if it is
+    /// or was switched on.
+    fn remake_route(
+        &mut self,
+        was: Option<&conf::Route>,
+        number: Option<u32>,
+        item: &'a conf::Route,
+        places_before: &Places<'_>,
+    ) -> Option<Edit> {
+        if let Some(was) = was {
+            self.take_apart(was, number);
+        }
+        let before = was.filter(|_| number.is_some()).map(|was| places_before.route_match(was));
+        if !item.enabled {
+            let number = number?;
+            self.next.routes.set(number as usize, None);
+            self.next.route_numbers.give_back(number);
+            return Some(Edit { number, before, after: None });
+        }
+        let number = number.unwrap_or_else(|| self.next.route_numbers.take());
+        let after = Some(self.route_match(item));
+        let route = self.route(item);
+        Tally::add(&mut self.next.tally, route.chain.steps());
+        self.next.routes.set(number as usize, Some(Arc::new(route)));
+        Some(Edit { number, before, after })
+    }
+
+    /// Gives back what only this route had, all but its number.
+    fn take_apart(&mut self, route: &conf::Route, number: Option<u32>) -> Option<u32> {
+        let own = self.before.own_upstream(route, number);
+        own.into_iter().for_each(|number| self.free_upstream(number));
+        let made = number.and_then(|number| self.before.routes.get(number as usize)?.as_ref());
+        if let Some(made) = made {
+            Tally::remove(&mut self.next.tally, made.chain.steps());
+        }
+        number
+    }
+
+    fn free_upstream(&mut self, number: u32) {
+        self.next.upstreams.set(number as usize, None);
+        self.next.upstream_numbers.give_back(number);
     }
 
     /// An id wins over the same word as a name.
     fn upstream_names(&self) -> UpstreamNames {
-        let all = || self.inputs.resources.upstreams.iter().enumerate();
-        let names = all().filter_map(|(at, upstream)| Some((upstream.name.as_deref()?, at)));
-        let ids = all().filter_map(|(at, upstream)| Some((upstream.id.as_deref()?, at)));
-        names.chain(ids).map(|(name, at)| (name.as_bytes().into(), at)).collect()
+        let all = || self.inputs.resources.upstreams.iter().zip(&self.next.upstreams_at);
+        let names =
+            all().filter_map(|(upstream, number)| Some((upstream.name.as_deref()?, number)));
+        let ids = all().filter_map(|(upstream, number)| Some((upstream.id.as_deref()?, number)));
+        let both = names.chain(ids);
+        both.map(|(name, number)| (name.as_bytes().into(), *number as usize)).collect()
     }
 
-    fn route_match(&self, route: &RouteConf) -> RouteMatch {
-        let service = route.service_id.as_deref().and_then(|id| self.services.get(id));
-        let hosts = match service {
-            Some(service) if route.hosts.is_empty() => service.hosts.clone(),
-            _ => route.hosts.clone(),
-        };
-        RouteMatch {
-            hosts,
-            uris: route.uris.clone(),
-            methods: route.methods,
-            remote_addrs: route.remote_addrs.clone(),
-            vars: route.vars.as_ref().and_then(|rule| self.rule(rule)),
-            priority: route.priority,
+    fn snapshot(&self) -> Snapshot {
+        let (next, config) = (&self.next, self.inputs.config);
+        Snapshot {
+            number: self.inputs.number,
+            router: next.router.clone(),
+            routes: next.routes.clone(),
+            unmatched: unmatched(next),
+            consumers: Arc::clone(&next.consumers),
+            upstreams: next.upstreams.clone(),
+            upkeep: Arc::clone(&next.upkeep),
+            upstream_names: Arc::clone(&next.upstream_names),
+            plugins: Arc::clone(&next.plugins),
+            rules: rules(config),
+            listen: None,
+            access_log: config.access_log.as_ref().map(|log| log.format.clone()),
         }
-    }
-
-    fn route(&mut self, route: &'a RouteConf, global: &[Step]) -> Route {
-        let service = route.service_id.as_deref().map(|id| self.services.get(id).copied());
-        let config =
-            route.plugin_config_id.as_deref().map(|id| self.plugin_configs.get(id).copied());
-        let own = self.make_all(&route.plugins, false);
-        let target = match (config, service) {
-            // As in APISIX these answer before any plugin runs (reference §9, §5.2).
-            (Some(None), _) => return self.broken_route(route, 503),
-            (_, Some(None)) => return self.broken_route(route, 404),
-            (_, service) => self.target(route, service.flatten()),
-        };
-        let mut steps = own;
-        let below = [config.flatten(), service.flatten().map(|service| &service.plugins[..])];
-        for plugins in below.into_iter().flatten() {
-            self.add_missing(&mut steps, plugins);
-        }
-        steps.extend_from_slice(global);
-        let chain = Chain::new(steps);
-        let of_service = service.flatten().and_then(|service| service.enable_websocket);
-        let upgrades = route.enable_websocket.or(of_service).unwrap_or(false);
-        Route {
-            facts: self.facts(route, service.flatten(), target),
-            prepared: prepare(&chain),
-            chain,
-            target,
-            timeouts: route.timeout.map(timeouts),
-            upgrades,
-        }
-    }
-
-    /// Adds the plugins whose names are not there yet: whole configurations win, nothing is mixed.
-    fn add_missing(&mut self, steps: &mut Vec<Step>, plugins: &[PluginConf]) {
-        for plugin in plugins {
-            if !steps.iter().any(|step| step.plugin.name() == plugin.name) {
-                steps.extend(self.make(plugin, false));
-            }
-        }
-    }
-
-    fn broken_route(&self, route: &RouteConf, status: u16) -> Route {
-        let target = Target::Status(status);
-        Route {
-            facts: self.facts(route, None, target),
-            chain: Chain::default(),
-            target,
-            prepared: None,
-            timeouts: None,
-            upgrades: false,
-        }
-    }
-
-    /// `upstream_id` wins over an inline upstream, the route's over the service's (reference §4).
-    fn target(&mut self, route: &RouteConf, service: Option<&Service>) -> Target {
-        if let Some(id) = &route.upstream_id {
-            return self.upstream_id(id);
-        }
-        if let Some(upstream) = &route.upstream {
-            return Target::Upstream(self.add_upstream("routes", &route.id, upstream));
-        }
-        let Some(service) = service else { return Target::Status(503) };
-        if let Some(id) = &service.upstream_id {
-            return self.upstream_id(id);
-        }
-        match self.service_upstreams.get(service.id.as_str()) {
-            Some(number) => Target::Upstream(*number),
-            None => Target::Status(503),
-        }
-    }
-
-    fn upstream_id(&self, id: &str) -> Target {
-        self.upstream_ids.get(id).map_or(Target::Status(502), |number| Target::Upstream(*number))
-    }
-
-    fn facts(&self, route: &RouteConf, service: Option<&Service>, target: Target) -> RouteFacts {
-        let upstream = match target {
-            Target::Upstream(number) => Some(&self.upstreams[number]),
-            _ => None,
-        };
-        RouteFacts {
-            route_id: route.id.clone(),
-            route_name: route.name.clone().unwrap_or_default(),
-            service_id: service.map(|s| s.id.clone()).unwrap_or_default(),
-            service_name: service.and_then(|s| s.name.clone()).unwrap_or_default(),
-            upstream_name: upstream.map(|u| u.name.clone()).unwrap_or_default(),
-            labels: metadata(&route.labels),
-            service_labels: service.map(|s| metadata(&s.labels)).unwrap_or_default(),
-            upstream_labels: upstream.map(|u| metadata(&u.labels)).unwrap_or_default(),
-        }
-    }
-
-    /// Global rules of all ids form one set; a plugin may stand in one of them only (reference §6).
-    fn global_steps(&mut self, rules: &'a [GlobalRule]) -> Vec<Step> {
-        let mut names = FxHashSet::default();
-        let mut steps = Vec::new();
-        for plugin in rules.iter().flat_map(|rule| &rule.plugins) {
-            if !names.insert(plugin.name.as_str()) {
-                let fault =
-                    Fault::new(format!("plugin {} stands in two global rules", plugin.name))
-                        .hint("keep it in one of them");
-                self.problems.error(Problem::new(plugin.at.clone(), fault).on_key());
-            }
-            steps.extend(self.make(plugin, true));
-        }
-        steps
-    }
-
-    fn make_all(&mut self, plugins: &[PluginConf], global: bool) -> Vec<Step> {
-        plugins.iter().filter_map(|plugin| self.make(plugin, global)).collect()
-    }
-
-    /// The step of a configured plugin, made at its first use.
-    pub(super) fn make(&mut self, plugin: &PluginConf, global: bool) -> Option<Step> {
-        if let Some(made) = self.made.get(&plugin.at) {
-            return made.clone();
-        }
-        let made = self.make_new(plugin, global);
-        self.made.insert(plugin.at.clone(), made.clone());
-        made
-    }
-
-    fn make_new(&mut self, plugin: &PluginConf, global: bool) -> Option<Step> {
-        if plugin.meta.disable {
-            return None;
-        }
-        let loaded = self.load(plugin)?;
-        let known = &self.plugins;
-        if loaded.plugin.is_per_worker() && !known.iter().any(|k| Arc::ptr_eq(k, &loaded.plugin)) {
-            self.plugins.push(Arc::clone(&loaded.plugin));
-        }
-        let Meta { priority, filter, error_response, .. } = &plugin.meta;
-        Some(Step {
-            hooks: loaded.plugin.hooks(),
-            plugin: loaded.plugin,
-            filter: filter.as_ref().and_then(|rule| self.rule(rule)),
-            error_response: error_response.as_ref().map(error_body),
-            phase: loaded.phase,
-            global,
-            priority: priority.unwrap_or(loaded.priority),
-            own_priority: loaded.priority,
-        })
-    }
-
-    fn load(&mut self, plugin: &PluginConf) -> Option<Loaded> {
-        let loader = self.loader_of(plugin)?;
-        let reader = Reader::new(&plugin.conf, plugin.at.clone(), &self.problems);
-        self.inputs.loaders[loader].load(&plugin.name, reader)
-    }
-
-    /// Which loader knows a plugin, if it is enabled; else a problem.
-    pub(super) fn loader_of(&self, plugin: &PluginConf) -> Option<usize> {
-        let config = self.inputs.config;
-        let is_wasm = config.wasm_plugins.iter().any(|wasm| wasm.name == plugin.name);
-        if let Some(enabled) = &config.plugins
-            && !is_wasm
-            && !enabled.iter().any(|name| name.name == plugin.name)
-        {
-            let fault = Fault::new(format!("plugin {} is not enabled", plugin.name))
-                .hint("add it to `plugins` in config.yaml");
-            self.problems.error(Problem::new(plugin.at.clone(), fault).on_key());
-            return None;
-        }
-        let mut loaders = self.inputs.loaders.iter();
-        let known = loaders.position(|l| l.names().contains(&plugin.name.as_str()));
-        // A wasm plugin that could not be loaded is a problem of its own.
-        if known.is_none() && !is_wasm {
-            self.unknown(plugin);
-        }
-        known
-    }
-
-    fn unknown(&self, plugin: &PluginConf) {
-        let names: Vec<&str> = self.inputs.loaders.iter().flat_map(|l| l.names()).collect();
-        let hint = match nearest(&plugin.name, names.iter().copied()) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => format!("plugins here: {}", names.join(", ")),
-        };
-        let fault = Fault::new(format!("unknown plugin `{}`", plugin.name)).hint(hint);
-        self.problems.error(Problem::new(plugin.at.clone(), fault).on_key());
-    }
-
-    fn rule(&self, rule: &Rule) -> Option<Expr> {
-        Expr::compile(&rule.value)
-            .map_err(|error| {
-                let at = error.path.iter().fold(rule.at.clone(), |at, step| at.index(*step));
-                self.problems.error(Problem::new(at, error.message));
-            })
-            .ok()
     }
 }
 
-/// Labels as metadata. Their namespace says whose labels they are.
-fn metadata(labels: &[(String, String)]) -> Properties {
-    let mut metadata = Properties::default();
-    for (name, value) in labels {
-        let path = ["apisix", name].join("\0");
-        // What there is no room for is left out: labels are short, and a thousand of them many.
-        let _ = metadata.set(path.as_bytes(), value.as_bytes(), PropertyTraits::default());
-    }
-    metadata
+/// Items that were not there before.
+fn new<'a, T>(items: &'a [Arc<T>], difference: &Difference) -> impl Iterator<Item = &'a Arc<T>> {
+    let is_new = |(_, kept): &(&Arc<T>, &Option<u32>)| kept.is_none();
+    items.iter().zip(&difference.kept).filter(is_new).map(|(item, _)| item)
 }
 
 /// What a request without a route meets.
-fn unmatched(global: Vec<Step>) -> Route {
+fn unmatched(assembly: &Assembly) -> Route {
     Route {
-        facts: RouteFacts::default(),
-        chain: Chain::new(global),
+        facts: Arc::new(RouteFacts::default()),
+        chain: Chain::new(assembly.global.to_vec()),
         target: Target::NoRoute,
         prepared: None,
         timeouts: None,
         upgrades: false,
-    }
-}
-
-/// The response of a chain that can only give one (DESIGN §1, fast path): a single plugin that
-/// answers everything alike, with nothing else to run before, after or instead.
-fn prepare(chain: &Chain) -> Option<Prepared> {
-    let [step] = chain.steps() else { return None };
-    if step.filter.is_some() {
-        return None;
-    }
-    let mut response = step.plugin.only_response()?;
-    if let Some(body) = &step.error_response
-        && response.status >= 400
-    {
-        response.body = Some(body.clone());
-    }
-    Some(Prepared::new(&response))
-}
-
-/// A string is sent as it is, an object as JSON and a line end (reference §9).
-fn error_body(value: &Value) -> Vec<u8> {
-    match value {
-        Value::String(text) => text.clone().into_bytes(),
-        other => format!("{other}\n").into_bytes(),
     }
 }
 
@@ -449,6 +444,10 @@ fn rules(config: &Config) -> Rules {
         via: config.via,
     }
 }
+
+#[cfg(test)]
+#[path = "incremental_tests.rs"]
+mod incremental_tests;
 
 #[cfg(test)]
 #[path = "compile_tests.rs"]

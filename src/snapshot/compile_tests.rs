@@ -2,10 +2,15 @@
 
 use super::*;
 use crate::conf::{Source, process, resources};
-use crate::plugin::{Consumer, Hooks, LocalResponse, RequestPhase, refuse_credential};
+use crate::plugin::{
+    Consumer, Hooks, Loaded, LocalResponse, Plugin, RequestPhase, refuse_credential,
+};
+use crate::schema::Reader;
 use crate::upstream::Timeouts;
+use serde_json::Value;
 
-/// A plugin that answers everything alike if its conf has `only`.
+/// A plugin that answers everything alike if its conf has `only`. `worker` has something on each
+/// worker.
 #[derive(Debug)]
 struct Double {
     name: &'static str,
@@ -21,19 +26,23 @@ impl Plugin for Double {
         Hooks::REQUEST_HEADERS
     }
 
+    fn is_per_worker(&self) -> bool {
+        self.name == "worker"
+    }
+
     fn only_response(&self) -> Option<LocalResponse> {
         self.only.map(|status| LocalResponse { status, ..LocalResponse::default() })
     }
 }
 
-/// Knows two plugins, and `three` as one that tells consumers apart.
+/// Knows three plugins, and `three` as one that tells consumers apart.
 #[derive(Default)]
-struct Doubles {
+pub(super) struct Doubles {
     /// Who was shown, and by what they are known.
     consumers: Vec<String>,
 }
 
-const NAMES: [&str; 3] = ["one", "two", "three"];
+const NAMES: [&str; 4] = ["one", "two", "three", "worker"];
 
 impl Loader for Doubles {
     fn names(&self) -> Vec<&str> {
@@ -57,6 +66,10 @@ impl Loader for Doubles {
 
     fn tells_consumers_apart(&self, name: &str) -> bool {
         name == "three"
+    }
+
+    fn looks_at_others(&self, _: &str, conf: &Value) -> bool {
+        conf.get("joint").is_some()
     }
 
     fn add_consumer(&mut self, consumer: &Arc<Consumer>) {
@@ -83,15 +96,23 @@ fn compiled(config: &str, text: &str) -> Result<Snapshot, Vec<String>> {
     let inputs = Inputs {
         number: 7,
         config: &config,
-        resources: &resources,
+        resources: &Arc::new(resources),
         loaders: vec![&mut doubles],
         nodes: &NodeTable::default(),
-        resolve: &|host| if host == "known" { vec![[10, 0, 0, 1].into()] } else { vec![] },
+        before: &Assembly::default(),
+        resolve: &|names| {
+            let known = names.into_iter().filter(|name| name == "known");
+            known.map(|name| (name, vec![[10, 0, 0, 1].into()])).collect()
+        },
     };
     let text = |problem: &Problem| format!("{}: {}", problem.at, problem.message);
     compile(inputs)
-        .map(|(snapshot, _)| snapshot)
+        .map(|compiled| compiled.snapshot)
         .map_err(|refused| refused.errors.iter().map(text).collect())
+}
+
+fn route_of(snapshot: &Snapshot, number: u32) -> &Route {
+    snapshot.routes.get(number as usize).and_then(Option::as_ref).expect("a route")
 }
 
 fn good(text: &str) -> Snapshot {
@@ -125,7 +146,7 @@ fn targets_of_routes_and_what_stands_for_missing_ones() {
              upstreams: [ {{ id: u, nodes: {{ 'known:80': 1 }} }} ]\n\
              services: [ {{ id: s, upstream_id: u }} ]\n"
         );
-        assert_eq!(good(&text).routes[0].target, target, "{fields}");
+        assert_eq!(route_of(&good(&text), 0).target, target, "{fields}");
     }
 }
 
@@ -136,7 +157,7 @@ fn plugins_of_a_route_win_over_its_plugin_config_and_service() {
          plugin_configs: [ { id: c, plugins: { one: { only: 202 }, two: { only: 203 } } } ]\n\
          services: [ { id: s, plugins: { two: { only: 204 }, three: {} } } ]\n",
     );
-    let route = &snapshot.routes[0];
+    let route = route_of(&snapshot, 0);
     assert_eq!(names(route), ["two", "three", "one"]);
     let status_of = |name: &str| {
         let step = route.chain.steps().iter().find(|step| step.plugin.name() == name);
@@ -163,7 +184,7 @@ fn only_a_lone_plugin_that_looks_at_nothing_is_prepared() {
     ];
     for (fields, more, prepared) in table {
         let snapshot = good(&format!("routes: [ {{ uri: /, {fields} }} ]\n{more}\n"));
-        assert_eq!(snapshot.routes[0].prepared.is_some(), prepared, "{fields} {more}");
+        assert_eq!(route_of(&snapshot, 0).prepared.is_some(), prepared, "{fields} {more}");
     }
 }
 
@@ -173,7 +194,7 @@ fn global_rules_run_first_and_for_requests_without_a_route() {
         "routes: [ { uri: /, plugins: { two: {} } } ]\n\
          global_rules: [ { id: a, plugins: { one: {} } } ]\n",
     );
-    assert_eq!(names(&snapshot.routes[0]), ["one", "two"]);
+    assert_eq!(names(route_of(&snapshot, 0)), ["one", "two"]);
     assert_eq!(names(&snapshot.unmatched), ["one"]);
     assert_eq!(snapshot.unmatched.target, Target::NoRoute);
 }
@@ -186,9 +207,9 @@ fn disabled_routes_are_left_out_and_services_lend_their_hosts() {
          - { id: on, uri: /, service_id: s, plugins: { one: {} } }\n\
          services: [ { id: s, name: shop, hosts: [ a.com ] } ]\n",
     );
-    assert_eq!(snapshot.routes.len(), 1);
-    assert_eq!(snapshot.routes[0].facts.route_id, "on");
-    assert_eq!(snapshot.routes[0].facts.service_name, "shop");
+    assert_eq!(snapshot.route_count(), 1);
+    assert_eq!(route_of(&snapshot, 0).facts.route_id, "on");
+    assert_eq!(route_of(&snapshot, 0).facts.service_name, "shop");
     let peer = IpAddr::from([127, 0, 0, 1]);
     let find = |host: &'static [u8]| {
         let lookup =
@@ -204,7 +225,7 @@ fn upstreams_get_their_defaults() {
     let text = "routes: [ { uri: /, upstream: { nodes: { 'known:80': 1, '[::1]:81': 2, 'lost:80': 1 }, \
                 pass_host: node } } ]\n";
     let snapshot = compiled(config, text).expect("compiles");
-    let upstream = &snapshot.upstreams[0];
+    let upstream = snapshot.upstream(0);
     let hosts: Vec<&[u8]> = upstream.peers.iter().map(|peer| &peer.host[..]).collect();
     assert_eq!(hosts, [&b"known"[..], b"[::1]:81", b"lost"]);
     let addresses: Vec<_> = upstream.peers.iter().map(|peer| peer.node.addresses()).collect();
@@ -274,12 +295,13 @@ consumers:
     let inputs = Inputs {
         number: 1,
         config: &config,
-        resources: &resources,
+        resources: &Arc::new(resources),
         loaders,
         nodes: &NodeTable::default(),
-        resolve: &|_| vec![],
+        before: &Assembly::default(),
+        resolve: &|_| HashMap::new(),
     };
-    let (_, warnings) = compile(inputs).expect("compiles");
+    let Compiled { warnings, .. } = compile(inputs).expect("compiles");
     let shown = "jack, jack - 7 by {\"k\":1}, jack c 7 by {\"k\":2}";
     assert_eq!(warnings[0].message, shown);
 }
@@ -298,7 +320,7 @@ fn consumers_bring_their_plugins_and_their_groups() {
          consumer_groups: [ { id: g, plugins: { one: { only: 3 }, two: { only: 3 } } } ]\n",
     );
     let snapshot = Arc::new(snapshot);
-    let pinned = crate::snapshot::Pinned::new(snapshot, None, &mut fastrand::Rng::with_seed(1));
+    let pinned = crate::snapshot::Pinned::new(snapshot, None);
     let chain = |username| {
         let chain = pinned.chain_with(0, username)?;
         let text = |chain: &Chain| -> Vec<String> {

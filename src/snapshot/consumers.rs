@@ -48,6 +48,14 @@ impl ConsumerPlugins {
         &self.brought[number as usize]
     }
 
+    /// The plugins that each brings.
+    pub(super) fn steps(&self) -> impl Iterator<Item = &[Step]> {
+        self.brought.iter().map(|brought| match brought {
+            Brought::Steps(steps) => &steps[..],
+            Brought::Status(_) => &[],
+        })
+    }
+
     /// Adds what a consumer brings.
     pub fn add(&mut self, username: &str, brought: Brought) {
         self.numbers.insert(username.to_owned(), self.brought.len() as u32);
@@ -140,7 +148,7 @@ impl Compiler<'_> {
         let mut steps = Vec::new();
         for plugin in plugins {
             if !self.tells_apart(plugin) {
-                steps.extend(self.make(plugin, false));
+                steps.extend(self.step(plugin, false));
             }
         }
         steps

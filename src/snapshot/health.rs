@@ -31,7 +31,7 @@ pub struct NodeHealth<'a> {
 impl Snapshot {
     /// All upstreams that have health checks.
     pub fn health(&self) -> impl Iterator<Item = UpstreamHealth<'_>> {
-        self.upstreams.iter().filter_map(|upstream| {
+        self.upkeep.iter().filter_map(|upstream| {
             let checks = upstream.checks.as_ref()?;
             let kind = match checks.active.probe {
                 Probe::Tcp => "tcp",

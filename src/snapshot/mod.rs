@@ -1,25 +1,30 @@
 //! Room `snapshot`: one compiled, immutable configuration.
 //!
-//! In: valid resources, plugin loaders.
+//! In: valid resources, plugin loaders, what the snapshot before was made of.
 //! Out: one numbered [`Snapshot`], or problems and nothing changed.
 //! May not know: how it is published.
 //!
 //! ```text
 //! Resources ─► compile ─► Snapshot ─(shared by all workers)─► Pinned, one per worker
-//!                           routes ── chain ── target             balancers' places
-//!                           router    upstreams                   facts without atomics
+//!     ▲           │         routes ── chain ── target             balancers' places
+//!     │           ▼         router    upstreams                   facts without atomics
+//!     └────── Assembly: of the next resources, those that are the same stay as they are
 //! ```
 
+mod assembly;
 mod chain;
 mod compile;
 mod consumers;
 mod health;
 mod pinned;
+mod plugins;
 mod prepared;
+mod routes;
 mod upstreams;
 
+pub use assembly::Assembly;
 pub use chain::{Chain, Step};
-pub use compile::{Inputs, Refused, compile};
+pub use compile::{Compiled, Inputs, Refused, compile};
 pub use consumers::{Brought, ConsumerPlugins};
 
 pub use health::{NodeHealth, UpstreamHealth};
@@ -28,6 +33,7 @@ pub use prepared::{Prepared, has_length, local_body, write_local_head};
 
 use crate::http::{HeadLimits, Method, uri};
 use crate::listen::Place;
+use crate::persistent::Array;
 use crate::plugin::{LogFormat, Message, Plugin, RouteFacts, UpstreamNames};
 use crate::route::{Lookup, Router};
 use crate::upstream::{Timeouts, Upstream};
@@ -40,18 +46,20 @@ pub struct Snapshot {
     pub number: u64,
     /// Finds the route.
     pub router: Router,
-    /// The routes, by the router's numbers.
-    pub routes: Vec<Route>,
+    /// The routes, by the router's numbers: [`Snapshot::route`].
+    pub routes: Array<Option<Arc<Route>>>,
     /// What a request without a route meets: the global rules, then a 404.
     pub unmatched: Route,
     /// What consumers bring along to routes that tell them apart.
-    pub consumers: ConsumerPlugins,
-    /// All upstreams that routes point to.
-    pub upstreams: Vec<Upstream>,
+    pub consumers: Arc<ConsumerPlugins>,
+    /// All upstreams that routes point to, by their numbers: [`Snapshot::upstream`].
+    pub upstreams: Array<Option<Arc<Upstream>>>,
+    /// Of these, those with names to resolve or nodes to probe.
+    pub upkeep: Arc<[Arc<Upstream>]>,
     /// Those that have a name or an id, by it, for plugins' own calls.
     pub upstream_names: Arc<UpstreamNames>,
     /// Every plugin with state per worker once, for [`Plugin::prepare`] and [`Plugin::maintain`].
-    pub plugins: Vec<Arc<dyn Plugin>>,
+    pub plugins: Arc<[Arc<dyn Plugin>]>,
     /// What holds for every downstream connection.
     pub rules: Rules,
     /// Where workers listen; `None`: where they do already.
@@ -64,7 +72,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Route {
     /// What it says of itself.
-    pub facts: RouteFacts,
+    pub facts: Arc<RouteFacts>,
     /// Its plugins, global rules included.
     pub chain: Chain,
     /// Where requests go when no plugin answers.
@@ -77,10 +85,18 @@ pub struct Route {
     pub upgrades: bool,
 }
 
+impl Route {
+    /// What it is counted by: its id and its service's.
+    #[must_use]
+    pub fn labels(&self) -> [&str; 2] {
+        [&self.facts.route_id, &self.facts.service_id]
+    }
+}
+
 /// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// To the upstream of that index.
+    /// To the upstream of that number.
     Upstream(usize),
     /// Nowhere: this is the answer (APISIX reference §5.2).
     Status(u16),
@@ -207,9 +223,23 @@ impl Snapshot {
     /// The route of that number, or what stands for none.
     #[must_use]
     pub fn route(&self, number: Option<u32>) -> &Route {
-        match number {
-            Some(number) => &self.routes[number as usize],
-            None => &self.unmatched,
-        }
+        let found = number.and_then(|number| self.routes.get(number as usize)?.as_deref());
+        found.unwrap_or(&self.unmatched)
+    }
+
+    /// The upstream of a number that one of its routes, or [`Snapshot::upstream_names`], has.
+    ///
+    /// # Panics
+    /// Nobody has that number.
+    #[must_use]
+    pub fn upstream(&self, number: usize) -> &Arc<Upstream> {
+        let found = self.upstreams.get(number).and_then(Option::as_ref);
+        found.expect("a number of this snapshot's")
+    }
+
+    /// How many routes it has.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.routes.iter().flatten().count()
     }
 }

@@ -7,8 +7,9 @@ use crate::proxy_protocol;
 use crate::schema::{Fault, Problem};
 use crate::upstream::{
     Active, Address, Balancer, Board, Checks, HashKey, HostPolicy, KeepAlive, Passive, Peer, Probe,
-    ProbeRequest, Statuses, Thresholds, Timeouts, Upstream, excess_ring_points,
+    ProbeRequest, Statuses, Thresholds, Timeouts, Upstream, excess_ring_points, is_name,
 };
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -19,20 +20,26 @@ use std::time::Duration;
 const UNIX: &str = "unix:";
 
 impl Compiler<'_> {
-    /// Adds the upstream of a resource and gives its number.
-    pub(super) fn add_upstream(
+    /// Makes the upstream of a resource.
+    pub(super) fn set_upstream(
         &mut self,
+        number: u32,
         collection: &str,
         id: &str,
         conf: &conf::Upstream,
-    ) -> usize {
+    ) {
+        let upstream = self.upstream(collection, id, conf);
+        self.next.upstreams.set(number as usize, Some(Arc::new(upstream)));
+    }
+
+    fn upstream(&self, collection: &str, id: &str, conf: &conf::Upstream) -> Upstream {
         let board = self.inputs.nodes.board(&format!("/apisix/{collection}/{id}"));
         let peers: Vec<Peer> = conf.nodes.iter().map(|node| self.peer(&board, node)).collect();
         let keep_alive = conf.keepalive_pool.unwrap_or(self.inputs.config.keepalive);
         let name = conf.name.clone().or_else(|| conf.id.clone());
         let retries = conf.retries.unwrap_or(peers.len().saturating_sub(1) as u32);
         let balancer = self.balancer(conf);
-        self.upstreams.push(Upstream {
+        Upstream {
             name: name.unwrap_or_else(|| conf.at.to_string()),
             host: match &conf.pass_host {
                 PassHost::Pass => HostPolicy::Pass,
@@ -52,8 +59,22 @@ impl Compiler<'_> {
             proxy_protocol: conf.proxy_protocol,
             labels: conf.labels.clone(),
             ..Upstream::new(board, peers, balancer)
-        });
-        self.upstreams.len() - 1
+        }
+    }
+
+    /// Lists the upstreams with names to resolve or nodes to probe, unless they are those of
+    /// before.
+    pub(super) fn list_upkeep(&mut self) {
+        let Self { before, next, .. } = self;
+        if next.upstreams.own_chunks(&before.upstreams) == 0 && !before.upstreams.is_empty() {
+            return;
+        }
+        let all = next.upstreams.iter().flatten();
+        let wanting: Vec<_> = all.filter(|upstream| upstream.wants_upkeep()).collect();
+        let same = |(a, b): (&&Arc<Upstream>, &Arc<Upstream>)| Arc::ptr_eq(a, b);
+        if wanting.len() != before.upkeep.len() || !wanting.iter().zip(&*before.upkeep).all(same) {
+            next.upkeep = wanting.into_iter().map(Arc::clone).collect();
+        }
     }
 
     fn peer(&self, board: &Arc<Board>, conf: &Node) -> Peer {
@@ -64,8 +85,8 @@ impl Compiler<'_> {
             node.set_addresses(&[SocketAddr::new(ip, conf.port).into()]);
         } else if node.addresses().is_empty() {
             // A name that was known before is kept up to date by whoever resolves names.
-            let ips = (self.inputs.resolve)(&conf.host);
-            let addresses = ips.into_iter().map(|ip| SocketAddr::new(ip, conf.port).into());
+            let ips = self.names.get(&conf.host).into_iter().flatten();
+            let addresses = ips.map(|ip| SocketAddr::new(*ip, conf.port).into());
             node.set_addresses(&addresses.collect::<Vec<_>>());
             if node.addresses().is_empty() {
                 let fault = Fault::new(format!("the name {} can't be resolved", conf.host))
@@ -95,6 +116,15 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// The names of upstreams' nodes.
+pub(super) fn names_of<'a>(
+    upstreams: impl Iterator<Item = &'a conf::Upstream>,
+    names: &mut HashSet<String>,
+) {
+    let hosts = upstreams.flat_map(|upstream| &upstream.nodes).map(|node| &node.host);
+    names.extend(hosts.filter(|host| is_name(host)).cloned());
 }
 
 /// All that `hash_on` offers are variables (`apisix/balancer/chash.lua`).

@@ -59,6 +59,8 @@ pub struct Counters {
     pub upstream_idle: Counter,
     /// The snapshot it serves.
     pub snapshot: Counter,
+    /// The longest that it took to take one, in nanoseconds; nothing else is served meanwhile.
+    pub take_ns_max: Counter,
     /// What its routes answered.
     pub routes: Routes,
 }

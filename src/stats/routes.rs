@@ -2,6 +2,7 @@
 
 use super::{Counter, Latency};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -32,10 +33,15 @@ pub struct RouteLabels {
     pub service: Box<str>,
 }
 
-/// The routes that answered on one worker. The lock is taken once per route and snapshot, and by
-/// whoever reads.
+/// The routes that answered on one worker, in parts with a lock each: the worker takes one when a
+/// route answers for the first time, and must not wait then while somebody reads a hundred
+/// thousand.
 #[derive(Debug, Default)]
-pub struct Routes(Mutex<HashMap<RouteLabels, Arc<RouteCounters>>>);
+pub struct Routes([Mutex<Part>; PARTS]);
+
+type Part = HashMap<Arc<RouteLabels>, Arc<RouteCounters>>;
+
+const PARTS: usize = 32;
 
 impl RouteCounters {
     /// Counts a response.
@@ -68,24 +74,35 @@ impl RouteCounters {
 impl Routes {
     /// The counters of a route; they count on where they are when a later snapshot has it again.
     pub fn of(&self, labels: RouteLabels) -> Arc<RouteCounters> {
-        Arc::clone(self.lock().entry(labels).or_default())
+        let mut hasher = DefaultHasher::new();
+        labels.hash(&mut hasher);
+        let part = &self.0[hasher.finish() as usize % PARTS];
+        Arc::clone(lock(part).entry(Arc::new(labels)).or_default())
     }
 
-    /// Forgets routes that are gone.
+    /// Forgets routes that are gone and that nobody counts for any more.
     pub fn keep(&self, is_there: impl Fn(&RouteLabels) -> bool) {
-        self.lock().retain(|labels, _| is_there(labels));
+        let is_counted = |counters: &Arc<RouteCounters>| Arc::strong_count(counters) > 1;
+        for part in &self.0 {
+            lock(part).retain(|labels, counters| is_counted(counters) || is_there(labels));
+        }
     }
 
     /// All of them now.
     #[must_use]
-    pub fn all(&self) -> Vec<(RouteLabels, Arc<RouteCounters>)> {
-        self.lock().iter().map(|(labels, route)| (labels.clone(), Arc::clone(route))).collect()
+    pub fn all(&self) -> Vec<(Arc<RouteLabels>, Arc<RouteCounters>)> {
+        let mut all = Vec::new();
+        for part in &self.0 {
+            let known = lock(part);
+            all.extend(known.iter().map(|(labels, one)| (Arc::clone(labels), Arc::clone(one))));
+        }
+        all
     }
+}
 
-    /// Nothing here is left half done when a thread panics.
-    fn lock(&self) -> MutexGuard<'_, HashMap<RouteLabels, Arc<RouteCounters>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Nothing here is left half done when a thread panics.
+fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -111,9 +128,18 @@ mod tests {
         let labels = |route: &str| RouteLabels { route: route.into(), service: "s".into() };
         routes.of(labels("a")).count(200, 0, 0);
         routes.of(labels("b"));
+        let late = routes.of(labels("c"));
         assert_eq!(routes.of(labels("a")).statuses().collect::<Vec<_>>(), [(Some(200), 1)]);
+        let names = || {
+            let mut names: Vec<_> =
+                routes.all().into_iter().map(|(labels, _)| labels.route.clone()).collect();
+            names.sort_unstable();
+            names
+        };
         routes.keep(|labels| &*labels.route == "b");
-        let names: Vec<_> = routes.all().into_iter().map(|(labels, _)| labels.route).collect();
-        assert_eq!(names, ["b".into()]);
+        assert_eq!(names(), ["b".into(), "c".into()], "somebody still counts for c");
+        drop(late);
+        routes.keep(|labels| &*labels.route == "b");
+        assert_eq!(names(), ["b".into()]);
     }
 }

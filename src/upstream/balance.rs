@@ -5,10 +5,10 @@
 //! Board ─ version: did health or an address change? ───────┴─► Balance ─ pick ─► Picked
 //! ```
 
+use super::in_flight::{InFlight, Requests};
 use super::round_robin::RoundRobin;
 use super::warmth::{self, STAGES};
 use super::{Address, Balancer, Node, Peer, Upstream};
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -69,16 +69,16 @@ struct Seen {
     /// How warm it is, of [`STAGES`], and its share of the requests by that.
     stage: u32,
     weight: u32,
-    /// Requests of this worker that it has now, also those of earlier snapshots.
-    in_flight: Rc<Cell<u32>>,
+    /// For [`Balancer::LeastConn`]: requests of this worker that it has now, also those of earlier
+    /// snapshots.
+    in_flight: Option<Rc<Requests>>,
 }
 
 impl Balance {
-    /// The beginning; `before` is what the worker had for the same upstream in the snapshot before.
+    /// The beginning. `in_flight` is what the worker has of all upstreams.
     #[must_use]
-    pub fn new(upstream: &Upstream, before: Option<&Self>, random: &mut fastrand::Rng) -> Self {
-        let known =
-            |node: &Arc<Node>| before?.peers.iter().find(|seen| Arc::ptr_eq(&seen.node, node));
+    pub fn new(upstream: &Upstream, in_flight: &InFlight, random: &mut fastrand::Rng) -> Self {
+        let counts = upstream.balancer == Balancer::LeastConn;
         let seen = |peer: &Peer| Seen {
             node: Arc::clone(&peer.node),
             addresses: Arc::new([]),
@@ -86,8 +86,7 @@ impl Balance {
             usable: false,
             stage: STAGES,
             weight: peer.weight,
-            in_flight: known(&peer.node)
-                .map_or_else(Rc::default, |seen| Rc::clone(&seen.in_flight)),
+            in_flight: counts.then(|| in_flight.of(&peer.node)),
         };
         let level = |members: &Vec<u32>| {
             let start = random.usize(0..members.len().max(1));
@@ -127,14 +126,12 @@ impl Balance {
 
     /// A peer has one more request.
     pub fn begin(&self, peer: usize) {
-        let in_flight = &self.peers[peer].in_flight;
-        in_flight.set(in_flight.get() + 1);
+        self.peers[peer].in_flight.iter().for_each(|requests| requests.up());
     }
 
     /// And one less.
     pub fn end(&self, peer: usize) {
-        let in_flight = &self.peers[peer].in_flight;
-        in_flight.set(in_flight.get().saturating_sub(1));
+        self.peers[peer].in_flight.iter().for_each(|requests| requests.down());
     }
 
     /// Looks at all nodes anew. Without a healthy one all are used.
@@ -203,7 +200,8 @@ impl Balance {
         let open = |at: &usize| !tried.contains(&(usable[*at] as usize));
         let requests = |at: usize| {
             let seen = &self.peers[usable[at] as usize];
-            (1 + u64::from(seen.in_flight.get()), u64::from(seen.weight))
+            let in_flight = seen.in_flight.as_ref().map_or(0, |all| all.get());
+            (1 + u64::from(in_flight), u64::from(seen.weight))
         };
         // Compared without division; a weight of 0 is as if it was infinitely busy.
         let busier = |a: usize, b: usize| {
@@ -258,6 +256,7 @@ mod tests {
     struct Rig {
         upstream: Upstream,
         balance: Balance,
+        in_flight: InFlight,
         random: fastrand::Rng,
         now_ns: u64,
     }
@@ -267,8 +266,9 @@ mod tests {
             let checks: Option<Checks> = Some(testing::checks());
             let upstream = Upstream { checks, ..upstream(peers, balancer) };
             let mut random = fastrand::Rng::with_seed(3);
-            let balance = Balance::new(&upstream, None, &mut random);
-            Self { upstream, balance, random, now_ns: 1_000_000_000_000 }
+            let in_flight = InFlight::default();
+            let balance = Balance::new(&upstream, &in_flight, &mut random);
+            Self { upstream, balance, in_flight, random, now_ns: 1_000_000_000_000 }
         }
 
         fn of(balancer: Balancer, weights: &[u32]) -> Self {
@@ -389,7 +389,7 @@ mod tests {
     fn requests_in_flight_outlive_a_snapshot() {
         let mut rig = Rig::of(Balancer::LeastConn, &[1, 1]);
         (0..5).for_each(|_| rig.balance.begin(0));
-        let balance = Balance::new(&rig.upstream, Some(&rig.balance), &mut rig.random);
+        let balance = Balance::new(&rig.upstream, &rig.in_flight, &mut rig.random);
         let before = std::mem::replace(&mut rig.balance, balance);
         (0..5).for_each(|_| {
             assert_eq!(rig.pick(&[]), Some(1));
@@ -489,7 +489,7 @@ mod tests {
             for (after, most) in [(0, 300), (10 * S, 8_000)] {
                 rig.now_ns += after;
                 // Another worker, or the same one after another reload, knows what has passed.
-                rig.balance = Balance::new(&rig.upstream, None, &mut rig.random);
+                rig.balance = Balance::new(&rig.upstream, &rig.in_flight, &mut rig.random);
                 let third = counts(&mut rig, 4_100)[2];
                 let range = if after == 0 { 50..=most } else { 1_200..=most };
                 assert!(range.contains(&third), "{balancer:?} {after}: {third}");

@@ -16,6 +16,7 @@ mod checks;
 mod ewma;
 mod health;
 mod idle;
+mod in_flight;
 mod node;
 mod ring;
 mod round_robin;
@@ -29,6 +30,7 @@ pub use balance::{Ask, Balance, Picked};
 pub use checks::{Active, Checks, Passive, Probe, ProbeRequest, Statuses, Thresholds};
 pub use health::{Health, Report, Status};
 pub use idle::{Idle, IdlePool};
+pub use in_flight::InFlight;
 pub use node::{Board, Node, NodeTable};
 pub use ring::hash_of;
 
@@ -36,6 +38,7 @@ use crate::expr::{Template, Variables};
 use crate::limits;
 use crate::proxy_protocol::Version;
 use ring::Ring;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// One node of an upstream.
@@ -235,6 +238,12 @@ impl Upstream {
         self.peers[peer].node.latency.record(seconds, now_ns);
     }
 
+    /// Whether something must be done for it beside requests: names to resolve, nodes to probe.
+    #[must_use]
+    pub fn wants_upkeep(&self) -> bool {
+        self.checks.is_some() || self.peers.iter().any(|peer| is_name(&peer.node.host))
+    }
+
     /// Whether its choices depend on the time.
     #[must_use]
     pub fn is_timed(&self) -> bool {
@@ -244,6 +253,12 @@ impl Upstream {
     fn levels(&self) -> &[Level] {
         &self.levels.0
     }
+}
+
+/// Whether a node's host is a name: neither an address nor the path of a socket.
+#[must_use]
+pub fn is_name(host: &str) -> bool {
+    !host.starts_with("unix:") && host.parse::<IpAddr>().is_err()
 }
 
 /// How many points the rings of peers with these weights and priorities have for

@@ -142,22 +142,35 @@ impl Board {
     }
 }
 
+/// Boards that are not swept; many more than those in use are not kept.
+const SWEEP_AT_MIN: usize = 64;
+
 /// The boards of all upstreams that a snapshot still has.
 #[derive(Debug, Default)]
 pub struct NodeTable {
-    boards: Mutex<FxHashMap<Box<str>, Weak<Board>>>,
+    boards: Mutex<Boards>,
+}
+
+#[derive(Debug, Default)]
+struct Boards {
+    by_key: FxHashMap<Box<str>, Weak<Board>>,
+    /// With so many of them those that are gone are looked for.
+    sweep_at: usize,
 }
 
 impl NodeTable {
     /// The board of an upstream.
     pub fn board(&self, key: &str) -> Arc<Board> {
         let mut boards = self.boards.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(board) = boards.get(key).and_then(Weak::upgrade) {
+        if let Some(board) = boards.by_key.get(key).and_then(Weak::upgrade) {
             return board;
         }
-        boards.retain(|_, board| board.strong_count() > 0);
+        if boards.by_key.len() >= boards.sweep_at {
+            boards.by_key.retain(|_, board| board.strong_count() > 0);
+            boards.sweep_at = boards.by_key.len() * 2 + SWEEP_AT_MIN;
+        }
         let board = Board::new(key);
-        boards.insert(key.into(), Arc::downgrade(&board));
+        boards.by_key.insert(key.into(), Arc::downgrade(&board));
         board
     }
 }

@@ -55,7 +55,7 @@ impl Worker {
             CallTarget::Upstream(name) => {
                 let pinned = self.pinned();
                 let number = *pinned.snapshot.upstream_names.get(name)?;
-                pinned.snapshot.upstreams[number].timeouts
+                pinned.upstream(number).timeouts
             }
             CallTarget::Direct(_) => Timeouts::default(),
         };
@@ -85,7 +85,7 @@ impl Worker {
     ) -> Result<HttpReply, CallFailure> {
         let pinned = self.pinned();
         let number = *pinned.snapshot.upstream_names.get(name).ok_or(CallFailure::NoPeer)?;
-        let upstream = &pinned.snapshot.upstreams[number];
+        let upstream = pinned.upstream(number);
         let mut tried = Vec::new();
         let mut failure = CallFailure::NoPeer;
         while tried.len() <= upstream.retries as usize {

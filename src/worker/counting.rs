@@ -1,9 +1,10 @@
 //! Counting what was answered, route by route: plain stores into cells of this worker.
 
 use super::Worker;
+use crate::persistent::Lazy;
 use crate::snapshot::{Pinned, Route, Snapshot};
 use crate::stats::{RouteCounters, RouteLabels};
-use std::collections::HashSet;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 /// What one request came to.
@@ -16,17 +17,32 @@ pub(super) struct Answer {
     pub(super) latency_ns: Option<u64>,
 }
 
-/// The counters of the current snapshot's routes, by number; those without a route have the last
-/// place. Each is looked up when it is first needed.
-#[derive(Default)]
+/// The counters of the current snapshot's routes, by number. Each is looked up when it is first
+/// needed, and goes on in the next snapshot where that has the same route.
 pub(super) struct RouteCells {
     snapshot: u64,
-    cells: Vec<Option<Arc<RouteCounters>>>,
+    cells: Lazy<Arc<RouteCounters>>,
+    /// Of requests without a route.
+    unmatched: OnceCell<Arc<RouteCounters>>,
 }
 
+/// Chunks of cells dropped at a time, of each snapshot that is out of use.
+const CHUNKS_AT_A_TIME: usize = 4;
+
 impl RouteCells {
-    fn new(snapshot: &Snapshot) -> Self {
-        Self { snapshot: snapshot.number, cells: vec![None; snapshot.routes.len() + 1] }
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let cells = Lazy::of(&snapshot.routes);
+        Self { snapshot: snapshot.number, cells, unmatched: OnceCell::new() }
+    }
+
+    fn following(&self, snapshot: &Snapshot, before: &Snapshot) -> Self {
+        let cells = Lazy::following(&snapshot.routes, &self.cells, &before.routes);
+        Self { snapshot: snapshot.number, cells, unmatched: self.unmatched.clone() }
+    }
+
+    /// Drops some cells; tells whether that was all.
+    pub(super) fn discard_some(&mut self) -> bool {
+        self.cells.discard(CHUNKS_AT_A_TIME) > 0
     }
 }
 
@@ -36,15 +52,20 @@ impl Worker {
         self.counters.count_response(answer.status);
         let snapshot = &pinned.snapshot;
         let find = || self.counters.routes.of(labels(snapshot.route(route)));
-        let mut cells = self.routes.borrow_mut();
-        // One that outlived its snapshot is looked up by name.
+        let cells = self.routes.borrow();
+        let known = match route {
+            // One that outlived its snapshot is looked up by name.
+            _ if cells.snapshot != snapshot.number => None,
+            Some(route) => cells.cells.get_or_make(route as usize, find),
+            None => Some(cells.unmatched.get_or_init(find)),
+        };
         let late;
-        let counters = if cells.snapshot == snapshot.number {
-            let at = route.map_or(snapshot.routes.len(), |route| route as usize);
-            cells.cells[at].get_or_insert_with(find)
-        } else {
-            late = find();
-            &late
+        let counters = match known {
+            Some(counters) => counters,
+            None => {
+                late = find();
+                &late
+            }
         };
         counters.count(answer.status, answer.ingress, answer.egress);
         if let Some(ns) = answer.latency_ns {
@@ -52,17 +73,15 @@ impl Worker {
         }
     }
 
-    /// A snapshot was taken: what its routes don't have any more is forgotten.
-    pub(super) fn count_for(&self, snapshot: &Snapshot) {
-        *self.routes.borrow_mut() = RouteCells::new(snapshot);
-        let routes = snapshot.routes.iter().chain([&snapshot.unmatched]);
-        let there: HashSet<_> = routes.map(labels).collect();
-        self.counters.routes.keep(|labels| there.contains(labels));
+    /// A snapshot was taken after another one.
+    pub(super) fn count_for(&self, snapshot: &Snapshot, before: &Snapshot) {
+        let next = self.routes.borrow().following(snapshot, before);
+        self.old_cells.borrow_mut().push(self.routes.replace(next));
         self.counters.snapshot.set(snapshot.number);
     }
 }
 
 fn labels(route: &Route) -> RouteLabels {
-    let facts = &route.facts;
-    RouteLabels { route: facts.route_id.as_str().into(), service: facts.service_id.as_str().into() }
+    let [route, service] = route.labels().map(Into::into);
+    RouteLabels { route, service }
 }

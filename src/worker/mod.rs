@@ -80,6 +80,8 @@ struct Worker {
     turn: Cell<u64>,
     counters: Arc<Counters>,
     routes: RefCell<RouteCells>,
+    /// Those of earlier snapshots, until there is a moment to drop them.
+    old_cells: RefCell<Vec<RouteCells>>,
     clock: Clock,
     date: RefCell<HttpDate>,
     pinned: RefCell<Rc<Pinned>>,

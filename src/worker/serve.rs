@@ -113,7 +113,7 @@ impl Downstream {
         let bytes = &self.input[self.at..];
         let received = path_of(&self.head, bytes);
         let path = if self.scratch.is_empty() { received } else { &self.scratch };
-        let route = Some(&pinned.snapshot.route(route).facts);
+        let route = Some(&*pinned.snapshot.route(route).facts);
         let facts = Parsed { head: &self.head, bytes, path, connection: &self.facts, route };
         let outcome = worker.outcome(answer, body_sent as u64);
         worker.log_access(&pinned.snapshot, &facts, &outcome);

@@ -1,6 +1,7 @@
 //! Starting a worker thread.
 
 use super::clock::{Clock, epoch_ns};
+use super::counting::RouteCells;
 use super::letters::{self, Letter, Postbox};
 use super::{AccessSink, Shared, Stop, Worker};
 use crate::limits;
@@ -123,20 +124,22 @@ fn build(
     let published = shared.published();
     let (turn, snapshot) = (published.turn, Arc::clone(&published.snapshot));
     services.set_upstreams(Arc::clone(&snapshot.upstream_names));
-    for plugin in &snapshot.plugins {
+    for plugin in snapshot.plugins.iter() {
         plugin.prepare(&mut locals).map_err(|why| format!("plugin {}: {why}", plugin.name()))?;
     }
     let resolver = shared.resolver();
     let buffers = made_ahead(settings);
     let pooled_bytes: usize = buffers.iter().map(Vec::capacity).sum();
-    let pinned = Pinned::new(snapshot, None, &mut locals.random);
+    counters.snapshot.set(snapshot.number);
+    let pinned = Pinned::new(snapshot, None);
     let worker = Worker {
         index: settings.index,
         workers: settings.workers,
         shared,
         turn: Cell::new(turn),
         counters,
-        routes: RefCell::default(),
+        routes: RefCell::new(RouteCells::of(&pinned.snapshot)),
+        old_cells: RefCell::default(),
         clock,
         date: RefCell::new(HttpDate::new(epoch_ns() / 1_000_000_000)),
         pinned: RefCell::new(pinned),
@@ -162,7 +165,6 @@ fn build(
         access: super::AccessBuffer::new(settings.access.clone()),
         listeners: RefCell::default(),
     };
-    worker.count_for(&worker.pinned().snapshot);
     Ok(Rc::new(worker))
 }
 

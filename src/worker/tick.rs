@@ -8,6 +8,7 @@ use crate::plugin::Chore;
 use crate::snapshot::{Pinned, Snapshot};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Ticks between two looks at pools and idle connections.
 const MAINTAIN_EVERY: u64 = 4;
@@ -26,6 +27,8 @@ impl Worker {
             self.tick_runners(now);
             self.access.flush();
             self.adopt_snapshot();
+            self.old_cells.borrow_mut().retain_mut(|cells| !cells.discard_some());
+            self.pinned().bin().empty_some();
             self.see_whether_to_accept();
             if count.is_multiple_of(MAINTAIN_EVERY) {
                 self.maintain(now);
@@ -66,9 +69,12 @@ impl Worker {
         if self.turn.get() == self.shared.turn() {
             return;
         }
+        let begun = Instant::now();
         let published = self.shared.published();
         self.turn.set(published.turn);
         let outcome = self.adopt(&published.snapshot);
+        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.take_ns_max.raise(took);
         if let Err(why) = &outcome {
             log::error!("snapshot {} not taken: {why}", published.snapshot.number);
         }
@@ -80,29 +86,37 @@ impl Worker {
             return Ok(());
         }
         self.services.set_upstreams(Arc::clone(&snapshot.upstream_names));
-        let prepared = self.with_locals(|locals| {
-            for plugin in &snapshot.plugins {
-                plugin.prepare(locals).map_err(|why| format!("{}: {why}", plugin.name()))?;
-            }
-            let before = self.pinned();
-            Ok(Pinned::new(Arc::clone(snapshot), Some(&before), &mut locals.random))
-        });
-        let prepared = prepared.and_then(|taken| {
+        let before = self.pinned();
+        let prepared = self.prepare(snapshot, &before.snapshot).and_then(|()| {
+            let taken = Pinned::new(Arc::clone(snapshot), Some(&before));
             let listen = snapshot.listen.as_deref().filter(|_| !self.stopping.get());
             listen.map_or(Ok(()), |listen| self.listen_on(listen)).map(|()| taken)
         });
         match prepared {
             Ok(taken) => {
-                self.count_for(&taken.snapshot);
+                self.count_for(&taken.snapshot, &before.snapshot);
                 *self.pinned.borrow_mut() = taken;
                 Ok(())
             }
             Err(why) => {
-                let names = Arc::clone(&self.pinned().snapshot.upstream_names);
+                let names = Arc::clone(&before.snapshot.upstream_names);
                 self.services.set_upstreams(names);
                 Err(why)
             }
         }
+    }
+
+    /// Makes the plugins ready that have something on each worker.
+    fn prepare(self: &Rc<Self>, snapshot: &Snapshot, before: &Snapshot) -> Result<(), String> {
+        if Arc::ptr_eq(&snapshot.plugins, &before.plugins) {
+            return Ok(());
+        }
+        self.with_locals(|locals| {
+            let mut plugins = snapshot.plugins.iter();
+            plugins.try_for_each(|plugin| {
+                plugin.prepare(locals).map_err(|why| format!("{}: {why}", plugin.name()))
+            })
+        })
     }
 
     fn maintain(self: &Rc<Self>, now: u64) {

@@ -117,10 +117,10 @@ pub fn gather<'a>(entries: impl Iterator<Item = &'a Entry>) -> Resources {
     let mut consumers = Vec::new();
     for entry in entries {
         match entry {
-            Entry::Route(route) => resources.routes.push((**route).clone()),
-            Entry::Service(service) => resources.services.push((**service).clone()),
-            Entry::Upstream(upstream) => resources.upstreams.push((**upstream).clone()),
-            Entry::PluginConfig(config) => resources.plugin_configs.push((**config).clone()),
+            Entry::Route(route) => resources.routes.push(Arc::clone(route)),
+            Entry::Service(service) => resources.services.push(Arc::clone(service)),
+            Entry::Upstream(upstream) => resources.upstreams.push(Arc::clone(upstream)),
+            Entry::PluginConfig(config) => resources.plugin_configs.push(Arc::clone(config)),
             Entry::GlobalRule(rule) => resources.global_rules.push((**rule).clone()),
             Entry::PluginMetadata(metadata) => {
                 resources.plugin_metadata.push((**metadata).clone());

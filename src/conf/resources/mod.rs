@@ -21,6 +21,7 @@ use super::source::{Env, Source};
 use crate::schema::{Fault, Object, Path, Problem, Problems, Reader, nearest};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Collections APISIX has and ringgate does not.
 const UNSUPPORTED: [(&str, &str); 5] = [
@@ -143,10 +144,15 @@ fn collections(
         consumers: consumer::gather(consumers, problems),
         consumer_groups: collection(&mut object, "consumer_groups", duplicates, consumer::group),
         plugin_metadata: collection(&mut object, "plugin_metadata", duplicates, plugin_metadata),
-        routes: collection(&mut object, "routes", duplicates, route::read),
-        services: collection(&mut object, "services", duplicates, service),
-        upstreams: collection(&mut object, "upstreams", duplicates, upstream::listed),
-        plugin_configs: collection(&mut object, "plugin_configs", duplicates, plugin_config),
+        routes: shared(collection(&mut object, "routes", duplicates, route::read)),
+        services: shared(collection(&mut object, "services", duplicates, service)),
+        upstreams: shared(collection(&mut object, "upstreams", duplicates, upstream::listed)),
+        plugin_configs: shared(collection(
+            &mut object,
+            "plugin_configs",
+            duplicates,
+            plugin_config,
+        )),
         global_rules: collection(&mut object, "global_rules", duplicates, global_rule),
     };
     for (key, why) in UNSUPPORTED {
@@ -160,6 +166,10 @@ fn collections(
     }
     object.finish();
     resources
+}
+
+fn shared<T>(items: Vec<T>) -> Vec<Arc<T>> {
+    items.into_iter().map(Arc::new).collect()
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -292,7 +302,7 @@ fn check_references(resources: &Resources, problems: &Problems) {
         let id = &route.plugin_config_id;
         check(&route.at, "plugin_config_id", id, &plugin_configs, "plugin config", 503);
     }
-    let groups = ids(&resources.consumer_groups);
+    let groups = resources.consumer_groups.iter().map(|group| group.id.as_str()).collect();
     for consumer in &resources.consumers {
         check(&consumer.at, "group_id", &consumer.group_id, &groups, "consumer group", 503);
     }
@@ -301,8 +311,8 @@ fn check_references(resources: &Resources, problems: &Problems) {
     }
 }
 
-fn ids<T: Identified>(items: &[T]) -> HashSet<&str> {
-    items.iter().map(Identified::id).collect()
+fn ids<T: Identified>(items: &[Arc<T>]) -> HashSet<&str> {
+    items.iter().map(|item| item.id()).collect()
 }
 
 impl Identified for super::model::Route {

@@ -50,7 +50,7 @@ fn said(text: &str) -> Vec<String> {
 
 fn upstream(text: &str) -> Upstream {
     let text = format!("upstreams: [{{id: 1, {text}}}]");
-    good(&text).upstreams.pop().expect("one upstream")
+    Arc::unwrap_or_clone(good(&text).upstreams.pop().expect("one upstream"))
 }
 
 #[test]

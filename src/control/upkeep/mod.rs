@@ -12,9 +12,9 @@ mod probes;
 
 use crate::conf::Dns;
 use crate::snapshot::Snapshot;
+use crate::upstream::Upstream;
 use crate::worker::{Question, Resolve};
 use names::Names;
-pub(super) use names::is_name;
 use probes::Probes;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -36,6 +36,7 @@ pub(super) struct Upkeep {
 /// What runs for the snapshot at hand.
 #[derive(Default)]
 struct Running {
+    upstreams: Option<Arc<[Arc<Upstream>]>>,
     names: Tasks,
     probes: Probes,
 }
@@ -80,6 +81,10 @@ impl Upkeep {
     /// Keeps the nodes of this snapshot up to date, and no longer those of the one before.
     pub(super) fn update(&self, snapshot: &Snapshot) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.upstreams.as_ref().is_some_and(|known| Arc::ptr_eq(known, &snapshot.upkeep)) {
+            return;
+        }
+        running.upstreams = Some(Arc::clone(&snapshot.upkeep));
         let tasks = names::of(snapshot).into_iter().map(|(host, nodes)| {
             let names = Arc::clone(&self.names);
             self.runtime.spawn(async move { names.keep(&host, &nodes).await }).abort_handle()

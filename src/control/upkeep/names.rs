@@ -2,7 +2,7 @@
 
 use crate::conf::Dns;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Address, Node};
+use crate::upstream::{Address, Node, is_name};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
@@ -170,16 +170,11 @@ fn resolver(dns: &Dns) -> Result<TokioResolver, String> {
 /// The names in a snapshot's upstreams, with the nodes they are of.
 pub(super) fn of(snapshot: &Snapshot) -> HashMap<String, Vec<Arc<Node>>> {
     let mut names: HashMap<String, Vec<Arc<Node>>> = HashMap::new();
-    for peer in snapshot.upstreams.iter().flat_map(|upstream| &upstream.peers) {
+    for peer in snapshot.upkeep.iter().flat_map(|upstream| &upstream.peers) {
         let host = &*peer.node.host;
         if is_name(host) {
             names.entry(host.to_owned()).or_default().push(Arc::clone(&peer.node));
         }
     }
     names
-}
-
-/// Neither an address nor the path of a socket.
-pub(in crate::control) fn is_name(host: &str) -> bool {
-    !host.starts_with("unix:") && host.parse::<IpAddr>().is_err()
 }

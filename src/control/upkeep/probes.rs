@@ -52,7 +52,7 @@ impl Probes {
     /// Probes what this snapshot wants; what is as before goes on in its rhythm.
     pub(super) fn update(&mut self, snapshot: &Snapshot, runtime: &Handle) {
         let mut before = std::mem::take(&mut self.upstreams);
-        for upstream in &snapshot.upstreams {
+        for upstream in snapshot.upkeep.iter() {
             let Some(checks) = &upstream.checks else { continue };
             let (key, targets) = (upstream.board.key(), targets(upstream));
             let kept = before.remove(key).filter(|probed| probed.is_for(&checks.active, &targets));

@@ -1,12 +1,13 @@
 //! Plugins that follow a script, and snapshots made of them.
 
 use crate::http::BodyLength;
+use crate::persistent::Array;
 use crate::plugin::{
     Action, Hold, Hooks, Plugin, Reply, RequestPhase, RouteFacts, Stream, StreamKey,
 };
 use crate::proxy_protocol::Version;
 use crate::route::{RouteMatch, Router};
-use crate::snapshot::{Chain, ConsumerPlugins, Pinned, Route, Rules, Snapshot, Step, Target};
+use crate::snapshot::{Chain, Pinned, Route, Rules, Snapshot, Step, Target};
 use crate::upstream::{Address, Balancer, Board, Checks, HostPolicy, Peer, Timeouts, Upstream};
 use std::fmt;
 use std::rc::Rc;
@@ -354,7 +355,7 @@ impl Setup {
         }
         (self.meta)(&mut steps);
         let named = |id: &str, chain, target, timeouts| Route {
-            facts: RouteFacts { route_id: id.to_owned(), ..RouteFacts::default() },
+            facts: Arc::new(RouteFacts { route_id: id.to_owned(), ..RouteFacts::default() }),
             chain,
             target,
             prepared: None,
@@ -385,21 +386,26 @@ impl Setup {
         let snapshot = Snapshot {
             number: 1,
             router: Router::build(vec![only("/first"), only("/other")]),
-            routes: vec![
+            routes: shared([
                 route(Chain::new(steps), self.target),
                 named("other", Chain::default(), Target::Upstream(1), Some(hurried)),
-            ],
+            ]),
             unmatched: route(Chain::default(), Target::NoRoute),
-            consumers: ConsumerPlugins::default(),
-            upstreams: vec![upstream, other],
+            consumers: Arc::default(),
+            upstreams: shared([upstream, other]),
+            upkeep: Arc::default(),
             upstream_names: Arc::default(),
-            plugins: vec![],
+            plugins: Arc::default(),
             rules: self.rules,
             listen: None,
             access_log: None,
         };
-        (Pinned::new(Arc::new(snapshot), None, &mut fastrand::Rng::with_seed(1)), calls, asks)
+        (Pinned::new(Arc::new(snapshot), None), calls, asks)
     }
+}
+
+fn shared<T, const N: usize>(values: [T; N]) -> Array<Option<Arc<T>>> {
+    values.into_iter().map(|value| Some(Arc::new(value))).collect()
 }
 
 /// The peer of the other route's upstream.

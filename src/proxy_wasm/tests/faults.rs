@@ -4,6 +4,7 @@ use super::super::{OnError, PluginSettings};
 use super::{Guest, Rig, lines, settings};
 use crate::plugin::{Action, RouteFacts};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 fn failing(phase: &str, how: &str, on_error: OnError) -> Rig {
@@ -92,7 +93,7 @@ fn the_line_has_everything() {
     );
     let mut rig = Rig::new(&text);
     rig.message.route =
-        Some(Rc::new(RouteFacts { route_id: "r1".to_owned(), ..RouteFacts::default() }));
+        Some(Rc::new(Arc::new(RouteFacts { route_id: "r1".to_owned(), ..RouteFacts::default() })));
     rig.request_headers();
     let line = lines().remove(0);
     let head = "ERROR [p] proxy_on_request_headers trapped (route r1, request 42): \
@@ -141,7 +142,7 @@ fn kinds_of_failure_have_names() {
 
 /// One more request; whether the guest was called.
 fn is_called(rig: &mut Rig) -> bool {
-    let counters = std::sync::Arc::clone(&rig.host.counters()[0].counters);
+    let counters = Arc::clone(&rig.host.counters()[0].counters);
     let before = counters.calls.get();
     rig.next();
     rig.request_headers();

@@ -7,6 +7,7 @@ use super::{Guest, Rig, settings};
 use crate::http::BodyLength;
 use crate::plugin::{Message, Properties, PropertyTraits, ResponseFlags, RouteFacts};
 use std::rc::Rc;
+use std::sync::Arc;
 
 fn get(guest: &mut Guest, path: &str) -> String {
     let (at, len) = guest.bytes(path.as_bytes());
@@ -46,7 +47,7 @@ fn fill(message: &mut Message) {
         labels.set(b"apisix\0team", of.as_bytes(), traits).expect("room");
         labels
     };
-    message.route = Some(Rc::new(RouteFacts {
+    message.route = Some(Rc::new(Arc::new(RouteFacts {
         route_id: "r1".to_owned(),
         service_id: "s1".to_owned(),
         service_name: "shop".to_owned(),
@@ -55,7 +56,7 @@ fn fill(message: &mut Message) {
         service_labels: labels("service"),
         upstream_labels: labels("upstream"),
         ..RouteFacts::default()
-    }));
+    })));
     let traits = PropertyTraits::default();
     message.metadata.set(b"ns\0key", b"value", traits).expect("room");
     message.metadata.set(b"ns\0deep\0er", b"leaf", traits).expect("room");

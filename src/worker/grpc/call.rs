@@ -96,7 +96,7 @@ async fn peer(worker: &Rc<Worker>, target: &CallTarget) -> Option<Peer> {
             let pinned = worker.pinned();
             let number = *pinned.snapshot.upstream_names.get(name)?;
             let address = worker.pick(&pinned, number, &[])?.address.inet()?;
-            Some(Peer { address, own: pinned.snapshot.upstreams[number].proxy_protocol })
+            Some(Peer { address, own: pinned.upstream(number).proxy_protocol })
         }
     }
 }
