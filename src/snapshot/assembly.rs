@@ -67,8 +67,8 @@ pub(super) struct ServiceParts {
 impl Assembly {
     /// Whether other resources can be compiled from here. Not so if something changed that may show
     /// in any plugin: consumers and their groups, global rules, metadata, or plugins that look at
-    /// one another. Then everything is made anew, as at the start; the settings and the loaders must
-    /// be the same in any case.
+    /// others. Then everything is made anew, as at the start; the settings and the loaders must be
+    /// the same in any case.
     #[must_use]
     pub fn leads_to(&self, resources: &Resources, loaders: &[&dyn Loader]) -> bool {
         // Whatever else resources come to have has to be thought of here.
