@@ -4,7 +4,7 @@ SHELL := bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak fuzz demo bench flamegraph plugins schema json-schema fmt lint docs release tools
+.PHONY: help run test soak fuzz demo bench flamegraph plugins schema json-schema fmt lint docs release tools deb
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ schema: tools ## make the runners' tables in Rust of src/runner/ext_plugin.fbs
 json-schema: tools ## write the JSON Schema of both files into conf/, for editors
 	$(CARGO) run -q -- schema config >conf/config.schema.json
 	$(CARGO) run -q -- schema apisix >conf/apisix.schema.json
+
+deb: tools ## build a Debian package into target/deb/ and check what is in it (DEB_BINARY=...: of that binary)
+	@.ci/need dpkg-dev
+	conf/deb/build.sh $(DEB_BINARY)
 
 fmt: ## format the code
 	$(CARGO) fmt
