@@ -3,50 +3,19 @@
 
 use crate::b50_listeners::second;
 use crate::harness::{
-    Client, DEADLINE, Folder, Gateway, Nginx, Process, Setup, Upstream, drivers, eventually,
-    skipped,
+    Client, DEADLINE, Gateway, HaProxy, Nginx, Setup, Upstream, drivers, eventually,
 };
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 
 /// Who is there, and how many requests the connection to nginx has carried.
 const NGINX: &str = "location / { return 200 \"$proxy_protocol_addr $proxy_protocol_port \
     $proxy_protocol_server_addr $proxy_protocol_server_port|$connection_requests\"; }\n\
     location /fails { return 500; }";
 
-const HAPROXY: &str = "%[src] %[src_port] %[dst] %[dst_port]|%[fc_http_major]";
-
-/// A HAProxy whose connections must begin with a header.
-struct HaProxy {
-    node: String,
-    _process: Process,
-    _folder: Folder,
-}
-
-impl HaProxy {
-    fn start() -> Option<Self> {
-        if Command::new("haproxy").arg("-v").output().is_err() {
-            skipped("haproxy is not installed (apt-get install haproxy)");
-            return None;
-        }
-        let folder = Folder::new();
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok()?;
-        let config = folder.write(
-            "haproxy.cfg",
-            format!(
-                "global\n  maxconn 100\ndefaults\n  mode http\n  timeout client 20s\n  \
-                 timeout server 20s\n  timeout connect 5s\nfrontend f\n  bind {free} \
-                 accept-proxy\n  http-request return status 200 content-type text/plain \
-                 lf-string \"{HAPROXY}\"\n"
-            ),
-        );
-        let process = Process::start(Command::new("haproxy").arg("-db").arg("-f").arg(config));
-        eventually("HAProxy listens", || TcpStream::connect(free).is_ok());
-        Some(Self { node: free.to_string(), _process: process, _folder: folder })
-    }
-}
+/// Who is there.
+const HAPROXY: &str = "http-request return status 200 content-type text/plain \
+    lf-string \"%[src] %[src_port] %[dst] %[dst_port]|%[fc_http_major]\"";
 
 fn setup(node: &str, keys: &str) -> Setup {
     Setup::new(format!("routes: [{{uri: /*, upstream: {{{keys}, nodes: {{\"{node}\": 1}}}}}}]"))
@@ -92,11 +61,11 @@ fn nginx_is_told_who_is_there() {
 
 #[test]
 fn haproxy_is_told_who_is_there() {
-    let Some(haproxy) = HaProxy::start() else { return };
+    let Some(haproxy) = HaProxy::start("accept-proxy", HAPROXY) else { return };
     for driver in drivers() {
         for version in ["v1", "v2"] {
             let keys = format!("proxy_protocol: {version}");
-            names_clients(&setup(&haproxy.node, &keys).driver(*driver).start());
+            names_clients(&setup(&haproxy.address.to_string(), &keys).driver(*driver).start());
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Stopping and loading again: signals, drain, exit codes.
 
 use crate::harness::{
-    Client, DEADLINE, Driver, Folder, Gateway, Setup, Upstream, drivers, eventually,
+    Client, DEADLINE, Driver, Gateway, Manager, Setup, Upstream, drivers, eventually,
 };
 use rustix::process::Signal;
 use std::net::TcpStream;
-use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -102,21 +101,12 @@ fn sigint_twice_ends_at_once() {
 /// As systemd's `Type=notify` has it: datagrams to a socket that the environment names.
 #[test]
 fn a_service_manager_is_told() {
-    let folder = Folder::new();
-    let path = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&path).expect("a socket");
-    manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
-    let hear = || {
-        let mut bytes = [0; 64];
-        let len = manager.recv(&mut bytes).expect("a datagram in time");
-        String::from_utf8_lossy(&bytes[..len]).trim().to_owned()
-    };
-    let path = path.to_str().expect("a path of text");
-    let gateway = Setup::new("routes: []").environment("NOTIFY_SOCKET", path).start();
-    assert_eq!(hear(), "READY=1");
+    let manager = Manager::new();
+    let gateway = manager.of(Setup::new("routes: []")).start();
+    assert_eq!(manager.hear(), "READY=1");
     assert_eq!(gateway.get("/").status(), 404);
     assert_eq!(gateway.stop().code, Some(0));
-    assert_eq!(hear(), "STOPPING=1");
+    assert_eq!(manager.hear(), "STOPPING=1");
 }
 
 #[test]

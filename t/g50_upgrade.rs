@@ -1,7 +1,7 @@
 //! A newer binary takes over (SIGUSR2): nothing is lost, or nothing happens.
 
 use crate::harness::{
-    Admin, Client, DEADLINE, Driver, Folder, Gateway, Message, Setup, Successor, Upstream, drivers,
+    Admin, Client, Driver, Folder, Gateway, Manager, Message, Setup, Successor, Upstream, drivers,
     eventually, get, is_alive,
 };
 use rustix::process::Signal;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -377,21 +377,12 @@ fn the_store_comes_back() {
 /// systemd learns which process is the service now, and that from the one it knows.
 #[test]
 fn a_service_manager_learns_the_new_pid() {
-    let folder = Folder::new();
-    let path = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&path).expect("a socket");
-    manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
-    let hear = || {
-        let mut bytes = [0; 64];
-        let len = manager.recv(&mut bytes).expect("a datagram in time");
-        String::from_utf8_lossy(&bytes[..len]).trim().to_owned()
-    };
-    let path = path.to_str().expect("a path of text");
-    let mut gateway = Setup::new("routes: []").environment("NOTIFY_SOCKET", path).start();
-    assert_eq!(hear(), "READY=1");
+    let manager = Manager::new();
+    let mut gateway = manager.of(Setup::new("routes: []")).start();
+    assert_eq!(manager.hear(), "READY=1");
     let next = Successor::of(&gateway, None);
-    assert_eq!(hear(), format!("MAINPID={}", next.0));
+    assert_eq!(manager.hear(), format!("MAINPID={}", next.0));
     assert_eq!(gateway.code(), Some(0));
     next.signal(Signal::TERM);
-    assert_eq!(hear(), "STOPPING=1");
+    assert_eq!(manager.hear(), "STOPPING=1");
 }

@@ -41,8 +41,7 @@ pub(super) fn span_of(head: &[u8], part: &[u8]) -> Span {
 /// (RFC 9110 §5.1). For names that were parsed or checked, so that they are tokens: setting bit 5
 /// folds letters, and no other `tchar` becomes a letter, a digit or `-` by it.
 #[inline]
-#[must_use]
-pub fn is_name(name: &[u8], lower: &[u8]) -> bool {
+pub(super) fn is_name(name: &[u8], lower: &[u8]) -> bool {
     const FOLD: u64 = 0x2020_2020_2020_2020;
     debug_assert!(lower.iter().all(|b| *b == b'-' || b.is_ascii_digit() || b.is_ascii_lowercase()));
     if name.len() != lower.len() {

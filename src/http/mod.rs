@@ -21,7 +21,7 @@ pub use encode::{
     write_chunk, write_field, write_last_chunk, write_number_field, write_number_line,
 };
 pub use error::{RequestError, ResponseError};
-pub use fields::{content_length, is_field_value, is_name, is_token, list_members};
+pub use fields::{content_length, is_field_value, is_token, list_members};
 pub use headers::{Field, Headers, Line, Span};
 pub use known::{Known, KnownSet};
 pub use method::{Method, Methods};

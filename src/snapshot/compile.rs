@@ -307,8 +307,7 @@ impl<'a> Compiler<'a> {
             true => FxHashSet::default(),
             false => new(&self.inputs.resources.routes, difference).map(|r| &*r.id).collect(),
         };
-        for (id, at) in gone.extract_if(|id, _| !ids.contains(id)) {
-            let _ = id;
+        for (_, at) in gone.extract_if(|id, _| !ids.contains(id)) {
             if let Some(number) = self.take_apart(&old[at], before.routes_at[at]) {
                 let was = Some(places_before.route_match(&old[at]));
                 self.next.routes.set(number as usize, None);

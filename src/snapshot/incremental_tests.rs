@@ -223,7 +223,7 @@ fn assert_same(made: &Snapshot, whole: &Snapshot) {
     let both = |s: &Snapshot| (keys(&mut s.upkeep.iter()), keys(&mut s.upstreams.iter().flatten()));
     assert_eq!(both(made), both(whole));
     // Each plugin with state per worker once; how many there are depends on what was made anew.
-    let chains = made.routes.iter().flatten().chain([]);
+    let chains = made.routes.iter().flatten();
     let used = chains.flat_map(|route| route.chain.steps()).filter(|s| s.plugin.is_per_worker());
     for step in used {
         let listed = made.plugins.iter().filter(|plugin| Arc::ptr_eq(plugin, &step.plugin));

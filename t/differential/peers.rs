@@ -1,10 +1,9 @@
 //! Those that the same bytes are sent to, and the upstream that records what they make of them.
 
 use super::naive::{self, Request, Rules, Verdict};
-use crate::harness::{Cut, DEADLINE, Folder, Gateway, Nginx, Process, Wire, eventually, skipped};
+use crate::harness::{Cut, DEADLINE, Gateway, HaProxy, Nginx, Wire, eventually};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -102,7 +101,7 @@ pub(super) struct Peer {
 enum Runs {
     Ringgate(Gateway),
     Nginx(Nginx),
-    HaProxy(Process, Folder),
+    HaProxy(HaProxy),
 }
 
 /// What a peer made of some bytes.
@@ -147,29 +146,13 @@ impl Peer {
     }
 
     pub(super) fn haproxy() -> Option<Self> {
-        if Command::new("haproxy").arg("-v").output().is_err() {
-            skipped("haproxy is not installed (apt-get install haproxy)");
-            return None;
-        }
         let upstream = Recorder::start();
-        let folder = Folder::new();
-        // Someone may take the port before HAProxy does: then it does not start.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok()?;
-        let config = folder.write(
-            "haproxy.cfg",
-            format!(
-                "global\n  maxconn 100\ndefaults\n  mode http\n  timeout client 20s\n  \
-                 timeout server 20s\n  timeout connect 5s\n  retries 0\nlisten l\n  bind {port}\n  \
-                 server s {}\n",
-                upstream.address
-            ),
-        );
-        let process = Process::start(Command::new("haproxy").arg("-db").arg("-f").arg(config));
-        eventually("HAProxy listens", || TcpStream::connect(port).is_ok());
+        let server = format!("retries 0\n  server s {}", upstream.address);
+        let haproxy = HaProxy::start("", &server)?;
         // The connection that tried it.
         drop(upstream.take());
-        let runs = Runs::HaProxy(process, folder);
-        Some(Self { name: "HAProxy", address: port, upstream, _runs: runs })
+        let address = haproxy.address;
+        Some(Self { name: "HAProxy", address, upstream, _runs: Runs::HaProxy(haproxy) })
     }
 
     /// Sends the bytes and waits for the end of the connection. Whoever waits for more is told that
