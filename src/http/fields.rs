@@ -55,10 +55,11 @@ pub(super) fn is_name(name: &[u8], lower: &[u8]) -> bool {
         && name_rest.iter().zip(lower_rest).all(|(name, lower)| name | 0x20 == *lower)
 }
 
-/// A `Content-Length` value: digits only, no sign, no list, no overflow (RFC 9110 §8.6).
+/// A `Content-Length` value: digits only, no sign, no list, no overflow (RFC 9110 §8.6), not even of
+/// the signed numbers of those who read it next: 18 digits at most.
 #[must_use]
 pub fn content_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > 19 {
+    if value.is_empty() || value.len() > 18 {
         return None;
     }
     value.iter().try_fold(0_u64, |sum, digit| {
@@ -94,16 +95,12 @@ mod tests {
 
     #[test]
     fn content_lengths() {
-        let good: [(&[u8], u64); 4] = [
-            (b"0", 0),
-            (b"007", 7),
-            (b"42", 42),
-            (b"9999999999999999999", 9_999_999_999_999_999_999),
-        ];
+        let good: [(&[u8], u64); 4] =
+            [(b"0", 0), (b"007", 7), (b"42", 42), (b"999999999999999999", 999_999_999_999_999_999)];
         for (value, expected) in good {
             assert_eq!(content_length(value), Some(expected));
         }
-        for bad in ["", "+1", "-1", "1 ", "1,1", "0x1", "1e3", "99999999999999999999", "1\t"] {
+        for bad in ["", "+1", "-1", "1 ", "1,1", "0x1", "1e3", "9223372036854775808", "1\t"] {
             assert_eq!(content_length(bad.as_bytes()), None, "{bad:?}");
         }
     }

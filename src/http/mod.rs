@@ -25,7 +25,7 @@ pub use fields::{content_length, is_field_value, is_token, list_members};
 pub use headers::{Field, Headers, Line, Span};
 pub use known::{Known, KnownSet};
 pub use method::{Method, Methods};
-pub use request::{HeadLimits, RequestHead};
+pub use request::{HeadLimits, RequestHead, begins_with_head};
 pub use response::ResponseHead;
 pub use status::{reason, write_error_page, write_status_line};
 

@@ -309,6 +309,15 @@ fn refuse_likeness(name: &[u8]) -> Result<(), RequestError> {
     Ok(())
 }
 
+/// Whether these bytes, which need not be a request, ask for a response without a body: the method
+/// HEAD can be read, behind line ends that a server skips (RFC 9112 §2.2).
+#[cold]
+#[must_use]
+pub fn begins_with_head(input: &[u8]) -> bool {
+    let start = input.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+    start.is_some_and(|start| input[start..].starts_with(b"HEAD "))
+}
+
 /// A head that has not ended: more is needed, unless no more is allowed.
 fn incomplete(input: &[u8], limits: HeadLimits) -> Result<bool, RequestError> {
     if input.len() < limits.bytes {

@@ -234,3 +234,22 @@ fn random_bytes_never_panic() {
         }
     }
 }
+
+#[test]
+fn what_begins_with_head() {
+    for (input, is_head) in [
+        ("HEAD / HTTP/1.1\r\n", true),
+        ("\r\nHEAD  / x", true),
+        ("HEAD ", true),
+        ("HEAD", false),
+        ("head / HTTP/1.1\r\n", false),
+        ("HEADS / HTTP/1.1\r\n", false),
+        (" HEAD / HTTP/1.1\r\n", false),
+        ("HEAD\t/ HTTP/1.1\r\n", false),
+        ("GET /HEAD HTTP/1.1\r\n", false),
+        ("\r\n", false),
+        ("", false),
+    ] {
+        assert_eq!(begins_with_head(input.as_bytes()), is_head, "{input:?}");
+    }
+}

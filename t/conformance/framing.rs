@@ -93,6 +93,7 @@ fn lengths() -> Vec<Row> {
         ("not empty", ""),
         ("no overflow", "18446744073709551618"),
         ("no overflow to the right number", "36893488147419103234"),
+        ("no overflow of signed numbers", "9223372036854775808"),
         ("no digit beyond ASCII", "\u{0662}"),
         ("no list", "2, 2"),
         ("no list of different ones", "2, 3"),

@@ -7,6 +7,7 @@ const HEAD: &str = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = dates_and_lengths();
+    rows.extend(malformed_heads());
     rows.extend(expectations());
     rows.extend(interim());
     rows
@@ -49,6 +50,23 @@ fn dates_and_lengths() -> Vec<Row> {
             .answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
             .status(200)
             .line("HEAD / HTTP/1.1"),
+    ]
+}
+
+/// An answer to HEAD has no body, whatever else is wrong with the request.
+fn malformed_heads() -> Vec<Row> {
+    const S: &str = "9110 §9.3.2";
+    let with = |fields: &str| format!("HEAD / HTTP/1.1\r\n{fields}\r\n");
+    vec![
+        row(S, "a HEAD with a bad field gets no body", with("Host: a\r\nX : y\r\n")).refused(400),
+        row(S, "nor one without Host", with("")).refused(400),
+        row(S, "nor one of a bad target", "HEAD /a#b HTTP/1.1\r\nHost: a\r\n\r\n").refused(400),
+        row(S, "nor one of a path that leads out", "HEAD /../a HTTP/1.1\r\nHost: a\r\n\r\n")
+            .refused(400),
+        row(S, "nor one of another version", "HEAD / HTTP/2.0\r\nHost: a\r\n\r\n").refused(505),
+        row(S, "nor an expectation of one", with("Host: a\r\nExpect: tea\r\n")).refused(417),
+        row(S, "nor one that announces a bad body", with("Host: a\r\nContent-Length: +1\r\n"))
+            .refused(400),
     ]
 }
 
