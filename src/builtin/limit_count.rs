@@ -6,21 +6,17 @@
 
 use super::counters::Counters;
 use super::groups::Groups;
-use super::limit_key::{LimitKey, read_policy};
+use super::limit_key::{Amount, LimitKey, read_policy};
 use super::metadata::{LimitFields, Metadata};
 use super::refusal::Refusal;
 use crate::expr::Template;
 use crate::http::is_token;
 use crate::plugin::{Action, Hooks, Message, Plugin, Stream};
 use crate::schema::{Object, Reader};
-use serde_json::Value;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 pub(super) const NAME: &str = "limit-count";
-
-/// The largest integer that Lua's numbers hold exactly.
-const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
 
 const NS: u64 = 1_000_000_000;
 
@@ -44,27 +40,6 @@ struct Rule {
     key: LimitKey,
     /// The names of the fields for limit, remaining and reset.
     fields: LimitFields,
-}
-
-/// A number of the configuration or of the request.
-#[derive(Debug)]
-enum Amount {
-    Fixed(u64),
-    Resolved(Template),
-}
-
-impl Amount {
-    fn get(&self, message: &Message, scratch: &mut Vec<u8>) -> Option<u64> {
-        match self {
-            Self::Fixed(amount) => Some(*amount),
-            Self::Resolved(template) => {
-                scratch.clear();
-                template.render(message, scratch);
-                let text = std::str::from_utf8(scratch).ok()?;
-                text.trim().parse().ok().filter(|amount| (1..=AMOUNT_MAX as u64).contains(amount))
-            }
-        }
-    }
 }
 
 /// One key's counts.
@@ -265,25 +240,9 @@ fn read_rules(object: &mut Object<'_>) -> Option<Vec<Rule>> {
 }
 
 fn read_amounts(object: &mut Object<'_>) -> (Option<Amount>, Option<Amount>) {
-    let count = object.need("count").and_then(|reader| amount(&reader));
-    let window_s = object.need("time_window").and_then(|reader| amount(&reader));
+    let count = object.need("count").and_then(|reader| Amount::read(&reader, 1));
+    let window_s = object.need("time_window").and_then(|reader| Amount::read(&reader, 1));
     (count, window_s)
-}
-
-/// An integer, or a text with variables that becomes one.
-fn amount(reader: &Reader<'_>) -> Option<Amount> {
-    let Value::String(text) = reader.value() else {
-        return reader.integer(1..=AMOUNT_MAX).map(|amount| Amount::Fixed(amount as u64));
-    };
-    let template = Template::compile(text);
-    if !template.is_static() {
-        return Some(Amount::Resolved(template));
-    }
-    let number = text.trim().parse().ok().filter(|n| (1..=AMOUNT_MAX as u64).contains(n));
-    if number.is_none() {
-        reader.expected("an integer of at least 1, or a text with variables");
-    }
-    number.map(Amount::Fixed)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::builtin::testing::{Run, request};
 use crate::schema::{Path, Problems};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn try_read(conf: &Value, groups: &mut Groups) -> Result<Arc<dyn Plugin>, Vec<String>> {
     let problems = Problems::new();

@@ -2,7 +2,53 @@
 
 use crate::expr::{Template, Variables};
 use crate::plugin::Message;
-use crate::schema::{Fault, Object};
+use crate::schema::{Fault, Object, Reader};
+use serde_json::Value;
+
+/// The largest integer that Lua's numbers hold exactly.
+const AMOUNT_MAX: u64 = 9_007_199_254_740_991;
+
+/// A number of the configuration or of the request.
+#[derive(Debug)]
+pub(super) enum Amount {
+    /// It is this one.
+    Fixed(u64),
+    /// What this becomes, if that is a number of `least` or more.
+    Resolved { template: Template, least: u64 },
+}
+
+impl Amount {
+    /// An integer of at least `least`, or a text with variables that becomes one.
+    pub(super) fn read(reader: &Reader<'_>, least: u64) -> Option<Self> {
+        let Value::String(text) = reader.value() else {
+            let amount = reader.integer(least as i64..=AMOUNT_MAX as i64)?;
+            return Some(Self::Fixed(amount.unsigned_abs()));
+        };
+        let template = Template::compile(text);
+        if !template.is_static() {
+            return Some(Self::Resolved { template, least });
+        }
+        let number = text.trim().parse().ok().filter(|n| (least..=AMOUNT_MAX).contains(n));
+        if number.is_none() {
+            let wanted = format!("an integer of at least {least}, or a text with variables");
+            reader.expected(&wanted);
+        }
+        number.map(Self::Fixed)
+    }
+
+    /// The number for a request; `None`: it has none.
+    pub(super) fn get(&self, message: &Message, scratch: &mut Vec<u8>) -> Option<u64> {
+        match self {
+            Self::Fixed(amount) => Some(*amount),
+            Self::Resolved { template, least } => {
+                scratch.clear();
+                template.render(message, scratch);
+                let text = std::str::from_utf8(scratch).ok()?;
+                text.trim().parse().ok().filter(|amount| (*least..=AMOUNT_MAX).contains(amount))
+            }
+        }
+    }
+}
 
 /// The key of a limit.
 #[derive(Clone, Debug)]
