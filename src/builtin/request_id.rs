@@ -28,6 +28,8 @@ struct RequestId {
 enum Algorithm {
     /// A random one (RFC 9562 §5.4).
     Uuid,
+    /// The time, then random bits: sorts by time (RFC 9562 §5.7).
+    UuidV7,
     /// 21 characters that may stand in a URL.
     NanoId,
     /// Characters of a set.
@@ -79,12 +81,8 @@ impl Algorithm {
         let (out, random) = (&mut locals.scratch, &mut locals.random);
         out.clear();
         match self {
-            Self::Uuid => {
-                let version_4 = 0x4000_u128 << 64;
-                let variant = 0x8000_u128 << 48;
-                let kept = !(0xf000_u128 << 64 | 0xc000_u128 << 48);
-                write_uuid(random.u128(..) & kept | version_4 | variant, out);
-            }
+            Self::Uuid => write_uuid(4, random.u128(..), out),
+            Self::UuidV7 => write_uuid(7, timed(now_ns, random.u64(..)), out),
             Self::NanoId => out.extend((0..21).map(|_| NANOID[random.usize(..NANOID.len())])),
             Self::Range { characters, length } => {
                 out.extend((0..*length).map(|_| characters[random.usize(..characters.len())]));
@@ -94,7 +92,18 @@ impl Algorithm {
     }
 }
 
-fn write_uuid(uuid: u128, out: &mut Vec<u8>) {
+/// The time in 48 bits of milliseconds and, where version and variant leave room, their part in
+/// 4096ths (RFC 9562 §6.2, method 3); then random bits.
+fn timed(now_ns: u64, random: u64) -> u128 {
+    const MS_NS: u64 = 1_000_000;
+    let part = now_ns % MS_NS * 4096 / MS_NS;
+    u128::from(now_ns / MS_NS) << 80 | u128::from(part) << 64 | u128::from(random)
+}
+
+/// Writes it with its version and variant in their places (RFC 9562 §4).
+fn write_uuid(version: u128, bits: u128, out: &mut Vec<u8>) {
+    let kept = !(0xf000_u128 << 64 | 0xc000_u128 << 48);
+    let uuid = bits & kept | version << 76 | 0x8000_u128 << 48;
     for digit in 0..32 {
         if matches!(digit, 8 | 12 | 16 | 20) {
             out.push(b'-');
@@ -128,11 +137,12 @@ pub(super) fn read(conf: Reader<'_>) -> Option<Arc<dyn Plugin>> {
     let field = object.get("header_name").and_then(|reader| read_name(&reader));
     let in_response = object.boolean("include_in_response").unwrap_or(true);
     let range = read_range(object.get("range_id"));
-    let algorithms = [("uuid", 0), ("nanoid", 1), ("range_id", 2), ("ksuid", 3)];
+    let algorithms = [("uuid", 0), ("uuidv7", 4), ("nanoid", 1), ("range_id", 2), ("ksuid", 3)];
     let algorithm = match object.one_of("algorithm", &algorithms).unwrap_or(0) {
         1 => Algorithm::NanoId,
         2 => range?,
         3 => Algorithm::Ksuid,
+        4 => Algorithm::UuidV7,
         _ => Algorithm::Uuid,
     };
     object.allow_unknown();
@@ -186,6 +196,10 @@ mod tests {
         let range = |range| json!({ "algorithm": "range_id", "range_id": range });
         for (conf, pattern) in [
             (json!({}), "^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"),
+            (
+                json!({ "algorithm": "uuidv7" }),
+                "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+            ),
             (json!({ "algorithm": "nanoid" }), "^[-_0-9A-Za-z]{21}$"),
             (json!({ "algorithm": "range_id" }), "^[0-9A-Za-z]{16}$"),
             (range(json!({ "length": 40, "char_set": "aeiouy" })), "^[aeiouy]{40}$"),
@@ -196,6 +210,23 @@ mod tests {
             assert!(pattern.is_match(id.as_bytes()), "{conf}: {id}");
             assert_eq!(answered, Some(id), "{conf}");
         }
+    }
+
+    /// The example of RFC 9562, appendix A.6, with its random bits.
+    #[test]
+    fn timed_uuids_are_those_of_the_rfc_and_sort() {
+        let made = |now_ns, random| {
+            let mut out = Vec::new();
+            write_uuid(7, timed(now_ns, random), &mut out);
+            String::from_utf8(out).expect("text")
+        };
+        let (ms, part) = (0x017F_22E2_79B0_u64, 0xCC3_u64);
+        let now_ns = ms * 1_000_000 + (part * 1_000_000).div_ceil(4096);
+        let random = 0x18C4_DC0C_0C07_398F;
+        assert_eq!(made(now_ns, random), "017f22e2-79b0-7cc3-98c4-dc0c0c07398f");
+        let times = [1, 245, 999_999, 1_000_000, 1_000_245, 5_000_000_000];
+        let made: Vec<String> = times.iter().map(|after| made(now_ns + after, !random)).collect();
+        assert!(made.is_sorted(), "{made:?}");
     }
 
     #[test]
