@@ -1,14 +1,18 @@
 //! `response-rewrite`: another status, other fields, another body.
 //!
-//! As APISIX's plugin of that name (`apisix/plugins/response-rewrite.lua`). Filters look at bodies
-//! that are not compressed; others pass as they are.
+//! As APISIX's plugin of that name (`apisix/plugins/response-rewrite.lua`). Filters look at bodies as
+//! they are and at those that gzip compressed, which then go on as they were before that; bodies in
+//! another coding pass.
 
 use super::fields::{self, FieldEdits};
 use super::proxy_rewrite::read_rule;
 use super::{base64, body};
 use crate::expr::{Expr, Pattern, Replacement};
+use crate::limits::HELD_BODY_BYTES_MAX;
 use crate::plugin::{Action, Hold, Hooks, Message, Plugin, Stream};
 use crate::schema::{Object, Path, Problem, Reader};
+use flate2::bufread::MultiGzDecoder;
+use std::io::Read;
 use std::sync::Arc;
 
 pub(super) const NAME: &str = "response-rewrite";
@@ -37,6 +41,9 @@ struct Filter {
 /// In the exchange's word: the body is to be changed.
 const CHANGES_BODY: u64 = 1;
 
+/// The same, and it is compressed.
+const CHANGES_GZIP: u64 = 2;
+
 impl Plugin for ResponseRewrite {
     fn name(&self) -> &str {
         NAME
@@ -57,25 +64,26 @@ impl Plugin for ResponseRewrite {
         if let Some(status) = self.status {
             message.response.status = status;
         }
-        match &self.body {
-            Some(NewBody::Filtered(_)) if is_coded(message) => {
-                log::info!("response-rewrite: the body is compressed, filters are left out");
+        match (&self.body, coding(message)) {
+            (Some(NewBody::Filtered(_)), Coding::Other) => {
+                log::info!("response-rewrite: a body in another coding than gzip is not filtered");
             }
-            Some(new) => {
-                *stream.state = CHANGES_BODY;
+            (Some(new), coding) => {
+                let gzip = coding == Coding::Gzip && matches!(new, NewBody::Filtered(_));
+                *stream.state = if gzip { CHANGES_GZIP } else { CHANGES_BODY };
                 body::forget_fields(message);
                 if let NewBody::Whole(bytes) = new {
                     body::announce(message, bytes.len());
                 }
             }
-            None => {}
+            (None, _) => {}
         }
         self.edit_fields(message, &mut stream.locals.scratch);
         Action::Continue
     }
 
     fn on_response_body(&self, stream: &mut Stream<'_>, end_of_stream: bool) -> Action {
-        if *stream.state != CHANGES_BODY {
+        if *stream.state == 0 {
             return Action::Continue;
         }
         let body = &mut stream.message.body;
@@ -88,8 +96,16 @@ impl Plugin for ResponseRewrite {
             }
             Some(NewBody::Filtered(_)) if !end_of_stream => return Action::Pause(Hold::Body),
             Some(NewBody::Filtered(filters)) => {
+                let out = &mut stream.locals.scratch;
+                if *stream.state == CHANGES_GZIP {
+                    if !decompress(body, out) {
+                        log::warn!("response-rewrite: a body that is no gzip, or too much of it");
+                        stream.message.respond(500, None);
+                        return Action::Respond;
+                    }
+                    std::mem::swap(body, out);
+                }
                 for filter in filters {
-                    let out = &mut stream.locals.scratch;
                     out.clear();
                     filter.pattern.replace(body, &filter.replacement, filter.all, out);
                     std::mem::swap(body, out);
@@ -117,9 +133,33 @@ impl ResponseRewrite {
     }
 }
 
-fn is_coded(message: &Message) -> bool {
-    let coding = message.response.headers.get(b"content-encoding");
-    coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+/// What was done to a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    Nothing,
+    Gzip,
+    Other,
+}
+
+fn coding(message: &Message) -> Coding {
+    let mut codings = message.response.headers.values(b"content-encoding");
+    match (codings.next(), codings.next()) {
+        (None, _) => Coding::Nothing,
+        (Some(only), None) if only.eq_ignore_ascii_case(b"identity") => Coding::Nothing,
+        // `x-gzip` is the same (RFC 9110 §8.4.1.3).
+        (Some(only), None) if only.eq_ignore_ascii_case(b"gzip") => Coding::Gzip,
+        (Some(only), None) if only.eq_ignore_ascii_case(b"x-gzip") => Coding::Gzip,
+        _ => Coding::Other,
+    }
+}
+
+/// Puts what gzip made `body` of into `out`; `false`: it is none, or becomes larger than a body
+/// that is held may be.
+fn decompress(body: &[u8], out: &mut Vec<u8>) -> bool {
+    out.clear();
+    let most = HELD_BODY_BYTES_MAX as u64;
+    let read = MultiGzDecoder::new(body).take(most + 1).read_to_end(out);
+    body.is_empty() || read.is_ok_and(|bytes| bytes as u64 <= most)
 }
 
 /// Reads the configuration. Unknown keys are allowed, as APISIX allows them.
@@ -196,7 +236,10 @@ mod tests {
     use super::*;
     use crate::builtin::testing::{Run, plugin, refused, request, response_field};
     use crate::http::BodyLength;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
     use serde_json::json;
+    use std::io::Write;
 
     fn upstream_answer() -> Box<Message> {
         let mut message = request("GET", "/hello");
@@ -267,15 +310,58 @@ mod tests {
         }
     }
 
-    #[test]
-    fn compressed_bodies_are_not_filtered() {
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).expect("memory takes all");
+        encoder.finish().expect("memory takes all")
+    }
+
+    /// Gives the action at the end of the body, and the body then.
+    fn filtered(coding: &str, body: &[u8]) -> (Action, Vec<u8>, Option<String>) {
         let plugin = plugin(read, &json!({ "filters": [{ "regex": "o", "replace": "0" }] }));
         let mut message = upstream_answer();
-        message.response.headers.append(b"Content-Encoding", b"gzip");
+        message.response.headers.append(b"Content-Encoding", coding.as_bytes());
+        message.response.body = BodyLength::Known(body.len() as u64);
         let mut run = Run::new(&*plugin, message);
-        assert_eq!(run.response(&["foo", "bar"]), "foobar");
-        assert!(response_field(&run.message, "content-encoding").is_some());
-        assert_eq!(run.message.response.body, BodyLength::Known(6));
+        assert_eq!(run.response_headers(), Action::Continue);
+        run.message.body = body.to_vec();
+        let action = run.response_body(true);
+        let coding = response_field(&run.message, "content-encoding");
+        (action, std::mem::take(&mut run.message.body), coding)
+    }
+
+    #[test]
+    fn compressed_bodies_are_filtered_as_what_they_are() {
+        for coding in ["gzip", "GZIP", "x-gzip"] {
+            let made = filtered(coding, &gzip(b"foobar"));
+            assert_eq!(made, (Action::Continue, b"f0obar".to_vec(), None), "{coding}");
+        }
+        let two = [gzip(b"foo"), gzip(b"bar")].concat();
+        assert_eq!(filtered("gzip", &two).1, b"f0obar", "two members are one body");
+        assert_eq!(filtered("gzip", b"").0, Action::Continue);
+        let fits = filtered("gzip", &gzip(&vec![b'o'; HELD_BODY_BYTES_MAX]));
+        assert_eq!((fits.0, fits.1.len()), (Action::Continue, HELD_BODY_BYTES_MAX));
+    }
+
+    #[test]
+    fn what_is_no_gzip_or_too_much_of_it_is_a_500() {
+        let whole = gzip(b"foobar");
+        let mut flipped = whole.clone();
+        flipped[whole.len() - 6] ^= 1;
+        let bomb = gzip(&vec![b'o'; HELD_BODY_BYTES_MAX + 1]);
+        for body in [&b"foobar"[..], &whole[..whole.len() - 1], &flipped, &bomb] {
+            assert_eq!(filtered("gzip", body).0, Action::Respond);
+        }
+    }
+
+    #[test]
+    fn bodies_in_other_codings_are_not_filtered() {
+        for coding in ["br", "gzip, br", "deflate"] {
+            let (action, body, kept) = filtered(coding, b"foobar");
+            assert_eq!((action, &body[..]), (Action::Continue, &b"foobar"[..]));
+            assert_eq!(kept.as_deref(), Some(coding));
+        }
+        assert_eq!(filtered("identity", b"foobar").1, b"f0obar");
     }
 
     #[test]

@@ -90,6 +90,14 @@ impl<'a> Run<'a> {
         self.plugin.on_request_body(&mut self.stream(), false)
     }
 
+    pub(super) fn response_headers(&mut self) -> Action {
+        self.plugin.on_response_headers(&mut self.stream(), false)
+    }
+
+    pub(super) fn response_body(&mut self, end_of_stream: bool) -> Action {
+        self.plugin.on_response_body(&mut self.stream(), end_of_stream)
+    }
+
     pub(super) fn due(&mut self) -> Action {
         self.plugin.on_due(&mut self.stream())
     }
