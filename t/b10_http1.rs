@@ -269,3 +269,15 @@ fn a_client_that_ends_its_side_still_gets_its_answers() {
     assert_eq!(client.response().text(), "hello world\n");
     client.expect_end();
 }
+
+/// `Via` is left out where it is not wanted; that of others stays.
+#[test]
+fn via_can_be_switched_off() {
+    let upstream =
+        Upstream::answering("HTTP/1.1 200 OK\r\nVia: 1.1 x\r\nContent-Length: 2\r\n\r\nok");
+    let gateway = Setup::new(resources(&upstream)).ringgate("via: false").start();
+    let mut client = gateway.client();
+    client.send("GET /up HTTP/1.1\r\nHost: a\r\nVia: 1.0 y\r\n\r\n");
+    assert_eq!(client.response().field("via"), Some("1.1 x"));
+    assert_eq!(upstream.request().field("via"), Some("1.0 y"));
+}

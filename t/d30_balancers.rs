@@ -1,8 +1,11 @@
 //! Which node a request goes to.
 
-use crate::harness::{Gateway, Nginx, Refusing, Setup, Upstream, eventually};
+use crate::harness::{DEADLINE, Gateway, Nginx, Refusing, Setup, Upstream, eventually};
+use rustix::process::Signal;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 /// Upstreams that answer with their number.
 fn numbered(count: usize) -> Vec<Upstream> {
@@ -33,38 +36,58 @@ fn steady(gateway: &Gateway, target: &str, fields: &str) -> String {
     first
 }
 
-/// The key decides, and nothing else: twenty keys reach all four nodes, each the same one always.
+/// Keys until each of four nodes has had one. Nodes are on random ports, but a node has a tenth of
+/// the ring at the very least: that one has none of so many keys is as good as impossible
+/// (0.9^400 < 10^-18).
+#[track_caller]
+fn reach_all_four(answer: impl Fn(usize) -> String) {
+    let mut seen = HashSet::new();
+    let reached = (0..400).any(|at| {
+        seen.insert(answer(at));
+        seen.len() == 4
+    });
+    assert!(reached, "all nodes have some keys: {seen:?}");
+}
+
+/// Neighbours that are nothing alike: the sums that the ring is made of are alike for keys that
+/// are.
+fn scattered(at: usize) -> u64 {
+    (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The key decides, and nothing else: keys reach all four nodes, each the same one always.
 #[test]
 fn chash_hashes_what_it_is_told_to() {
     let upstreams = numbered(4);
     type Request = fn(usize) -> (String, String);
     let table: [(&str, Request); 5] = [
-        ("key: arg_k", |at| (format!("/?k={at}"), String::new())),
-        ("key: uri, hash_on: vars", |at| (format!("/{at}"), String::new())),
-        ("key: X-Key, hash_on: header", |at| ("/".into(), format!("x-key: {at}\r\n"))),
-        ("key: sid, hash_on: cookie", |at| ("/".into(), format!("Cookie: a=1; sid={at}\r\n"))),
+        ("key: arg_k", |at| (format!("/?k={}", scattered(at)), String::new())),
+        ("key: uri, hash_on: vars", |at| (format!("/{}", scattered(at)), String::new())),
+        ("key: X-Key, hash_on: header", |at| ("/".into(), format!("x-key: {}\r\n", scattered(at)))),
+        ("key: sid, hash_on: cookie", |at| {
+            ("/".into(), format!("Cookie: a=1; sid={}\r\n", scattered(at)))
+        }),
         ("key: $arg_a-$http_b, hash_on: vars_combinations", |at| {
-            (format!("/?a={}", at % 5), format!("B: {}\r\n", at / 5))
+            (format!("/?a={}", scattered(at)), format!("B: {at}\r\n"))
         }),
     ];
     for (keys, request) in table {
         let gateway = Gateway::start(route(&format!("type: chash, {keys}"), &nodes(&upstreams)));
-        let answers = (0..20).map(|at| {
+        reach_all_four(|at| {
             let (target, fields) = request(at);
             steady(&gateway, &target, &fields)
         });
-        let mut answers: Vec<String> = answers.collect();
-        answers.sort_unstable();
-        answers.dedup();
-        assert_eq!(answers.len(), 4, "{keys}: all nodes have some keys");
     }
 }
 
 #[test]
 fn chash_knows_consumers_and_does_without_a_key() {
     let upstreams = numbered(4);
-    let consumers: String = (0..20)
-        .map(|at| format!("  - {{username: u{at}, plugins: {{key-auth: {{key: k{at}}}}}}}\n"))
+    let consumers: String = (0..400)
+        .map(|at| {
+            let name = scattered(at);
+            format!("  - {{username: u{name}, plugins: {{key-auth: {{key: k{at}}}}}}}\n")
+        })
         .collect();
     let text = format!(
         "routes: [{{uri: /*, plugins: {{key-auth: {{}}}}, upstream: {{type: chash, hash_on: \
@@ -72,11 +95,7 @@ fn chash_knows_consumers_and_does_without_a_key() {
         nodes(&upstreams)
     );
     let gateway = Gateway::start(text);
-    let answers = (0..20).map(|at| steady(&gateway, "/", &format!("apikey: k{at}\r\n")));
-    let mut answers: Vec<String> = answers.collect();
-    answers.sort_unstable();
-    answers.dedup();
-    assert_eq!(answers.len(), 4, "consumers are told apart");
+    reach_all_four(|at| steady(&gateway, "/", &format!("apikey: k{at}\r\n")));
     // Without the header all requests have the client's address as their key.
     let keys = "type: chash, hash_on: header, key: x";
     let gateway = Gateway::start(route(keys, &nodes(&upstreams)));
@@ -181,7 +200,7 @@ fn least_conn_goes_where_fewer_requests_are() {
 fn ewma_prefers_the_faster_node() {
     let slow = Upstream::script(|conversation| {
         while conversation.request().is_some() {
-            std::thread::sleep(std::time::Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(200));
             conversation.answer("slow");
         }
     });
@@ -227,4 +246,56 @@ fn priorities_with_every_balancer() {
             "{tried:?}"
         );
     }
+}
+
+/// A node that a reload adds to an upstream at work begins with a twentieth of its weight, and has
+/// its share in the end. Those that were there from the beginning have theirs at once.
+#[test]
+fn slow_start_of_a_node_that_is_added() {
+    let upstreams = numbered(2);
+    // An hour: the first of its steps lasts longer than the test.
+    let text = |count: usize, seconds: &str| {
+        route(&format!("slow_start: {seconds}"), &nodes(&upstreams[..count]))
+    };
+    let share = |gateway: &Gateway| {
+        let (before, mut client) = (upstreams[1].requests().len(), gateway.client());
+        (0..210).for_each(|_| assert_eq!(client.get("/").status(), 200));
+        upstreams[1].requests().len() - before
+    };
+    assert_eq!(share(&Gateway::start(text(2, "3600"))), 105, "both begin");
+    let gateway = Gateway::start(text(1, "3600"));
+    assert_eq!(gateway.get("/").text(), "0");
+    let reload = |snapshot: usize, text: String| {
+        gateway.folder().write("apisix.yaml", format!("{text}\n#END\n"));
+        gateway.process().signal(Signal::HUP);
+        gateway.wait_for_log(&format!("snapshot {snapshot} published"));
+    };
+    reload(2, text(2, "3600"));
+    assert_eq!(share(&gateway), 10, "one of 21");
+    // Of a shorter time, counted from the same beginning, all of it is over.
+    reload(3, text(2, "0.001"));
+    assert_eq!(share(&gateway), 105, "half of them");
+}
+
+/// The share grows while requests come.
+#[test]
+fn slow_start_ends() {
+    let upstreams = numbered(2);
+    let text = |count| route("slow_start: 2", &nodes(&upstreams[..count]));
+    let gateway = Gateway::start(text(1));
+    assert_eq!(gateway.get("/").text(), "0");
+    gateway.folder().write("apisix.yaml", format!("{}\n#END\n", text(2)));
+    gateway.process().signal(Signal::HUP);
+    gateway.wait_for_log("snapshot 2 published");
+    let (begun, mut client) = (Instant::now(), gateway.client());
+    let (mut asked, mut half) = (0, 0);
+    // Ten that take turns.
+    while half < 10 {
+        asked += 1;
+        let turn = [(); 2].map(|()| client.get("/").text());
+        half = if turn[0] == turn[1] { 0 } else { half + 1 };
+        assert!(begun.elapsed() < DEADLINE, "no equal shares after {asked} pairs");
+    }
+    // From half of the time on there are ten such pairs in a row; clocks of workers are coarse.
+    assert!(begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
 }
