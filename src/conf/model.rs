@@ -287,6 +287,15 @@ pub struct HttpProbe {
     pub body: String,
     /// `req_headers`, names and values.
     pub headers: Vec<(String, String)>,
+    /// `type: https`, with `https_verify_certificate`; `None`: without TLS.
+    pub tls: Option<ProbeTls>,
+}
+
+/// TLS of probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeTls {
+    /// `https_verify_certificate`, default true.
+    pub verify: bool,
 }
 
 /// Which events count for a node's health, and how many it takes; 0: that kind does not count.

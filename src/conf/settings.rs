@@ -42,6 +42,9 @@ pub struct Config {
     pub delete_uri_tail_slash: bool,
     /// How names of upstreams' nodes are resolved.
     pub dns: Dns,
+    /// `apisix.ssl.ssl_trusted_certificate`: whose certificates probes over TLS believe: `system`,
+    /// or paths of PEM files.
+    pub trusted: Vec<String>,
     /// `plugins`: the names that may be used; `None` means all that are built in.
     pub plugins: Option<Vec<PluginName>>,
     /// `wasm.plugins`, names unique.

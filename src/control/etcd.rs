@@ -1,6 +1,7 @@
 //! etcd in APISIX's layout: reading everything, writing, watching (APISIX reference §10).
 
 use super::document::{Change, Item};
+use super::upkeep::SYSTEM_CERTIFICATES;
 use crate::conf::EtcdConfig;
 use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, Identity,
@@ -19,9 +20,6 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What APISIX puts under the name of a collection so that the collection is there.
 const PLACEHOLDERS: [&str; 2] = ["init_dir", "\"init_dir\""];
-
-/// The system's certificates, where Debian and most others have them.
-const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// A client of etcd.
 #[derive(Clone)]

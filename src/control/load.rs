@@ -156,7 +156,7 @@ impl Loading {
                 }
                 Failure::Wrong(report)
             })?;
-        let upkeep = Upkeep::start(&config.dns).map_err(Failure::File)?;
+        let upkeep = Upkeep::start(&config).map_err(Failure::File)?;
         if config_warnings.has_errors() {
             let runners = Runners::new(runners::places(&config).unwrap_or_default());
             let mut wrong =

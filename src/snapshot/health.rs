@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 pub struct UpstreamHealth<'a> {
     /// The resource it stands in, as APISIX names it: `/apisix/upstreams/1`, `/apisix/routes/r`.
     pub name: &'a str,
-    /// `type` of its probes: `http` or `tcp`.
+    /// `type` of its probes: `http`, `https` or `tcp`.
     pub kind: &'static str,
     /// In the order of the configuration.
     pub nodes: Vec<NodeHealth<'a>>,
@@ -35,7 +35,8 @@ impl Snapshot {
             let checks = upstream.checks.as_ref()?;
             let kind = match checks.active.probe {
                 Probe::Tcp => "tcp",
-                Probe::Http { .. } => "http",
+                Probe::Http { tls: None, .. } => "http",
+                Probe::Http { tls: Some(_), .. } => "https",
             };
             Some(UpstreamHealth { name: upstream.board.key(), kind, nodes: nodes(upstream) })
         })

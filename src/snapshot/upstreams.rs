@@ -7,7 +7,7 @@ use crate::proxy_protocol;
 use crate::schema::{Fault, Problem};
 use crate::upstream::{
     Active, Address, Balancer, Board, Checks, HashKey, HostPolicy, KeepAlive, Passive, Peer, Probe,
-    ProbeRequest, Statuses, Thresholds, Timeouts, Upstream, excess_ring_points, is_name,
+    ProbeRequest, ProbeTls, Statuses, Thresholds, Timeouts, Upstream, excess_ring_points, is_name,
 };
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -156,6 +156,7 @@ fn checks_of(upstream: &conf::Upstream, checks: &conf::Checks) -> Checks {
         Some(http) => Probe::Http {
             request: probe_request(upstream, http),
             statuses: statuses(&active.judgement),
+            tls: http.tls.map(|tls| ProbeTls { verify: tls.verify }),
         },
     };
     // As in APISIX a node that can't be reached counts even without `passive`; but only if there is
@@ -207,7 +208,7 @@ fn thresholds(judgement: &Judgement) -> Thresholds {
 
 /// `req_headers` win over what is sent by itself, as they would be doubled otherwise.
 fn probe_request(upstream: &conf::Upstream, http: &HttpProbe) -> ProbeRequest {
-    let HttpProbe { host, method, path, body, headers } = http;
+    let HttpProbe { host, method, path, body, headers, tls: _ } = http;
     let given = |name: &str| headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
     let rewritten = match &upstream.pass_host {
         PassHost::Rewrite(host) => Some(host),

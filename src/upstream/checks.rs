@@ -91,7 +91,17 @@ pub enum Probe {
         request: ProbeRequest,
         /// Which answers are good.
         statuses: Statuses,
+        /// How the connection is made secret; `None`: it is not.
+        tls: Option<ProbeTls>,
     },
+}
+
+/// TLS of a probe (`type: https`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeTls {
+    /// `https_verify_certificate`: a certificate that nobody trusted has signed, or that is another
+    /// name's, is a failure.
+    pub verify: bool,
 }
 
 /// The request of a probe. Its Host may be the node's.
@@ -109,7 +119,13 @@ impl ProbeRequest {
     /// Its bytes for a node with that Host.
     #[must_use]
     pub fn bytes(&self, host: &[u8]) -> Vec<u8> {
-        [&self.before, self.host.as_deref().unwrap_or(host), &self.after].concat()
+        [&self.before, self.host_for(host), &self.after].concat()
+    }
+
+    /// The Host it says to a node with that one.
+    #[must_use]
+    pub fn host_for<'a>(&'a self, host: &'a [u8]) -> &'a [u8] {
+        self.host.as_deref().unwrap_or(host)
     }
 }
 

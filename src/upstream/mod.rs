@@ -27,7 +27,7 @@ mod weights;
 
 pub use address::Address;
 pub use balance::{Ask, Balance, Picked};
-pub use checks::{Active, Checks, Passive, Probe, ProbeRequest, Statuses, Thresholds};
+pub use checks::{Active, Checks, Passive, Probe, ProbeRequest, ProbeTls, Statuses, Thresholds};
 pub use health::{Health, Report, Status};
 pub use idle::{Idle, IdlePool};
 pub use in_flight::InFlight;

@@ -4,7 +4,7 @@ use super::Folder;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// An authority, a server at 127.0.0.1 and a client whose certificates it signed, and another
+/// An authority, a server at 127.0.0.1 or `server.test` and a client whose certificates it signed, and another
 /// authority that signed nothing.
 pub(crate) struct Certificates {
     folder: Folder,
@@ -26,7 +26,8 @@ impl Certificates {
             let usage = format!("extendedKeyUsage={usage}");
             let (ca, key) = (made.text("ca.pem"), made.text("ca.key"));
             let signed = ["-CA", &ca, "-CAkey", &key, "-days", "2"];
-            let names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", &usage];
+            let names =
+                ["-addext", "subjectAltName=IP:127.0.0.1,DNS:server.test", "-addext", &usage];
             // Not one that could sign others itself.
             let leaf = ["-addext", "basicConstraints=critical,CA:FALSE"];
             let all = [&["req", "-x509", "-subj", "/CN=root"][..], &signed, &names, &leaf].concat();

@@ -27,6 +27,7 @@ mod websocket;
 mod wire;
 
 pub(crate) use admin::Admin;
+pub(crate) use certificates::Certificates;
 pub(crate) use client::{Client, get};
 pub(crate) use etcd::Etcd;
 pub(crate) use folder::Folder;

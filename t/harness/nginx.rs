@@ -1,6 +1,6 @@
 //! A real nginx: as an upstream that nobody here wrote, and to compare answers with.
 
-use super::{Folder, Process, Wire};
+use super::{Certificates, Folder, Process, Wire};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -27,6 +27,16 @@ impl Nginx {
     /// One whose connections must begin with a header of the PROXY protocol.
     pub(crate) fn proxied(server: &str) -> Option<Self> {
         Self::listening("proxy_protocol", "", server)
+    }
+
+    /// One that speaks TLS, as `server` of these certificates.
+    pub(crate) fn tls(certificates: &Certificates, server: &str) -> Option<Self> {
+        Self::listening("ssl", "", &with_identity(certificates, server))
+    }
+
+    /// The same behind headers of the PROXY protocol.
+    pub(crate) fn tls_proxied(certificates: &Certificates, server: &str) -> Option<Self> {
+        Self::listening("ssl proxy_protocol", "", &with_identity(certificates, server))
     }
 
     fn listening(how: &str, http: &str, server: &str) -> Option<Self> {
@@ -85,6 +95,11 @@ impl Nginx {
     pub(crate) fn wire(&self) -> Wire {
         Wire::connect(self.address)
     }
+}
+
+fn with_identity(certificates: &Certificates, server: &str) -> String {
+    let [certificate, key] = ["server.pem", "server.key"].map(|name| certificates.text(name));
+    format!("ssl_certificate {certificate};\nssl_certificate_key {key};\n{server}")
 }
 
 fn program() -> Option<&'static Path> {

@@ -48,13 +48,14 @@ pub(super) struct Apisix {
     pub(super) control: Option<OperatorListen>,
     pub(super) status: Option<OperatorListen>,
     pub(super) dns: Dns,
+    pub(super) trusted: Vec<String>,
 }
 
 pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Apisix {
     let (control, status) = deployment::listeners(&mut object);
     let nodes = listen::nodes(&mut object, duplicates);
     let proxied = listen::proxied(&mut object);
-    let apisix = Apisix {
+    let mut apisix = Apisix {
         listen: listen::merged(nodes, proxied.into_iter().collect()),
         enable_admin: object.boolean("enable_admin"),
         control,
@@ -63,6 +64,7 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> A
         router: router(object.section("router")),
         delete_uri_tail_slash: object.boolean("delete_uri_tail_slash").unwrap_or(false),
         dns: dns::read(&mut object),
+        trusted: Vec::new(),
     };
     for key in ["match_uri_encoded_slash", "normalize_uri_like_servlet"] {
         if let Some(reader) = object.get(key).filter(|reader| reader.boolean() == Some(true)) {
@@ -73,7 +75,7 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> A
     if let Some(reader) = object.get("lua_module_hook").filter(|it| !is_off(it.value())) {
         reader.error_on_key("`lua_module_hook` is not supported yet");
     }
-    tls(&mut object);
+    apisix.trusted = tls(&mut object);
     ignore(&mut object, &IGNORED);
     object.finish();
     apisix
@@ -106,24 +108,28 @@ fn proxy_mode(object: &mut Object<'_>) {
     }
 }
 
-/// How TLS is spoken, which nobody does here.
-const TLS_KEYS: [&str; 7] = [
+/// How TLS is spoken to clients, which nobody does here.
+const TLS_KEYS: [&str; 6] = [
     "fallback_sni",
     "key_encrypt_salt",
     "ssl_cert",
     "ssl_ciphers",
     "ssl_protocols",
     "ssl_session_tickets",
-    "ssl_trusted_certificate",
 ];
 
-/// Listeners for TLS that are asked for and not opened would be found by the first client.
-fn tls(object: &mut Object<'_>) {
+/// Listeners for TLS that are asked for and not opened would be found by the first client. Gives
+/// whose certificates are believed.
+fn tls(object: &mut Object<'_>) -> Vec<String> {
     let mut ssl = object.section("ssl");
+    let trusted = ssl.string("ssl_trusted_certificate", 1..=usize::MAX).unwrap_or("system");
+    let trusted = trusted.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let trusted = trusted.map(str::to_owned).collect();
     let enabled = ssl.get("enable");
     let is_off_here = enabled.as_ref().is_some_and(|reader| reader.boolean() == Some(false));
     if is_off_here {
-        return ssl.allow_unknown();
+        ssl.allow_unknown();
+        return trusted;
     }
     if let Some(reader) = ssl.get("listen").filter(|reader| !is_off(reader.value())) {
         let fault = Fault::new("listening for TLS is not supported yet");
@@ -133,4 +139,5 @@ fn tls(object: &mut Object<'_>) {
         ignore(&mut ssl, &TLS_KEYS);
     }
     ssl.allow_unknown();
+    trusted
 }

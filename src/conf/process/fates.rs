@@ -153,8 +153,8 @@ pub(super) const KEYS: [Key; 138] = [
     key(
         "apisix.ssl.ssl_trusted_certificate",
         "system",
-        Nothing,
-        "upstreams are spoken to without TLS",
+        Same,
+        "for probes of `type: https`; upstreams are spoken to without TLS",
     ),
     key("apisix.ssl.fallback_sni", "a.example", Nothing, "nothing listens for TLS"),
     key("nginx_config.http.keepalive_timeout", "60s", Same, ""),

@@ -66,13 +66,14 @@ pub fn value(source: &Source, env: Env<'_>) -> Result<Value, Report> {
 }
 
 /// Sections that are looked at once, when the process starts.
-const AT_START: [&str; 12] = [
+const AT_START: [&str; 13] = [
     "apisix.control",
     "apisix.dns_resolver",
     "apisix.dns_resolver_valid",
     "apisix.enable_admin",
     "apisix.enable_control",
     "apisix.resolver_timeout",
+    "apisix.ssl.ssl_trusted_certificate",
     "apisix.status",
     "deployment",
     "ext-plugin",
@@ -127,6 +128,7 @@ fn config(mut object: Object<'_>, env: Env<'_>, duplicates: &mut Vec<Duplicate>)
         router: apisix.router,
         delete_uri_tail_slash: apisix.delete_uri_tail_slash,
         dns: apisix.dns,
+        trusted: apisix.trusted,
         plugins: plugins(&mut object, duplicates),
         wasm_plugins: wasm::read(object.section("wasm"), duplicates),
         metrics: plugin_attr::read(object.section("plugin_attr")),

@@ -3,15 +3,22 @@
 //! As in APISIX's schema, `healthy` and `unhealthy` are not there by themselves: without one of
 //! them its nodes are not probed, and its thresholds are those of APISIX's checker.
 
-use super::super::model::{ActiveChecks, Checks, HttpProbe, Judgement};
+use super::super::model::{ActiveChecks, Checks, HttpProbe, Judgement, ProbeTls};
 use super::item;
 use crate::schema::{Fault, Object, Reader};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// The only probes there are without TLS.
-const KINDS: [(&str, Option<bool>); 3] =
-    [("http", Some(true)), ("tcp", Some(false)), ("https", None)];
+/// What a probe may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Http,
+    Https,
+    Tcp,
+}
+
+const KINDS: [(&str, Kind); 3] = [("http", Kind::Http), ("https", Kind::Https), ("tcp", Kind::Tcp)];
 
 const ACTIVE_GOOD: [u16; 2] = [200, 302];
 const ACTIVE_BAD: [u16; 8] = [429, 404, 500, 501, 502, 503, 504, 505];
@@ -28,16 +35,14 @@ pub(super) fn read(object: &mut Object<'_>) -> Option<Checks> {
 }
 
 fn active(mut object: Object<'_>) -> ActiveChecks {
-    let is_http = kind(&mut object);
-    let http = http_probe(&mut object);
+    let kind = object.one_of("type", &KINDS).unwrap_or_default();
+    let http = http_probe(&mut object, kind);
     let timeout = object
         .get("timeout")
         .and_then(|reader| item::seconds(&reader, reader.positive()?))
         .unwrap_or(Duration::from_secs(1));
     let concurrency = object.integer("concurrency", 1..=10_000).unwrap_or(10);
     let port = object.integer("port", 1..=65_535).and_then(|port| port.try_into().ok());
-    // Without TLS there is no certificate to look at.
-    let _ = object.boolean("https_verify_certificate");
     let mut healthy = object.section("healthy");
     let mut unhealthy = object.section("unhealthy");
     let has = [object.has("healthy"), object.has("unhealthy")];
@@ -58,7 +63,7 @@ fn active(mut object: Object<'_>) -> ActiveChecks {
     );
     object.finish();
     ActiveChecks {
-        http: Some(http).filter(|_| is_http),
+        http: Some(http).filter(|_| kind != Kind::Tcp),
         timeout,
         concurrency: usize::try_from(concurrency).unwrap_or(10),
         port,
@@ -69,7 +74,8 @@ fn active(mut object: Object<'_>) -> ActiveChecks {
 }
 
 fn passive(mut object: Object<'_>) -> Judgement {
-    kind(&mut object);
+    // Requests are what they are.
+    let _ = object.one_of("type", &KINDS);
     let (healthy, unhealthy) = (object.section("healthy"), object.section("unhealthy"));
     let judgement = judgement(
         healthy,
@@ -88,21 +94,8 @@ fn passive(mut object: Object<'_>) -> Judgement {
     judgement
 }
 
-/// Whether requests are sent; else connections are all.
-fn kind(object: &mut Object<'_>) -> bool {
-    let Some(reader) = object.get("type") else { return true };
-    match reader.one_of(&KINDS) {
-        Some(Some(http)) => http,
-        Some(None) => {
-            let fault = Fault::new("health checks over https are not supported yet");
-            reader.error(fault.hint("use `type: tcp`, which asks for a connection only"));
-            true
-        }
-        None => true,
-    }
-}
-
-fn http_probe(object: &mut Object<'_>) -> HttpProbe {
+fn http_probe(object: &mut Object<'_>, kind: Kind) -> HttpProbe {
+    let verify = object.boolean("https_verify_certificate").unwrap_or(true);
     let host = object.get("host").and_then(|reader| item::host(&reader));
     let method = object.get("http_method").and_then(|reader| method(&reader));
     let path = object.get("http_path").and_then(|reader| path(&reader));
@@ -115,6 +108,7 @@ fn http_probe(object: &mut Object<'_>) -> HttpProbe {
         path: path.unwrap_or_else(|| "/".to_owned()),
         body: body.to_owned(),
         headers: headers.unwrap_or_default(),
+        tls: (kind == Kind::Https).then_some(ProbeTls { verify }),
     }
 }
 

@@ -376,10 +376,6 @@ fn every_limit_has_a_message() {
             "missing key `active` in routes[0].upstream.checks",
         ),
         (
-            "upstream: {nodes: {a: 1}, checks: {active: {type: https}}}",
-            "health checks over https are not supported yet | use `type: tcp`, which asks for a connection only",
-        ),
-        (
             "upstream: {nodes: {a: 1}, checks: {active: {http_path: x, req_headers: [a b], healthy: {interval: 0}}}}",
             "\"x\" is not a path | as in `/health`; \"a b\" is not a header | as in `User-Agent: probe`; expected an integer from 1 to 4294967295, found integer 0",
         ),

@@ -9,8 +9,9 @@
 
 mod names;
 mod probes;
+mod tls;
 
-use crate::conf::Dns;
+use crate::conf::Config;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
 use crate::worker::{Question, Resolve};
@@ -21,6 +22,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+pub(super) use tls::SYSTEM_CERTIFICATES;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -29,6 +31,8 @@ use tokio::task::AbortHandle;
 pub(super) struct Upkeep {
     runtime: Handle,
     names: Arc<Names>,
+    /// Whose certificates probes believe.
+    trusted: Vec<String>,
     running: Mutex<Running>,
     thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
@@ -61,8 +65,9 @@ impl Upkeep {
     /// Starts the thread.
     ///
     /// # Errors
-    /// There can be no thread, or no runtime on it.
-    pub(super) fn start(dns: &Dns) -> Result<Self, String> {
+    /// There can be no thread, or no runtime on it, or there is no certificate where one is named.
+    pub(super) fn start(config: &Config) -> Result<Self, String> {
+        tls::check(&config.trusted)?;
         let runtime = Builder::new_current_thread().enable_io().enable_time().build();
         let runtime =
             runtime.map_err(|error| format!("no runtime for names and probes: {error}"))?;
@@ -74,8 +79,9 @@ impl Upkeep {
         };
         let thread = std::thread::Builder::new().name("ringgate-upkeep".to_owned()).spawn(run);
         let thread = thread.map_err(|error| format!("no thread for names and probes: {error}"))?;
-        let names = Arc::new(Names::new(dns));
-        Ok(Self { runtime: handle, names, running: Mutex::default(), thread: Some((end, thread)) })
+        let names = Arc::new(Names::new(&config.dns));
+        let (trusted, running) = (config.trusted.clone(), Mutex::default());
+        Ok(Self { runtime: handle, names, trusted, running, thread: Some((end, thread)) })
     }
 
     /// Keeps the nodes of this snapshot up to date, and no longer those of the one before.
@@ -90,7 +96,7 @@ impl Upkeep {
             self.runtime.spawn(async move { names.keep(&host, &nodes).await }).abort_handle()
         });
         running.names = Tasks(tasks.collect());
-        running.probes.update(snapshot, &self.runtime);
+        running.probes.update(snapshot, &self.runtime, &self.trusted);
     }
 
     /// The addresses of names, as far as they can be had in time.

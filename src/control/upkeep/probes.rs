@@ -1,6 +1,7 @@
 //! Active health checks (APISIX reference §5.3): each node is asked at its intervals.
 
 use super::Tasks;
+use super::tls::{Connectors, server_name};
 use crate::snapshot::Snapshot;
 use crate::upstream::{Active, Address, Node, Probe, Report, Upstream};
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
 
 /// How long a node is left alone that is not probed in its state, until the state is looked at
 /// again.
@@ -50,13 +52,21 @@ impl Target {
 
 impl Probes {
     /// Probes what this snapshot wants; what is as before goes on in its rhythm.
-    pub(super) fn update(&mut self, snapshot: &Snapshot, runtime: &Handle) {
+    /// `trusted`: who may sign the certificates of nodes.
+    pub(super) fn update(&mut self, snapshot: &Snapshot, runtime: &Handle, trusted: &[String]) {
+        let mut connectors = Connectors::new(trusted);
         let mut before = std::mem::take(&mut self.upstreams);
         for upstream in snapshot.upkeep.iter() {
             let Some(checks) = &upstream.checks else { continue };
             let (key, targets) = (upstream.board.key(), targets(upstream));
             let kept = before.remove(key).filter(|probed| probed.is_for(&checks.active, &targets));
-            let probed = kept.unwrap_or_else(|| Probed::start(&checks.active, targets, runtime));
+            let probed = kept.unwrap_or_else(|| {
+                let tls = match &checks.active.probe {
+                    Probe::Http { tls: Some(tls), .. } => Some(connectors.get(tls.verify)),
+                    _ => None,
+                };
+                Probed::start(&checks.active, tls, targets, runtime)
+            });
             self.upstreams.insert(key.to_owned(), probed);
         }
     }
@@ -71,11 +81,17 @@ fn targets(upstream: &Upstream) -> Vec<Target> {
 }
 
 impl Probed {
-    fn start(active: &Active, targets: Vec<Target>, runtime: &Handle) -> Self {
+    fn start(
+        active: &Active,
+        tls: Option<TlsConnector>,
+        targets: Vec<Target>,
+        runtime: &Handle,
+    ) -> Self {
         let permits = Arc::new(Semaphore::new(active.concurrency));
         let tasks = targets.iter().map(|target| {
-            let (active, target) = (active.clone(), target.clone());
-            runtime.spawn(watch(target, active, Arc::clone(&permits))).abort_handle()
+            let prober =
+                Prober { target: target.clone(), active: active.clone(), tls: tls.clone() };
+            runtime.spawn(prober.watch(Arc::clone(&permits))).abort_handle()
         });
         let tasks = Tasks(tasks.collect());
         Self { active: active.clone(), targets, _tasks: tasks }
@@ -89,65 +105,93 @@ impl Probed {
     }
 }
 
-/// Probes one node for ever.
-async fn watch(target: Target, active: Active, permits: Arc<Semaphore>) {
-    loop {
-        let usable = target.node.health().status.is_usable();
-        let every = if usable { active.healthy_every } else { active.unhealthy_every };
-        if every.is_some() {
-            // The semaphore is never closed.
-            let _permit = permits.acquire().await;
-            if let Some(report) = probe(&target, &active).await {
-                target.node.report(report, &active.thresholds);
+/// What probes one node.
+struct Prober {
+    target: Target,
+    active: Active,
+    tls: Option<TlsConnector>,
+}
+
+impl Prober {
+    /// Goes on for ever.
+    async fn watch(self, permits: Arc<Semaphore>) {
+        let Self { target, active, .. } = &self;
+        loop {
+            let usable = target.node.health().status.is_usable();
+            let every = if usable { active.healthy_every } else { active.unhealthy_every };
+            if every.is_some() {
+                // The semaphore is never closed.
+                let _permit = permits.acquire().await;
+                if let Some(report) = self.probe().await {
+                    target.node.report(report, &active.thresholds);
+                }
+            }
+            sleep(every.unwrap_or(PAUSE)).await;
+        }
+    }
+
+    /// One probe; `None`: it says nothing.
+    async fn probe(&self) -> Option<Report> {
+        let address = self.target.node.addresses().first()?.clone();
+        let address = match (address, self.active.port) {
+            (Address::Inet(at), Some(port)) => Address::Inet(SocketAddr::new(at.ip(), port)),
+            (address, _) => address,
+        };
+        let status = match timeout(self.active.timeout, self.ask(&address)).await {
+            Err(_) => return Some(Report::Timeout),
+            Ok(Err(_)) => return Some(Report::TcpFailure),
+            Ok(Ok(status)) => status,
+        };
+        match &self.active.probe {
+            Probe::Tcp => Some(Report::Success),
+            Probe::Http { statuses, .. } => statuses.report(status),
+        }
+    }
+
+    /// The status of the answer, if one was asked for.
+    async fn ask(&self, address: &Address) -> io::Result<u16> {
+        match address {
+            Address::Inet(address) => self.speak(TcpStream::connect(address).await?).await,
+            Address::Unix(path) => self.speak(UnixStream::connect(path).await?).await,
+        }
+    }
+
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> io::Result<u16> {
+        let lead = &self.active.lead;
+        let Probe::Http { request, .. } = &self.active.probe else {
+            return stream.write_all(lead).await.map(|()| 0);
+        };
+        let bytes = request.bytes(&self.target.host);
+        let Some(connector) = &self.tls else {
+            return exchange(stream, &[&lead[..], &bytes].concat()).await;
+        };
+        stream.write_all(lead).await?;
+        let name = server_name(request.host_for(&self.target.host))?;
+        match connector.connect(name, stream).await {
+            Ok(stream) => exchange(stream, &bytes).await,
+            Err(error) => {
+                self.tell(&error);
+                Err(error)
             }
         }
-        sleep(every.unwrap_or(PAUSE)).await;
     }
-}
 
-/// One probe; `None`: it says nothing.
-async fn probe(target: &Target, active: &Active) -> Option<Report> {
-    let address = target.node.addresses().first()?.clone();
-    let address = match (address, active.port) {
-        (Address::Inet(at), Some(port)) => Address::Inet(SocketAddr::new(at.ip(), port)),
-        (address, _) => address,
-    };
-    let status = match timeout(active.timeout, ask(&address, active, &target.host)).await {
-        Err(_) => return Some(Report::Timeout),
-        Ok(Err(_)) => return Some(Report::TcpFailure),
-        Ok(Ok(status)) => status,
-    };
-    match &active.probe {
-        Probe::Tcp => Some(Report::Success),
-        Probe::Http { statuses, .. } => statuses.report(status),
-    }
-}
-
-/// The status of the answer, if one was asked for.
-async fn ask(address: &Address, active: &Active, host: &[u8]) -> io::Result<u16> {
-    let mut bytes = active.lead.clone();
-    let asks = match &active.probe {
-        Probe::Tcp => false,
-        Probe::Http { request, .. } => {
-            bytes.extend_from_slice(&request.bytes(host));
-            true
+    /// Says what is wrong with TLS, which its state alone does not tell, until that has changed.
+    fn tell(&self, error: &io::Error) {
+        let node = &self.target.node;
+        if node.health().status.is_usable() {
+            log::warn!("the probe of {}:{} over TLS failed: {error}", node.host, node.port);
         }
-    };
-    match address {
-        Address::Inet(address) => exchange(TcpStream::connect(address).await?, &bytes, asks).await,
-        Address::Unix(path) => exchange(UnixStream::connect(path).await?, &bytes, asks).await,
     }
 }
 
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     bytes: &[u8],
-    asks: bool,
 ) -> io::Result<u16> {
     stream.write_all(bytes).await?;
-    if !asks {
-        return Ok(0);
-    }
+    // TLS may hold back what it was given.
+    stream.flush().await?;
     let mut read = Vec::with_capacity(STATUS_LINE_BYTES_MAX);
     while !read.contains(&b'\n') && read.len() < STATUS_LINE_BYTES_MAX {
         if stream.read_buf(&mut read).await? == 0 {
