@@ -129,6 +129,19 @@ fn a_head_that_does_not_end_is_408() {
     }
 }
 
+/// The answer to a HEAD has no body, also where all that came of it is its method.
+#[test]
+fn a_late_head_gets_a_head() {
+    let gateway = Setup::new(LOCAL).http("client_header_timeout: 300ms").start();
+    for begun in ["HEAD / HTTP/1.1\r\nHo", "\r\nHEAD "] {
+        let mut client = gateway.client();
+        client.send(begun);
+        let response = client.response_to_head();
+        assert!(response.status() == 408 && response.closes());
+        client.expect_end();
+    }
+}
+
 /// Each byte must not begin the time anew (slowloris).
 #[test]
 fn a_head_that_trickles_in_is_408_all_the_same() {

@@ -9,7 +9,7 @@
 
 use super::slots::{Slot, poll_slot};
 use super::{Ring, Worker};
-use crate::http::{RequestError, RequestHead};
+use crate::http::{RequestError, RequestHead, begins_with_head};
 use crate::limits;
 use crate::net::{self, Socket};
 use crate::plugin::{Chore, Connection, Properties};
@@ -33,6 +33,8 @@ pub(super) struct Downstream {
     pub(super) at: usize,
     /// Since when a head arrives.
     head_since: Option<u64>,
+    /// What has come of it names the method HEAD.
+    begun_with_head: bool,
     /// Requests it may still carry.
     pub(super) requests_left: u64,
     since_ms: u64,
@@ -97,6 +99,7 @@ pub(super) async fn serve(
         input: worker.take_buffer(worker.buffer_bytes),
         at: 0,
         head_since: None,
+        begun_with_head: false,
         requests_left: worker.pinned.borrow().snapshot.rules.requests_max,
         since_ms: worker.clock.now_ms(),
         output: Vec::new(),
@@ -143,7 +146,7 @@ impl Downstream {
                 Arrived::Bytes => {}
                 Arrived::End => return,
                 Arrived::Late => {
-                    self.write_error(worker, 408);
+                    self.write_error(worker, 408, self.begun_with_head);
                     self.send_output(worker).await;
                     break;
                 }
@@ -192,6 +195,7 @@ impl Downstream {
             self.head_since = None;
             return worker.arm(self.alarm, now + rules.idle_ms);
         }
+        self.begun_with_head = begins_with_head(&self.input);
         let begun = self.head_since.is_some();
         let since = *self.head_since.get_or_insert(now);
         if !begun || !rules.head_rate.is_none() {
@@ -286,7 +290,8 @@ impl Downstream {
     pub(super) fn refuse(&mut self, worker: &Worker, error: RequestError) {
         worker.counters.refused.up();
         log::info!("{}: request refused: {error}", self.facts.peer);
-        self.write_error(worker, error.status());
+        let to_head = begins_with_head(self.input.get(self.at..).unwrap_or_default());
+        self.write_error(worker, error.status(), to_head);
     }
 }
 

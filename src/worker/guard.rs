@@ -154,7 +154,7 @@ impl Downstream {
             return;
         }
         worker.telling.set(worker.telling.get() + 1);
-        self.write_error(worker, 503);
+        self.write_error(worker, 503, false);
         if self.send_output(worker).await {
             self.linger(worker).await;
         }

@@ -6,7 +6,7 @@ use super::counting::Answer;
 use super::{Worker, at_work};
 use crate::exchange::{Arrival, Command, Cx, Ending};
 use crate::http::{BodyLength, Headers, Method, RequestError, RequestHead, Version, uri};
-use crate::http::{begins_with_head, write_error_page, write_field, write_number_field};
+use crate::http::{write_error_page, write_field, write_number_field};
 use crate::plugin::{Connection, Outcome, RequestFacts, RouteFacts, VariablesOf};
 use crate::route::Lookup;
 use crate::snapshot::{Pinned, write_local_head};
@@ -205,8 +205,7 @@ impl Downstream {
 
     /// An error page that ends the connection; the head alone where a HEAD is to be answered,
     /// whatever is wrong with the rest of it (RFC 9110 §9.3.2).
-    pub(super) fn write_error(&mut self, worker: &Worker, status: u16) {
-        let to_head = begins_with_head(&self.input[self.at..]);
+    pub(super) fn write_error(&mut self, worker: &Worker, status: u16, to_head: bool) {
         let (answer, page_bytes) = self.write_page(worker, status, true, !to_head);
         let pinned = worker.pinned();
         worker.count(&pinned, None, &answer);
