@@ -53,6 +53,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("strsim", &["schema"]),
     ("subtle", &["control"]),
     ("tokio", &["control"]),
+    ("tokio_rustls", &["control"]),
     ("wasmparser", &["vm"]),
     ("wasmtime", &["vm", "proxy_wasm"]),
     ("wat", &["vm", "proxy_wasm"]),
