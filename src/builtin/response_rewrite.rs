@@ -1,8 +1,8 @@
 //! `response-rewrite`: another status, other fields, another body.
 //!
-//! As APISIX's plugin of that name (`apisix/plugins/response-rewrite.lua`). Filters look at bodies as
-//! they are and at those that gzip compressed, which then go on as they were before that; bodies in
-//! another coding pass.
+//! As APISIX's plugin of that name (`apisix/plugins/response-rewrite.lua`). Filters look at bodies
+//! as they are and at those that gzip compressed, which then go on as they were before that; bodies
+//! in another coding pass.
 
 use super::fields::{self, FieldEdits};
 use super::proxy_rewrite::read_rule;

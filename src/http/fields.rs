@@ -55,8 +55,8 @@ pub(super) fn is_name(name: &[u8], lower: &[u8]) -> bool {
         && name_rest.iter().zip(lower_rest).all(|(name, lower)| name | 0x20 == *lower)
 }
 
-/// A `Content-Length` value: digits only, no sign, no list, no overflow (RFC 9110 §8.6), not even of
-/// the signed numbers of those who read it next: 18 digits at most.
+/// A `Content-Length` value: digits only, no sign, no list, no overflow (RFC 9110 §8.6), not even
+/// of the signed numbers of those who read it next: 18 digits at most.
 #[must_use]
 pub fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 18 {

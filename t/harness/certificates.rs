@@ -4,8 +4,8 @@ use super::Folder;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// An authority, a server at 127.0.0.1 or `server.test` and a client whose certificates it signed, and another
-/// authority that signed nothing.
+/// An authority, a server at 127.0.0.1 or `server.test` and a client whose certificates it signed,
+/// and another authority that signed nothing.
 pub(crate) struct Certificates {
     folder: Folder,
 }
