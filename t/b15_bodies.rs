@@ -230,3 +230,46 @@ fn a_gigabyte_each_way_through_a_process_of_fifty_megabytes() {
         assert!(peak < 50_000, "{peak} kB for {length} bytes each way");
     }
 }
+
+/// Where it is asked for, a request goes upstream when its body is there; what would be too much to
+/// hold goes on its way.
+#[test]
+fn bodies_may_be_gathered_first() {
+    for driver in drivers() {
+        let upstream = Upstream::echo();
+        let node = upstream.node();
+        let gateway = Setup::new(format!(
+            "routes: [{{uri: /*, plugins: {{proxy-control: {{request_buffering: true}}}}, \
+             upstream: {{nodes: {{\"{node}\": 1}}}}}}]"
+        ));
+        let gateway = gateway.driver(*driver).start();
+        let mut client = gateway.client();
+        for (fields, first, second) in [
+            ("Content-Length: 10", "hello", "world"),
+            ("Transfer-Encoding: chunked", "5\r\nhello\r\n", "5\r\nworld\r\n0\r\n\r\n"),
+            ("Transfer-Encoding: chunked", "5\r\nhello\r\n", "5\r\nworld\r\n0\r\nX-T: 1\r\n\r\n"),
+        ] {
+            let before = upstream.connections();
+            let mut slow = gateway.client();
+            slow.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{first}"));
+            // A request behind it, on the same worker, is through before the body is whole.
+            client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+            assert_eq!(client.response().text(), "hi");
+            assert_eq!(upstream.connections(), before.max(1), "{fields}: no connection of its own");
+            slow.send(second);
+            assert_eq!(slow.response().text(), "helloworld", "{fields}");
+        }
+        assert_eq!(gateway.get("/").text(), "", "no body, nothing to wait for");
+        client.send(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n",
+        );
+        assert_eq!(client.response().status(), 100);
+        client.send("body");
+        assert_eq!(client.response().text(), "body");
+        let large = patterned(TEN_MEGABYTES);
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {TEN_MEGABYTES}\r\n\r\n"));
+        client.send(&large);
+        assert!(client.response().body == large, "the body came back changed");
+    }
+}

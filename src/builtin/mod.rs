@@ -24,6 +24,7 @@ mod limit_key;
 mod limit_req;
 mod metadata;
 mod mocking;
+mod proxy_control;
 mod proxy_rewrite;
 mod real_ip;
 mod redirect;
@@ -36,7 +37,7 @@ mod testing;
 mod ua_restriction;
 mod uri_blocker;
 
-use crate::plugin::RequestPhase::{self, Access, Rewrite};
+use crate::plugin::RequestPhase::{self, Access, BeforeProxy, Rewrite};
 use crate::plugin::{Consumer, Loaded, Loader, Plugin, refuse_credential};
 use crate::schema::{Path, Reader, Step, Style, survey};
 use auth::Consumers;
@@ -75,9 +76,11 @@ const fn native(name: &'static str, phase: RequestPhase, priority: i64, read: Al
 }
 
 /// All native plugins with APISIX's phases and priorities (reference §9).
-const PLUGINS: [Native; 20] = [
+const PLUGINS: [Native; 21] = [
     native(real_ip::NAME, Rewrite, 23_000, real_ip::read),
     native(client_control::NAME, Rewrite, 22_000, client_control::read),
+    // APISIX's runs in the rewrite phase and has nginx wait later: behind all that may refuse.
+    native(proxy_control::NAME, BeforeProxy, 21_990, proxy_control::read),
     native(request_id::NAME, Rewrite, 12_015, request_id::read),
     native(fault_injection::NAME, Rewrite, 11_000, fault_injection::read),
     native(mocking::NAME, Access, 10_900, mocking::read),

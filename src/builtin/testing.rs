@@ -86,6 +86,10 @@ impl<'a> Run<'a> {
         self.plugin.on_request_headers(&mut self.stream(), true)
     }
 
+    pub(super) fn request_headers_before_a_body(&mut self) -> Action {
+        self.plugin.on_request_headers(&mut self.stream(), false)
+    }
+
     pub(super) fn request_body(&mut self) -> Action {
         self.plugin.on_request_body(&mut self.stream(), false)
     }
