@@ -63,8 +63,9 @@ impl Etcd {
     fn command(&self) -> Command {
         let mut command = Command::new(program("etcdctl").expect("it was there"));
         command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.url());
-        // Where many tests share a disk, a write may take a while.
-        command.args(["--command-timeout", "25s"]);
+        // Where many tests share a disk, a write may take a while; and where they share processors,
+        // a handshake and the hash of a password.
+        command.args(["--command-timeout", "25s", "--dial-timeout", "25s"]);
         if let Some(tls) = &self.tls {
             command.arg("--cacert").arg(tls.path("ca.pem"));
             command.arg("--cert").arg(tls.path("client.pem"));
