@@ -52,6 +52,7 @@ bench: release ## measure against nginx and HAProxy (7 rounds; BENCH="--quick" f
 	@.ci/need wrk nginx-light haproxy python3 python3-venv
 	python3 perf/bench.py $(BENCH)
 	$(CARGO) bench --no-default-features --bench route
+	$(CARGO) bench --no-default-features --bench exchange
 
 flamegraph: release ## draw where the time goes, per path, into flamegraphs/
 	@.ci/need wrk linux-perf
