@@ -5,6 +5,7 @@ use ringgate::http::{HeadLimits, RequestHead, is_field_value, is_token};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let limits = HeadLimits::default();
+    assert_ne!(RequestHead::reads_alike(data, limits), Some(false));
     let mut head = RequestHead::default();
     let Ok(true) = head.parse(data, limits) else { return };
     let input = &data[..head.len];

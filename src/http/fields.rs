@@ -85,8 +85,25 @@ pub fn is_field_value(bytes: &[u8]) -> bool {
 }
 
 /// A byte of a token (RFC 9110 §5.6.2).
-pub(super) fn is_tchar(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+pub(super) const fn is_tchar(b: u8) -> bool {
+    let marks = matches!(
+        b,
+        b'!' | b'#'
+            | b'$'
+            | b'%'
+            | b'&'
+            | b'\''
+            | b'*'
+            | b'+'
+            | b'-'
+            | b'.'
+            | b'^'
+            | b'_'
+            | b'`'
+            | b'|'
+            | b'~'
+    );
+    marks || b.is_ascii_alphanumeric()
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl Known {
 }
 
 /// Some of these names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KnownSet(u32);
 
 impl KnownSet {
@@ -105,6 +105,18 @@ impl KnownSet {
     #[must_use]
     pub const fn and(self, members: &[Known]) -> Self {
         Self(self.0 | Self::of(members).0)
+    }
+
+    /// Takes one more in.
+    #[inline]
+    pub(super) fn add(&mut self, known: Known) {
+        self.0 |= 1 << known as u32;
+    }
+
+    /// Whether both have one.
+    #[must_use]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// Whether it is one of them.

@@ -11,8 +11,10 @@ mod fields;
 mod headers;
 mod known;
 mod method;
+mod plain;
 mod request;
 mod response;
+mod scan;
 mod status;
 pub mod uri;
 

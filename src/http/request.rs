@@ -6,8 +6,8 @@
 //!            └─ incomplete: None, read more
 //! ```
 
-use super::fields::{content_length, field_of, lines_end_in_crlf, list_members, span_of};
-use super::{BodyLength, Field, Known, Method, RequestError, Span, Version, uri};
+use super::fields::{content_length, field_of, is_name, lines_end_in_crlf, list_members, span_of};
+use super::{BodyLength, Field, Known, KnownSet, Method, RequestError, Span, Version, plain, uri};
 use crate::limits;
 use memchr::memchr;
 use std::mem::MaybeUninit;
@@ -41,10 +41,16 @@ pub struct RequestHead {
     pub target: Span,
     /// The target's path; empty: an absolute-form without one.
     pub path: Span,
+    /// Whether that is sure to be as [`uri::normalise`] would have it.
+    pub path_is_normal: bool,
     /// The version spoken.
     pub version: Version,
     /// The target's or the Host field's authority; empty if there is none.
     pub authority: Span,
+    /// Its host in lower case, without the port ([`uri::host_of`]).
+    pub host: Vec<u8>,
+    /// The authority that was checked last.
+    known_authority: Vec<u8>,
     /// All fields but Host.
     pub fields: Vec<Field>,
     /// The body's length.
@@ -90,8 +96,24 @@ impl RequestHead {
 
     fn parse_known(&mut self, input: &[u8], limits: HeadLimits) -> Result<bool, RequestError> {
         let within = &input[..input.len().min(limits.bytes)];
+        let most = limits.fields.min(limits::HEADERS_CEILING);
+        if self.parse_plain(within, most) {
+            return Ok(true);
+        }
+        self.parse_closely(input, within, most, limits)
+    }
+
+    /// Reads a head of any kind, and finds what is wrong with it.
+    #[cold]
+    fn parse_closely(
+        &mut self,
+        input: &[u8],
+        within: &[u8],
+        most: usize,
+        limits: HeadLimits,
+    ) -> Result<bool, RequestError> {
         let mut table = [const { MaybeUninit::uninit() }; limits::HEADERS_CEILING];
-        let table = &mut table[..limits.fields.min(limits::HEADERS_CEILING)];
+        let table = &mut table[..most];
         let mut parsed = httparse::Request::new(&mut []);
         let outcome = parsed
             .parse_with_uninit_headers(within, table)
@@ -112,16 +134,64 @@ impl RequestHead {
         self.method = Method::from_bytes(method.as_bytes());
         self.method_span = span_of(head, method.as_bytes());
         self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
+        if !target.bytes().all(|b| (0x21..0x7f).contains(&b) && b != b'#') {
+            return Err(RequestError::Bad("the target has a byte that must be percent-encoded"));
+        }
         let from_target = self.read_target(head, target.as_bytes())?;
-        self.read_fields(head, parsed.headers, from_target)?;
+        let mut facts = Facts::default();
+        self.fields.clear();
+        for header in parsed.headers.iter() {
+            self.take_field(head, field_of(head, header), &mut facts)?;
+        }
+        self.conclude(head, &facts, from_target)?;
         Ok(true)
+    }
+
+    /// The same for a head without anything unusual, and for a fraction of the price; `false`: it
+    /// takes a closer look.
+    fn parse_plain(&mut self, within: &[u8], most: usize) -> bool {
+        let Some(line) = plain::request_line(within) else { return false };
+        self.method = Method::from_bytes(line.method.of(within));
+        self.method_span = line.method;
+        self.target = line.target;
+        self.path = line.path;
+        self.path_is_normal = line.path_is_plain;
+        self.version = line.version;
+        let Some(section) = plain::section::<true>(within, line.end, most, &mut self.fields) else {
+            return false;
+        };
+        self.authority = section.host;
+        self.len = section.end;
+        let mut facts = Facts { hosts: section.hosts, ..Facts::default() };
+        let mut telling = self.fields.iter().filter(|field| TELLING.has(field.known));
+        if section.names.meets(TELLING) && !telling.all(|field| facts.note(*field, within).is_ok())
+        {
+            return false;
+        }
+        self.method != Method::Connect && self.conclude(within, &facts, None).is_ok()
+    }
+
+    /// Whether the short way of reading a head leaves this one alone, or makes of it what the long
+    /// way does: `None`, or whether that is so.
+    #[cfg(any(test, fuzzing))]
+    #[must_use]
+    pub fn reads_alike(input: &[u8], limits: HeadLimits) -> Option<bool> {
+        let within = &input[..input.len().min(limits.bytes)];
+        let most = limits.fields.min(limits::HEADERS_CEILING);
+        let (mut short, mut long) = (Self::default(), Self::default());
+        short.parse_plain(within, most).then(|| {
+            long.parse_closely(input, within, most, limits) == Ok(true)
+                && (long.path_is_normal || !short.path_is_normal)
+                && {
+                    // Perhaps it is, the short way says of some.
+                    short.path_is_normal = long.path_is_normal;
+                    format!("{short:?}") == format!("{long:?}")
+                }
+        })
     }
 
     /// Splits the target by its form (RFC 9112 §3.2); gives the authority of an absolute-form.
     fn read_target(&mut self, head: &[u8], target: &[u8]) -> Result<Option<Span>, RequestError> {
-        if !target.iter().all(|b| (0x21..0x7f).contains(b) && *b != b'#') {
-            return Err(RequestError::Bad("the target has a byte that must be percent-encoded"));
-        }
         if self.method == Method::Connect {
             return Err(RequestError::NotImplemented("CONNECT is for forward proxies"));
         }
@@ -141,26 +211,34 @@ impl RequestHead {
 
     fn set_target(&mut self, head: &[u8], target: &[u8]) {
         self.target = span_of(head, target);
-        self.path = span_of(head, uri::split(target).path);
+        let path = uri::split(target).path;
+        self.path = span_of(head, path);
+        self.path_is_normal = uri::is_normal(path);
     }
 
-    /// One pass over the fields: keeps them, and the facts that framing and the connection need.
-    fn read_fields(
+    /// Keeps a field, and the facts that framing and the connection need.
+    #[inline]
+    fn take_field(
         &mut self,
         head: &[u8],
-        headers: &[httparse::Header<'_>],
+        field: Field,
+        facts: &mut Facts,
+    ) -> Result<(), RequestError> {
+        match facts.note(field, head)? {
+            Keep::Field => self.fields.push(field),
+            Keep::Host => self.authority = field.value,
+        }
+        Ok(())
+    }
+
+    /// What all fields together come to.
+    fn conclude(
+        &mut self,
+        head: &[u8],
+        facts: &Facts,
         from_target: Option<Span>,
     ) -> Result<(), RequestError> {
-        let mut facts = Facts::default();
-        self.fields.clear();
-        for header in headers {
-            let field = field_of(head, header);
-            match facts.note(field.known, header.name.as_bytes(), header.value)? {
-                Keep::Field => self.fields.push(field),
-                Keep::Host => self.authority = field.value,
-            }
-        }
-        self.check_host(head, &facts, from_target)?;
+        self.check_host(head, facts, from_target)?;
         self.body = facts.framing(self.version)?;
         let persists = match self.version {
             Version::Http11 => true,
@@ -191,15 +269,38 @@ impl RequestHead {
             1 => {}
             _ => return Err(RequestError::Bad("more than one Host field")),
         }
-        if !is_authority(self.authority.of(head)) {
-            return Err(RequestError::Bad("the Host field is invalid"));
+        if self.known_authority != self.authority.of(head) {
+            if !is_authority(self.authority.of(head)) {
+                return Err(RequestError::Bad("the Host field is invalid"));
+            }
+            self.learn_authority(self.authority.of(head));
         }
         if let Some(authority) = from_target {
+            self.learn_authority(authority.of(head));
             self.authority = authority;
         }
         Ok(())
     }
+
+    /// Remembers an authority that is valid: most requests of a connection name the same.
+    #[cold]
+    fn learn_authority(&mut self, authority: &[u8]) {
+        self.known_authority.clear();
+        self.known_authority.extend_from_slice(authority);
+        self.host.clear();
+        self.host.extend(uri::host_of(authority).iter().map(u8::to_ascii_lowercase));
+    }
 }
+
+/// Names whose fields say something of framing or the connection; unknown ones may be likenesses.
+const TELLING: KnownSet = KnownSet::of(&[
+    Known::Connection,
+    Known::ContentLength,
+    Known::Expect,
+    Known::Other,
+    Known::TransferEncoding,
+    Known::Upgrade,
+]);
 
 /// Where a field belongs.
 enum Keep {
@@ -224,30 +325,38 @@ struct Facts {
 
 impl Facts {
     /// Looks at one field.
-    fn note(&mut self, known: Known, name: &[u8], value: &[u8]) -> Result<Keep, RequestError> {
-        match known {
+    #[inline]
+    fn note(&mut self, field: Field, head: &[u8]) -> Result<Keep, RequestError> {
+        match field.known {
             Known::Host => {
                 self.hosts += 1;
                 return Ok(Keep::Host);
             }
-            Known::Expect => self.note_expect(value)?,
+            Known::Expect => self.note_expect(field.value.of(head))?,
             Known::Upgrade => self.upgrade = true,
-            Known::Connection => self.note_connection(value),
+            Known::Connection => self.note_connection(field.value.of(head)),
             Known::ContentLength => {
-                let length = content_length(value);
+                let length = content_length(field.value.of(head));
                 let length = length.ok_or(RequestError::Bad("an invalid Content-Length"))?;
                 if self.content_length.replace(length).is_some() {
                     return Err(RequestError::Bad("more than one Content-Length"));
                 }
             }
-            Known::TransferEncoding => self.note_coding(value)?,
-            Known::Other if matches!(name.len(), 14 | 17) => refuse_likeness(name)?,
+            Known::TransferEncoding => self.note_coding(field.value.of(head))?,
+            Known::Other if matches!(field.name.len, 14 | 17) => {
+                refuse_likeness(field.name.of(head))?;
+            }
             _ => {}
         }
         Ok(Keep::Field)
     }
 
     fn note_connection(&mut self, value: &[u8]) {
+        // What most clients that say anything say.
+        if is_name(value, b"keep-alive") {
+            self.keep_alive = true;
+            return;
+        }
         for option in list_members(value) {
             match option.len() {
                 5 if option.eq_ignore_ascii_case(b"close") => self.close = true,

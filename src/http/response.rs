@@ -1,9 +1,9 @@
 //! Response heads from upstreams (RFC 9112 §4 to §6). Whatever is not clear is a 502: a guess here
 //! would let one exchange's bytes become another's.
 
-use super::fields::{content_length, field_of, lines_end_in_crlf, list_members};
+use super::fields::{content_length, field_of, is_name, lines_end_in_crlf, list_members};
 use super::request::HeadLimits;
-use super::{BodyLength, Field, Known, ResponseError, Version};
+use super::{BodyLength, Field, Known, KnownSet, ResponseError, Version, plain};
 use crate::limits;
 use std::mem::MaybeUninit;
 
@@ -39,15 +39,32 @@ impl ResponseHead {
         to_head: bool,
     ) -> Result<bool, ResponseError> {
         let within = &input[..input.len().min(limits.bytes)];
+        let most = limits.fields.min(limits::HEADERS_CEILING);
+        if self.parse_plain(within, most, to_head) {
+            return Ok(true);
+        }
+        match self.parse_closely(within, most, to_head)? {
+            false if input.len() >= limits.bytes => Err(ResponseError("the head is too large")),
+            complete => Ok(complete),
+        }
+    }
+
+    /// Reads a head of any kind, and finds what is wrong with it.
+    #[cold]
+    fn parse_closely(
+        &mut self,
+        within: &[u8],
+        most: usize,
+        to_head: bool,
+    ) -> Result<bool, ResponseError> {
         let mut table = [const { MaybeUninit::uninit() }; limits::HEADERS_CEILING];
-        let table = &mut table[..limits.fields.min(limits::HEADERS_CEILING)];
+        let table = &mut table[..most];
         let mut parsed = httparse::Response::new(&mut []);
         let outcome = httparse::ParserConfig::default()
             .parse_response_with_uninit_headers(&mut parsed, within, table)
             .map_err(classify)?;
         let httparse::Status::Complete(len) = outcome else {
-            let full = input.len() >= limits.bytes;
-            return if full { Err(ResponseError("the head is too large")) } else { Ok(false) };
+            return Ok(false);
         };
         let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
             return Err(ResponseError("a status line without its parts"));
@@ -62,8 +79,47 @@ impl ResponseHead {
         self.len = len;
         self.status = status;
         self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
-        self.read_fields(head, parsed.headers, to_head)?;
+        let mut facts = Facts::default();
+        self.fields.clear();
+        for header in parsed.headers.iter() {
+            self.take_field(head, field_of(head, header), &mut facts)?;
+        }
+        self.conclude(&facts, to_head)?;
         Ok(true)
+    }
+
+    /// The same for a head without anything unusual, and for a fraction of the price; `false`: it
+    /// takes a closer look.
+    fn parse_plain(&mut self, within: &[u8], most: usize, to_head: bool) -> bool {
+        let Some(line) = plain::status_line(within) else { return false };
+        self.version = line.version;
+        self.status = line.status;
+        let Some(section) = plain::section::<false>(within, line.end, most, &mut self.fields)
+        else {
+            return false;
+        };
+        let mut facts = Facts::default();
+        let mut telling = self.fields.iter().filter(|field| TELLING.has(field.known));
+        if section.names.meets(TELLING) && !telling.all(|field| facts.note(*field, within).is_ok())
+        {
+            return false;
+        }
+        self.len = section.end;
+        self.conclude(&facts, to_head).is_ok()
+    }
+
+    /// Whether the short way of reading a head leaves this one alone, or makes of it what the long
+    /// way does: `None`, or whether that is so.
+    #[cfg(any(test, fuzzing))]
+    #[must_use]
+    pub fn reads_alike(input: &[u8], limits: HeadLimits, to_head: bool) -> Option<bool> {
+        let within = &input[..input.len().min(limits.bytes)];
+        let most = limits.fields.min(limits::HEADERS_CEILING);
+        let (mut short, mut long) = (Self::default(), Self::default());
+        short.parse_plain(within, most, to_head).then(|| {
+            long.parse_closely(within, most, to_head) == Ok(true)
+                && format!("{short:?}") == format!("{long:?}")
+        })
     }
 
     /// Whether this head only announces: another one follows (RFC 9110 §15.2). 101 is final.
@@ -72,19 +128,20 @@ impl ResponseHead {
         (100..200).contains(&self.status) && self.status != 101
     }
 
-    fn read_fields(
+    #[inline]
+    fn take_field(
         &mut self,
         head: &[u8],
-        headers: &[httparse::Header<'_>],
-        to_head: bool,
+        field: Field,
+        facts: &mut Facts,
     ) -> Result<(), ResponseError> {
-        let mut facts = Facts::default();
-        self.fields.clear();
-        for header in headers {
-            let field = field_of(head, header);
-            facts.note(field.known, header.value)?;
-            self.fields.push(field);
-        }
+        facts.note(field, head)?;
+        self.fields.push(field);
+        Ok(())
+    }
+
+    /// What all fields together come to.
+    fn conclude(&mut self, facts: &Facts, to_head: bool) -> Result<(), ResponseError> {
         self.nominates = facts.nominates;
         self.body = facts.framing(self.version)?;
         if to_head || self.status < 200 || self.status == 204 || self.status == 304 {
@@ -99,6 +156,10 @@ impl ResponseHead {
     }
 }
 
+/// Names whose fields say something of framing or the connection.
+const TELLING: KnownSet =
+    KnownSet::of(&[Known::Connection, Known::ContentLength, Known::TransferEncoding]);
+
 #[derive(Default)]
 struct Facts {
     content_length: Option<u64>,
@@ -109,10 +170,14 @@ struct Facts {
 }
 
 impl Facts {
-    fn note(&mut self, known: Known, value: &[u8]) -> Result<(), ResponseError> {
-        match known {
+    #[inline]
+    fn note(&mut self, field: Field, head: &[u8]) -> Result<(), ResponseError> {
+        let value = || field.value.of(head);
+        match field.known {
+            // What most servers that say anything say.
+            Known::Connection if is_name(value(), b"keep-alive") => self.keep_alive = true,
             Known::Connection => {
-                for option in list_members(value) {
+                for option in list_members(value()) {
                     match option.len() {
                         5 if option.eq_ignore_ascii_case(b"close") => self.close = true,
                         10 if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
@@ -121,14 +186,14 @@ impl Facts {
                 }
             }
             Known::ContentLength => {
-                let length = content_length(value);
+                let length = content_length(value());
                 let length = length.ok_or(ResponseError("an invalid Content-Length"))?;
                 if self.content_length.replace(length).is_some() {
                     return Err(ResponseError("more than one Content-Length"));
                 }
             }
             Known::TransferEncoding => {
-                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                if self.chunked || !value().eq_ignore_ascii_case(b"chunked") {
                     return Err(ResponseError("a transfer coding other than one chunked"));
                 }
                 self.chunked = true;

@@ -42,9 +42,8 @@ pub(super) struct Downstream {
     pub(super) output: Vec<u8>,
     /// Bytes of the running exchange that were given to the socket.
     pub(super) sent: u64,
-    /// Normalised paths and lower-cased hosts that differ from what was received.
+    /// A normalised path that differs from what was received.
     pub(super) scratch: Vec<u8>,
-    pub(super) host: Vec<u8>,
     /// What plugins keep for the whole connection.
     pub(super) kept: Properties,
     /// Idle connections to upstreams that were told who this client is: they carry its requests
@@ -105,7 +104,6 @@ pub(super) async fn serve(
         output: Vec::new(),
         sent: 0,
         scratch: Vec::new(),
-        host: Vec::new(),
         kept: Properties::default(),
         idle: RefCell::default(),
     };

@@ -44,24 +44,18 @@ impl Downstream {
         self.run_exchange(worker, &pinned, route).await
     }
 
-    /// The route's number. Ordinary paths and hosts are used where they lie.
+    /// The route's number. Ordinary paths are used where they lie.
     fn find_route(&mut self, pinned: &Pinned) -> Result<Option<u32>, uri::UriError> {
         let bytes = &self.input[self.at..];
         let path = path_of(&self.head, bytes);
         self.scratch.clear();
-        if !uri::is_normal(path) && path != b"*" {
+        if !self.head.path_is_normal && !uri::is_normal(path) && path != b"*" {
             uri::normalise(path, &mut self.scratch)?;
         }
         let path = if self.scratch.is_empty() { path } else { &self.scratch };
         let path = pinned.snapshot.rules.matched_path(path);
-        let mut host = uri::host_of(self.head.authority.of(bytes));
-        if host.iter().any(u8::is_ascii_uppercase) {
-            self.host.clear();
-            self.host.extend(host.iter().map(u8::to_ascii_lowercase));
-            host = &self.host;
-        }
         let peer = self.facts.peer.ip();
-        let lookup = Lookup { host, path, method: self.head.method, peer };
+        let lookup = Lookup { host: &self.head.host, path, method: self.head.method, peer };
         let facts = Parsed { head: &self.head, bytes, path, connection: &self.facts, route: None };
         Ok(pinned.snapshot.router.find(&lookup, &VariablesOf(&facts)))
     }
