@@ -186,7 +186,7 @@ impl Driver {
                     let piece = pieces.next().expect("the response is whole");
                     assert_eq!(exchange.on_upstream(piece, &mut cx), piece.len());
                 }
-                Some(Command::ReleaseUpstream { .. }) => {}
+                Some(Command::ReleaseUpstream) => {}
                 Some(Command::Finish(ending)) => {
                     assert_eq!(ending, Ending::KeepAlive);
                     break;

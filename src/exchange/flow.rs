@@ -81,6 +81,16 @@ impl Steps {
         self.resumed = true;
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether a step may have let go.
+    pub(super) fn any_resumed(&self) -> bool {
+        self.resumed
+    }
+
     /// A step that let go, each once.
     pub(super) fn take_resumed(&mut self) -> Option<(usize, Direction)> {
         if !self.resumed {

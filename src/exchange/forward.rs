@@ -22,12 +22,24 @@ pub(super) struct Hop<'a> {
     pub(super) upgrades: bool,
 }
 
+/// The forwarding fields that were written last: a gateway's requests come from a few clients and
+/// for a few hosts, so the next ones are the same, mostly.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding {
+    /// What they were made for; a client that was forwarded to us is not remembered.
+    peer: Option<IpAddr>,
+    port: u16,
+    authority: Vec<u8>,
+    text: Vec<u8>,
+}
+
 /// Writes request line and fields, the empty line included.
 pub(super) fn write_request_head(
     out: &mut Vec<u8>,
     message: &Message,
     hop: &Hop<'_>,
     framing: Encoder,
+    forwarding: &mut Forwarding,
 ) {
     let request = &message.request;
     out.extend_from_slice(&request.method);
@@ -35,7 +47,7 @@ pub(super) fn write_request_head(
     out.extend_from_slice(&request.target);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(host(message, hop.upstream, hop.peer));
-    write_forwarding_fields(out, message);
+    forwarding.write(out, message);
     let mut takes_trailers = false;
     request.headers.write_lines(out, |line| {
         takes_trailers |= line.known() == Known::Te && names_trailers(line.value());
@@ -96,6 +108,23 @@ fn host<'a>(message: &'a Message, upstream: &'a Upstream, peer: Option<&'a Peer>
         // An HTTP/1.0 client may name none, but the upstream is spoken to in 1.1.
         (HostPolicy::Pass, Some(peer)) if message.request.authority.is_empty() => &peer.host,
         _ => &message.request.authority,
+    }
+}
+
+impl Forwarding {
+    fn write(&mut self, out: &mut Vec<u8>, message: &Message) {
+        let (peer, port) = (message.connection.peer.ip(), message.connection.local.port());
+        if message.request.headers.get_known(Known::XForwardedFor).is_some() {
+            return write_forwarding_fields(out, message);
+        }
+        let authority = &message.request.authority;
+        if self.peer != Some(peer) || self.port != port || self.authority != *authority {
+            self.text.clear();
+            write_forwarding_fields(&mut self.text, message);
+            self.authority.clone_from(authority);
+            (self.peer, self.port) = (Some(peer), port);
+        }
+        out.extend_from_slice(&self.text);
     }
 }
 
@@ -199,7 +228,7 @@ mod tests {
         let mut out = Vec::new();
         let upstream = upstream(host);
         let hop = Hop { upstream: &upstream, peer: Some(&peer), via: true, upgrades: false };
-        write_request_head(&mut out, message, &hop, framing);
+        write_request_head(&mut out, message, &hop, framing, &mut Forwarding::default());
         String::from_utf8(out).expect("text")
     }
 
@@ -282,10 +311,35 @@ mod tests {
         let upstream = upstream(HostPolicy::Pass);
         let hop = Hop { upstream: &upstream, peer: None, via: false, upgrades: true };
         let mut out = Vec::new();
-        write_request_head(&mut out, &message, &hop, Encoder::None);
+        write_request_head(&mut out, &message, &hop, Encoder::None, &mut Forwarding::default());
         let head = String::from_utf8(out).expect("text");
         let end = "TE: trailers\r\nUpgrade: websocket, foo/1\r\nConnection: TE, Upgrade\r\n\r\n";
         assert!(head.ends_with(end), "{head}");
+    }
+
+    #[test]
+    fn forwarding_fields_are_those_of_each_request() {
+        let mut forwarding = Forwarding::default();
+        let mut check = |message: &Message| {
+            let (mut remembered, mut anew) = (Vec::new(), Vec::new());
+            forwarding.write(&mut remembered, message);
+            write_forwarding_fields(&mut anew, message);
+            assert_eq!(remembered, anew);
+        };
+        let mut message = message();
+        check(&message);
+        check(&message);
+        message.request.authority = b"other.example".to_vec();
+        check(&message);
+        message.connection.peer = ([10, 0, 0, 9], 5000).into();
+        check(&message);
+        message.connection.local = ([10, 0, 0, 2], 80).into();
+        check(&message);
+        let mut forwarded = Message { connection: message.connection, ..Message::default() };
+        forwarded.request.authority.clone_from(&message.request.authority);
+        forwarded.request.headers.append(b"X-Forwarded-For", b"1.1.1.1");
+        check(&forwarded);
+        check(&message);
     }
 
     #[test]

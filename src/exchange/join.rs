@@ -31,7 +31,8 @@ impl Exchange {
         let pinned = Rc::clone(self.pinned());
         let Some(chain) = pinned.chain_with(route, &consumer.username)? else { return Ok(()) };
         self.steps.grow(chain.steps().len());
-        if self.key.is_none() && chain.hooks().has(Hooks::WAITS) {
+        self.hooks = chain.hooks();
+        if self.key.is_none() && self.hooks.has(Hooks::WAITS) {
             self.key = Some(self.sit_down(cx));
         }
         self.joined = Some(chain);

@@ -107,6 +107,6 @@ impl Exchange {
     }
 
     pub(super) fn has_response_body_hooks(&self) -> bool {
-        self.chain().hooks().has(Hooks::RESPONSE_BODY)
+        self.hooks.has(Hooks::RESPONSE_BODY)
     }
 }

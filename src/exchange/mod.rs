@@ -85,15 +85,11 @@ pub enum Command {
     ReadDownstream,
     /// Send all of this to the client; then [`Exchange::on_downstream_sent`].
     SendDownstream(Vec<u8>),
-    /// Take an idle connection to that address (unless `fresh`) or make one; then
+    /// Take an idle connection to [`Exchange::peer`] (unless `fresh`) or make one; then
     /// [`Exchange::on_connected`] or [`Exchange::on_connect_failed`].
     Connect {
-        /// Where to.
-        address: Address,
         /// An idle one must not be used: the last one was stale.
         fresh: bool,
-        /// Of whose idle connections.
-        carries: Carries,
     },
     /// Send all of this upstream; then [`Exchange::on_upstream_sent`].
     SendUpstream(Vec<u8>),
@@ -109,15 +105,8 @@ pub enum Command {
     EndUpstream,
     /// Drop the upstream connection, or the making of it, and everything running on it.
     CloseUpstream,
-    /// Keep the upstream connection: it may carry another request.
-    ReleaseUpstream {
-        /// To that address.
-        address: Address,
-        /// By this policy.
-        policy: KeepAlive,
-        /// For whose requests.
-        carries: Carries,
-    },
+    /// Keep the upstream connection to [`Exchange::take_peer`]: it may carry another request.
+    ReleaseUpstream,
     /// Wait this many milliseconds, instead of for what a running wait is for; then
     /// [`Exchange::on_slept`].
     Sleep(u64),
@@ -190,6 +179,8 @@ pub struct Exchange {
     chosen: Option<u32>,
     /// The chain with the consumer's plugins, once there are some.
     joined: Option<Rc<Chain>>,
+    /// What the plugins of the chain that runs ask for.
+    hooks: Hooks,
     steps: Steps,
     request: RequestSide,
     response: ResponseSide,
@@ -261,20 +252,25 @@ impl Exchange {
         self.fill_message(arrival);
         let chain = &pinned.snapshot.route(arrival.route).chain;
         self.steps.begin(chain.steps().len());
-        self.key = chain.hooks().has(Hooks::WAITS).then(|| self.sit_down(cx));
+        self.hooks = chain.hooks();
+        self.key = self.hooks.has(Hooks::WAITS).then(|| self.sit_down(cx));
         self.on_request_head(cx);
     }
 
     /// The next command, or `None`: wait for an event.
     pub fn poll(&mut self, cx: &mut Cx<'_>) -> Option<Command> {
-        self.run_resumed(cx);
+        if self.steps.any_resumed() {
+            self.run_resumed(cx);
+        }
         self.settle();
         if self.stage == Stage::Running {
             if let Some(command) = self.poll_upstream(cx) {
                 return Some(command);
             }
             // No peer may have been left: then there is a response now.
-            self.settle();
+            if self.response.is_complete() {
+                self.settle();
+            }
         }
         match self.stage {
             Stage::Idle => None,
@@ -293,6 +289,18 @@ impl Exchange {
     #[must_use]
     pub fn message(&self) -> &Message {
         &self.message
+    }
+
+    /// Where [`Command::Connect`] goes, and of whose idle connections it may take one.
+    #[must_use]
+    pub fn peer(&self) -> Option<(&Address, Carries)> {
+        Some((self.upstream.address.as_ref()?, self.carries()))
+    }
+
+    /// Where the connection of [`Command::ReleaseUpstream`] goes, how such are kept, and for whose
+    /// requests; once.
+    pub fn take_peer(&mut self) -> Option<(Address, KeepAlive, Carries)> {
+        Some((self.upstream.address.take()?, self.upstream.keep_alive(), self.carries()))
     }
 
     /// When the earliest timer is due, in the driver's milliseconds.
@@ -338,7 +346,9 @@ impl Exchange {
 
     /// Releases or closes the upstream first, then logs and finishes.
     fn poll_ending(&mut self, ending: Ending, cx: &mut Cx<'_>) -> Command {
-        if let Some(command) = self.part_with_upstream() {
+        if !self.upstream.is_left()
+            && let Some(command) = self.part_with_upstream()
+        {
             return command;
         }
         self.leave_peer();

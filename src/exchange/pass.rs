@@ -16,7 +16,7 @@ impl Exchange {
         end: bool,
         cx: &mut Cx<'_>,
     ) -> Passed {
-        if self.chain().steps().is_empty() {
+        if self.steps.len() == 0 {
             self.flow(direction).headers_through = true;
             return Passed::Through;
         }
@@ -79,8 +79,8 @@ impl Exchange {
         end: bool,
         cx: &mut Cx<'_>,
     ) -> Passed {
-        let (_, hook) = body_order(self.chain(), direction);
-        if !self.chain().hooks().has(hook) && self.flow(direction).held.is_none() {
+        let hook = body_hook(direction);
+        if !self.hooks.has(hook) && self.flow(direction).held.is_none() {
             self.flow(direction).end_through |= end;
             return Passed::Through;
         }
@@ -158,7 +158,7 @@ impl Exchange {
 
     /// Tells every plugin that asked for it that the exchange is over.
     pub(super) fn run_log(&mut self, cx: &mut Cx<'_>) {
-        if !self.chain().hooks().has(Hooks::LOG) {
+        if !self.hooks.has(Hooks::LOG) {
             return;
         }
         let chain = &*self.running_chain();
@@ -277,11 +277,14 @@ pub(super) fn headers_order(chain: &Chain, direction: Direction) -> (&[u16], Hoo
 }
 
 fn body_order(chain: &Chain, direction: Direction) -> (&[u16], Hooks) {
-    let hook = match direction {
+    (orders(chain, direction), body_hook(direction))
+}
+
+fn body_hook(direction: Direction) -> Hooks {
+    match direction {
         Direction::Request => Hooks::REQUEST_BODY,
         Direction::Response => Hooks::RESPONSE_BODY,
-    };
-    (orders(chain, direction), hook)
+    }
 }
 
 fn trailers_order(chain: &Chain, direction: Direction) -> (&[u16], Hooks) {

@@ -9,15 +9,16 @@
 use super::body::Encoder;
 use super::cause::Cause;
 use super::flow::Direction;
+use super::forward::{self, Forwarding};
 use super::outgoing::trusted_length;
 use super::retry::Named;
-use super::{Carries, Command, Cx, Exchange, Timer, forward};
+use super::{Carries, Command, Cx, Exchange, Timer};
 use crate::http::{BodyLength, Known, Method};
 use crate::limits;
 use crate::plugin::{Connection, Hooks};
 use crate::proxy_protocol;
 use crate::snapshot::Target;
-use crate::upstream::{Address, Ask, Balancer, Timeouts, Upstream, hash_of};
+use crate::upstream::{Address, Ask, Balancer, KeepAlive, Timeouts, Upstream, hash_of};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -44,8 +45,7 @@ pub(super) struct UpstreamSide {
     pub(super) first_try_ms: u64,
     /// The peer in use has this request among those in flight.
     counted: bool,
-    /// Somebody wants to know how long things take.
-    timed: bool,
+    terms: Terms,
     /// The connection carried another request before: it may be stale.
     pub(super) reused: bool,
     /// The last connection was stale: the same peer is asked again, not over an idle one.
@@ -69,6 +69,20 @@ pub(super) struct UpstreamSide {
     close_wanted: bool,
     /// It was asked to switch protocols, and may.
     pub(super) offered_upgrade: bool,
+    forwarding: Forwarding,
+}
+
+/// What the upstream and the route say of every attempt, looked up once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Terms {
+    /// The route's, or else the upstream's.
+    timeouts: Timeouts,
+    keep_alive: KeepAlive,
+    /// Somebody wants to know how long things take.
+    timed: bool,
+    /// New connections begin with who they are made for.
+    introduces: bool,
+    endpoints: u32,
 }
 
 impl UpstreamSide {
@@ -76,12 +90,13 @@ impl UpstreamSide {
         let mut out = std::mem::take(&mut self.out);
         let mut spare = std::mem::take(&mut self.spare);
         let mut tried = std::mem::take(&mut self.tried);
+        let forwarding = std::mem::take(&mut self.forwarding);
         tried.clear();
         for buffer in [&mut out, &mut spare] {
             buffer.clear();
             buffer.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
         }
-        *self = Self { out, spare, tried, ..Self::default() };
+        *self = Self { out, spare, tried, forwarding, ..Self::default() };
     }
 
     /// Bytes waiting to be sent upstream.
@@ -106,6 +121,16 @@ impl UpstreamSide {
     /// Nothing more will be asked of an upstream.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.state, State::None | State::Done)
+    }
+
+    /// How its connections are kept.
+    pub(super) fn keep_alive(&self) -> KeepAlive {
+        self.terms.keep_alive
+    }
+
+    /// Nothing is left to do about its connection either.
+    pub(super) fn is_left(&self) -> bool {
+        self.is_done() && !self.close_wanted
     }
 
     /// The peer has the whole request, as far as we are concerned.
@@ -138,13 +163,22 @@ impl Exchange {
                     return;
                 }
                 self.upstream.upstream = upstream;
-                self.upstream.timed = !self.chain().steps().is_empty()
-                    || self.upstream_of(upstream).balancer == Balancer::Ewma;
+                self.upstream.terms = self.terms(self.upstream_of(upstream));
                 self.upstream.state = State::Wanted;
                 self.upstream.first_try_ms = cx.locals.now_ms;
             }
             Target::Status(status) => self.answer(status, Cause::NoUpstream, cx),
             Target::NoRoute => self.answer(404, Cause::NoRoute, cx),
+        }
+    }
+
+    fn terms(&self, upstream: &Upstream) -> Terms {
+        Terms {
+            timeouts: self.chosen_route().timeouts.unwrap_or(upstream.timeouts),
+            keep_alive: upstream.keep_alive,
+            timed: self.steps.len() > 0 || upstream.balancer == Balancer::Ewma,
+            introduces: upstream.proxy_protocol.is_some(),
+            endpoints: u32::try_from(upstream.peers.len()).unwrap_or(u32::MAX),
         }
     }
 
@@ -175,11 +209,8 @@ impl Exchange {
     }
 
     /// Whose requests the connections of the upstream in use carry.
-    fn carries(&self) -> Carries {
-        match self.upstream_of(self.upstream.upstream).proxy_protocol {
-            None => Carries::All,
-            Some(_) => Carries::OneClients,
-        }
+    pub(super) fn carries(&self) -> Carries {
+        if self.upstream.terms.introduces { Carries::OneClients } else { Carries::All }
     }
 
     /// The upstream took everything, or not; the buffer comes back.
@@ -240,13 +271,11 @@ impl Exchange {
         let side = &mut self.upstream;
         let whole = self.response.is_complete() && side.is_served();
         let clean = side.keeps && !side.reading && !side.leftover;
-        let kept = side.address.take_if(|_| side.state == State::Open && whole && clean);
+        let kept = side.state == State::Open && whole && clean;
         self.spoil_upstream();
-        if let Some(address) = kept {
+        if kept {
             self.upstream.close_wanted = false;
-            let policy = self.upstream_of(self.upstream.upstream).keep_alive;
-            let carries = self.carries();
-            return Some(Command::ReleaseUpstream { address, policy, carries });
+            return Some(Command::ReleaseUpstream);
         }
         std::mem::take(&mut self.upstream.close_wanted).then_some(Command::CloseUpstream)
     }
@@ -266,11 +295,12 @@ impl Exchange {
         let fresh = std::mem::take(&mut self.upstream.fresh);
         let side = &mut self.upstream;
         side.tries += u32::from(!fresh);
-        side.address = Some(address.clone());
         side.state = State::Connecting;
-        self.note_attempt(&address, cx);
+        let inet = address.inet();
+        side.address = Some(address);
+        self.note_attempt(inet, cx);
         self.arm_upstream(Timer::Connect, cx);
-        Some(Command::Connect { address, fresh, carries: self.carries() })
+        Some(Command::Connect { fresh })
     }
 
     /// One that was not tried yet.
@@ -321,13 +351,12 @@ impl Exchange {
     }
 
     /// A peer is asked, for the first time or again.
-    fn note_attempt(&mut self, address: &Address, cx: &Cx<'_>) {
-        let peers = self.upstream_of(self.upstream.upstream).peers.len();
+    fn note_attempt(&mut self, address: Option<SocketAddr>, cx: &Cx<'_>) {
         let wanted_ns = self.now_ns(cx);
-        self.message.upstream = address.inet();
+        self.message.upstream = address;
         let attempts = &mut self.message.attempts;
         attempts.count += 1;
-        attempts.endpoints = u32::try_from(peers).unwrap_or(u32::MAX);
+        attempts.endpoints = self.upstream.terms.endpoints;
         attempts.local = None;
         attempts.wanted_ns = wanted_ns;
         (attempts.ready_ns, attempts.sent_ns, attempts.received_ns) = (0, 0, 0);
@@ -335,13 +364,13 @@ impl Exchange {
 
     /// The driver's clock, where somebody may ask: without plugins hardly anybody does.
     pub(super) fn now_ns(&self, cx: &Cx<'_>) -> u64 {
-        if self.upstream.timed { (cx.locals.clock)() } else { 0 }
+        if self.upstream.terms.timed { (cx.locals.clock)() } else { 0 }
     }
 
     /// Where plugins may change the body, the head waits for its first piece: with the whole body
     /// in one piece its length is known.
     fn waits_for_body(&self) -> bool {
-        let edits = self.chain().hooks().has(Hooks::REQUEST_BODY);
+        let edits = self.hooks.has(Hooks::REQUEST_BODY);
         edits && !self.request.is_through() && self.request.released.is_empty()
     }
 
@@ -389,7 +418,7 @@ impl Exchange {
     }
 
     fn write_upstream_head(&mut self, through: bool) {
-        let edits = self.chain().hooks().has(Hooks::REQUEST_BODY);
+        let edits = self.hooks.has(Hooks::REQUEST_BODY);
         let kept = self.message.request.headers.get_known(Known::ContentLength);
         let (length, released) = (self.request.length, self.request.released.len() as u64);
         let trailers = !self.message.request.trailers.is_empty();
@@ -406,7 +435,8 @@ impl Exchange {
         let upgrades = self.offers_upgrade();
         let side = &mut self.upstream;
         let hop = forward::Hop { upstream, peer, via: pinned.snapshot.rules.via, upgrades };
-        forward::write_request_head(&mut side.out, &self.message, &hop, side.encoder);
+        let (out, forwarding) = (&mut side.out, &mut side.forwarding);
+        forward::write_request_head(out, &self.message, &hop, side.encoder, forwarding);
         side.head_written = true;
         side.offered_upgrade = upgrades;
         // A plugin may have changed it: what may be sent again, and whether the response has a
@@ -415,10 +445,7 @@ impl Exchange {
     }
 
     pub(super) fn arm_upstream(&mut self, timer: Timer, cx: &Cx<'_>) {
-        let Timeouts { connect_ms, send_ms, read_ms } = self
-            .chosen_route()
-            .timeouts
-            .unwrap_or_else(|| self.upstream_of(self.upstream.upstream).timeouts);
+        let Timeouts { connect_ms, send_ms, read_ms } = self.upstream.terms.timeouts;
         let after = match timer {
             Timer::Connect => connect_ms,
             Timer::UpstreamSend => send_ms,

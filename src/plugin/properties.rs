@@ -145,6 +145,9 @@ impl Properties {
 
     /// Adds those of `other` that outlive their exchange.
     pub fn inherit(&mut self, other: &Self) {
+        if other.entries.is_empty() {
+            return;
+        }
         for property in other.iter().filter(|p| p.traits.span == LifeSpan::Connection) {
             // They fit in there, so they fit in here, before anything else is set.
             let _ = self.set(property.name, property.value, property.traits);

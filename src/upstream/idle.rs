@@ -19,38 +19,53 @@ pub struct Idle<C> {
 }
 
 /// All idle connections of a worker, by address.
+///
+/// Each address has a shelf, which stays once it is there: addresses are few, and a list made again
+/// and again would allocate. Who remembers the shelf need not look for it.
 #[derive(Debug)]
 pub struct IdlePool<C> {
-    by_address: FxHashMap<Address, VecDeque<Idle<C>>>,
+    shelves: Vec<(Address, VecDeque<Idle<C>>)>,
+    by_address: FxHashMap<Address, Shelf>,
+    /// The one that was looked for last.
+    last: Shelf,
 }
+
+/// Where the connections to one address are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shelf(usize);
 
 impl<C> Default for IdlePool<C> {
     fn default() -> Self {
-        Self { by_address: FxHashMap::default() }
+        let last = Shelf::default();
+        Self { shelves: Vec::new(), by_address: FxHashMap::default(), last }
     }
 }
 
 impl<C> IdlePool<C> {
-    /// The newest idle connection to that address that `usable` accepts; others on top are dropped.
+    /// The newest idle connection to that address that `usable` accepts, and its shelf; others on
+    /// top are dropped.
     pub fn take(
         &mut self,
         address: &Address,
         now_ms: u64,
         mut usable: impl FnMut(&C) -> bool,
-    ) -> Option<Idle<C>> {
-        let idle = self.by_address.get_mut(address)?;
+    ) -> Option<(Shelf, Idle<C>)> {
+        let shelf = self.find(address, self.last)?;
+        self.last = shelf;
+        let idle = &mut self.shelves[shelf.0].1;
         while let Some(candidate) = idle.pop_back() {
             if candidate.until_ms > now_ms && usable(&candidate.connection) {
-                return Some(candidate);
+                return Some((shelf, candidate));
             }
         }
         None
     }
 
     /// Keeps a connection that has carried `requests`, if policy allows; the oldest makes room.
+    /// `shelf`: where its like may be.
     pub fn put(
         &mut self,
-        address: Address,
+        (address, shelf): (Address, Shelf),
         connection: C,
         requests: u64,
         policy: KeepAlive,
@@ -59,10 +74,8 @@ impl<C> IdlePool<C> {
         if requests >= policy.requests_max || policy.idle_max == 0 || policy.idle_ms == 0 {
             return;
         }
-        let idle = match self.by_address.get_mut(&address) {
-            Some(idle) => idle,
-            None => self.by_address.entry(address).or_default(),
-        };
+        let shelf = self.find(&address, shelf).unwrap_or_else(|| self.add(address));
+        let idle = &mut self.shelves[shelf.0].1;
         if idle.len() >= policy.idle_max {
             idle.pop_front();
         }
@@ -70,10 +83,25 @@ impl<C> IdlePool<C> {
         idle.push_back(Idle { connection, requests, since_ms: now_ms, until_ms });
     }
 
-    /// Drops what has been idle for too long. The (now empty) lists stay: addresses are few, and a
-    /// list made again and again would allocate.
+    /// The shelf of an address; `likely` is looked at first.
+    fn find(&self, address: &Address, likely: Shelf) -> Option<Shelf> {
+        match self.shelves.get(likely.0) {
+            Some((known, _)) if known == address => Some(likely),
+            _ => self.by_address.get(address).copied(),
+        }
+    }
+
+    #[cold]
+    fn add(&mut self, address: Address) -> Shelf {
+        let shelf = Shelf(self.shelves.len());
+        self.shelves.push((address.clone(), VecDeque::new()));
+        self.by_address.insert(address, shelf);
+        shelf
+    }
+
+    /// Drops what has been idle for too long.
     pub fn sweep(&mut self, now_ms: u64) {
-        for idle in self.by_address.values_mut() {
+        for (_, idle) in &mut self.shelves {
             idle.retain(|candidate| candidate.until_ms > now_ms);
         }
     }
@@ -81,7 +109,7 @@ impl<C> IdlePool<C> {
     /// How many connections are kept, and for how long the oldest has been idle.
     #[must_use]
     pub fn level(&self, now_ms: u64) -> (usize, u64) {
-        let all = || self.by_address.values().flatten();
+        let all = || self.shelves.iter().flat_map(|(_, idle)| idle);
         let oldest = all().map(|idle| now_ms.saturating_sub(idle.since_ms)).max();
         (all().count(), oldest.unwrap_or(0))
     }
@@ -98,14 +126,14 @@ mod tests {
     }
 
     fn taken(pool: &mut IdlePool<char>, now_ms: u64) -> Option<char> {
-        pool.take(&address(), now_ms, |_| true).map(|idle| idle.connection)
+        pool.take(&address(), now_ms, |_| true).map(|(_, idle)| idle.connection)
     }
 
     #[test]
     fn newest_first_and_bounded() {
         let mut pool = IdlePool::default();
         for connection in ['a', 'b', 'c'] {
-            pool.put(address(), connection, 1, POLICY, 0);
+            pool.put((address(), Shelf(0)), connection, 1, POLICY, 0);
         }
         assert_eq!(pool.level(5), (2, 5));
         assert_eq!(
@@ -117,16 +145,32 @@ mod tests {
     #[test]
     fn old_worn_and_stale_ones_are_not_used() {
         let mut pool = IdlePool::default();
-        pool.put(address(), 'a', 1, POLICY, 0);
+        pool.put((address(), Shelf(0)), 'a', 1, POLICY, 0);
         assert_eq!(taken(&mut pool, 100), None, "idle for too long");
-        pool.put(address(), 'b', 3, POLICY, 0);
+        pool.put((address(), Shelf(0)), 'b', 3, POLICY, 0);
         assert_eq!(taken(&mut pool, 1), None, "carried enough requests");
-        pool.put(address(), 'c', 1, POLICY, 0);
-        pool.put(address(), 'd', 1, POLICY, 0);
-        let fresh = pool.take(&address(), 1, |c| *c != 'd').map(|idle| idle.connection);
+        pool.put((address(), Shelf(0)), 'c', 1, POLICY, 0);
+        pool.put((address(), Shelf(0)), 'd', 1, POLICY, 0);
+        let fresh = pool.take(&address(), 1, |c| *c != 'd').map(|(_, idle)| idle.connection);
         assert_eq!(fresh, Some('c'), "a stale one is passed over");
-        pool.put(address(), 'e', 1, POLICY, 0);
+        pool.put((address(), Shelf(0)), 'e', 1, POLICY, 0);
         pool.sweep(100);
         assert_eq!(pool.level(100), (0, 0));
+    }
+
+    #[test]
+    fn each_address_has_its_shelf_whichever_is_looked_at_first() {
+        let mut pool = IdlePool::default();
+        let addresses = [1, 2, 3].map(|last| Address::from(([127, 0, 0, last], 80)));
+        for (at, address) in addresses.iter().enumerate() {
+            for hint in 0..4 {
+                pool.put((address.clone(), Shelf(hint)), (at, hint), 1, POLICY, 0);
+            }
+        }
+        for (at, address) in addresses.iter().enumerate() {
+            let (shelf, idle) = pool.take(address, 1, |_| true).expect("one is there");
+            assert_eq!((shelf, idle.connection), (Shelf(at), (at, 3)));
+        }
+        assert_eq!(pool.level(1).0, 3, "two were kept of each");
     }
 }

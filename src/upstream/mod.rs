@@ -29,7 +29,7 @@ pub use address::Address;
 pub use balance::{Ask, Balance, Picked};
 pub use checks::{Active, Checks, Passive, Probe, ProbeRequest, ProbeTls, Statuses, Thresholds};
 pub use health::{Health, Report, Status};
-pub use idle::{Idle, IdlePool};
+pub use idle::{Idle, IdlePool, Shelf};
 pub use in_flight::InFlight;
 pub use node::{Board, Node, NodeTable};
 pub use ring::hash_of;

@@ -16,7 +16,7 @@ use crate::net::{self, Socket};
 use crate::plugin::{CallFailure, CallTarget, HttpCall, HttpReply};
 use crate::proxy_protocol::{self, Version};
 use crate::snapshot::Pinned;
-use crate::upstream::{Address, Ask, KeepAlive, Picked, Timeouts};
+use crate::upstream::{Address, Ask, KeepAlive, Picked, Shelf, Timeouts};
 use std::rc::Rc;
 
 /// Makes the call and tells its plugin how it ended.
@@ -114,7 +114,7 @@ impl Worker {
             Some(_) => None,
         };
         let _in_use = InUse::new(self);
-        if let Some(idle) = idle {
+        if let Some((_, idle)) = idle {
             self.counters.upstream_reused.up();
             let outcome = self.talk(call, &at, idle.connection, idle.requests + 1).await;
             let idempotent = Method::from_bytes(&call.method).is_idempotent();
@@ -167,7 +167,7 @@ impl Worker {
                 if keeps && sent && input.is_empty() && result.is_ok_and(|bytes| bytes > 0) {
                     let now = self.clock.now_ms();
                     self.idle.borrow_mut().put(
-                        at.address.clone(),
+                        (at.address.clone(), Shelf::default()),
                         socket,
                         requests,
                         at.keep_alive,

@@ -11,7 +11,7 @@ use crate::exchange::{Carries, Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
 use crate::time::DeadlineId;
-use crate::upstream::{Address, IdlePool, KeepAlive};
+use crate::upstream::{IdlePool, Shelf};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -29,6 +29,8 @@ struct UpstreamLink {
     socket: Option<Socket>,
     /// Requests it has carried, this one included.
     requests: u64,
+    /// Where it was kept, if it was.
+    shelf: Shelf,
     /// Bytes received; those before `at` are used.
     input: Vec<u8>,
     at: usize,
@@ -179,58 +181,58 @@ impl Downstream {
             send_up: pin!(None),
             sleep: pin!(None),
         };
-        let mut next = first;
+        let (mut next, mut event) = (first, None);
         loop {
-            while let Some(command) = next {
-                match command {
-                    Command::ReadDownstream if self.at < self.input.len() => {
-                        self.give_input(worker, exchange);
+            // Nothing waits in here, so the worker's own state is lent once for all of it.
+            let ending = worker.with_cx(|cx| {
+                loop {
+                    if let Some(event) = event.take() {
+                        self.on_event(worker, exchange, &mut link, event, cx);
                     }
-                    Command::ReadDownstream => {
-                        let buffer = self.body_buffer(worker, tunnel.is_some());
-                        operations.read_down.set(Some(net::read(self.socket.clone(), buffer)));
-                    }
-                    Command::SendDownstream(bytes) => {
-                        self.sent += bytes.len() as u64;
-                        let (socket, slot) = (Some(&self.socket), &mut operations.send_down);
-                        if let Some(done) = send(socket, bytes, slot, net::send_from) {
-                            self.on_event(worker, exchange, &mut link, Event::SentDown(done));
+                    match next.take().or_else(|| exchange.poll(cx))? {
+                        Command::ReadDownstream if self.at < self.input.len() => {
+                            self.give_input(exchange, cx);
                         }
-                    }
-                    Command::Connect { address, fresh, carries } => {
-                        let idle = self.pool(worker, carries);
-                        if fresh || !link.reuse(worker, exchange, idle, &address) {
-                            operations.connect.set(Some(connect(address)));
+                        Command::ReadDownstream => {
+                            let buffer = self.body_buffer(worker, tunnel.is_some());
+                            operations.read_down.set(Some(net::read(self.socket.clone(), buffer)));
                         }
-                    }
-                    Command::SendUpstream(bytes) => {
-                        let (socket, slot) = (link.socket.as_ref(), &mut operations.send_up);
-                        if let Some(done) = send(socket, bytes, slot, net::send_from) {
-                            self.on_event(worker, exchange, &mut link, Event::SentUp(done));
+                        Command::SendDownstream(bytes) => {
+                            self.sent += bytes.len() as u64;
+                            let (to, slot) = (Some(&self.socket), &mut operations.send_down);
+                            event = send(to, bytes, slot, net::send_from).map(Event::SentDown);
                         }
+                        Command::Connect { fresh } => {
+                            if fresh || !self.reuse(worker, exchange, &mut link, cx) {
+                                let address = exchange.peer().map(|(address, _)| address.clone());
+                                operations.connect.set(address.map(connect));
+                            }
+                        }
+                        Command::SendUpstream(bytes) => {
+                            let (to, slot) = (link.socket.as_ref(), &mut operations.send_up);
+                            event = send(to, bytes, slot, net::send_from).map(Event::SentUp);
+                        }
+                        Command::ReadUpstream if link.at < link.input.len() && !link.starved => {
+                            link.give(exchange, cx);
+                        }
+                        Command::ReadUpstream => operations.read_up.set(link.read(worker, &tunnel)),
+                        Command::Switch => tunnel = Some(OpenTunnel::count(worker)),
+                        Command::EndDownstream => self.socket.end_sending(),
+                        Command::EndUpstream => link.end_sending(),
+                        Command::CloseUpstream => {
+                            operations.drop_upstream();
+                            link.close(worker);
+                        }
+                        Command::ReleaseUpstream => self.release(worker, exchange, &mut link),
+                        Command::Sleep(ms) => operations.sleep.set(Some(net::sleep_ms(ms))),
+                        Command::Finish(ending) => return Some(ending),
                     }
-                    Command::ReadUpstream if link.at < link.input.len() && !link.starved => {
-                        link.give(worker, exchange);
-                    }
-                    Command::ReadUpstream => operations.read_up.set(link.read(worker, &tunnel)),
-                    Command::Switch => tunnel = Some(OpenTunnel::count(worker)),
-                    Command::EndDownstream => self.socket.end_sending(),
-                    Command::EndUpstream => link.end_sending(),
-                    Command::CloseUpstream => {
-                        operations.drop_upstream();
-                        link.close(worker);
-                    }
-                    Command::ReleaseUpstream { address, policy, carries } => {
-                        link.release(worker, self.pool(worker, carries), address, policy);
-                    }
-                    Command::Sleep(ms) => operations.sleep.set(Some(net::sleep_ms(ms))),
-                    Command::Finish(ending) => return ending,
                 }
-                next = worker.with_cx(|cx| exchange.poll(cx));
+            });
+            if let Some(ending) = ending {
+                return ending;
             }
-            let event = operations.next(worker, self.alarm, exchange).await;
-            self.on_event(worker, exchange, &mut link, event);
-            next = worker.with_cx(|cx| exchange.poll(cx));
+            event = Some(operations.next(worker, self.alarm, exchange).await);
         }
     }
 
@@ -240,46 +242,47 @@ impl Downstream {
         exchange: &mut Exchange,
         link: &mut UpstreamLink,
         event: Event,
+        cx: &mut Cx<'_>,
     ) {
         match event {
             Event::ReadDown((result, buffer)) => {
                 self.input = buffer;
                 match result {
-                    Ok(0) => worker.with_cx(|cx| exchange.on_downstream_end(cx)),
-                    Ok(_) => self.give_input(worker, exchange),
-                    Err(_) => worker.with_cx(|cx| exchange.on_downstream_broken(cx)),
+                    Ok(0) => exchange.on_downstream_end(cx),
+                    Ok(_) => self.give_input(exchange, cx),
+                    Err(_) => exchange.on_downstream_broken(cx),
                 }
             }
             Event::SentDown((result, buffer)) => {
-                worker.with_cx(|cx| exchange.on_downstream_sent(buffer, result.is_ok(), cx));
+                exchange.on_downstream_sent(buffer, result.is_ok(), cx);
             }
             Event::Connected(Ok(socket)) => {
                 worker.counters.upstream_made.up();
                 link.open(worker, socket, 1);
                 let local = link.local();
-                worker.with_cx(|cx| exchange.on_connected(false, local, cx));
+                exchange.on_connected(false, local, cx);
             }
             Event::Connected(Err(error)) => {
                 let why = error.to_string();
-                worker.with_cx(|cx| exchange.on_connect_failed(&why, cx));
+                exchange.on_connect_failed(&why, cx);
             }
             Event::ReadUp((result, buffer)) => {
                 link.input = buffer;
                 match result {
-                    Ok(0) => worker.with_cx(|cx| exchange.on_upstream_end(cx)),
-                    Ok(_) => link.give(worker, exchange),
+                    Ok(0) => exchange.on_upstream_end(cx),
+                    Ok(_) => link.give(exchange, cx),
                     Err(error) => {
                         let why = error.to_string();
-                        worker.with_cx(|cx| exchange.on_upstream_broken(&why, cx));
+                        exchange.on_upstream_broken(&why, cx);
                     }
                 }
             }
             Event::SentUp((result, buffer)) => {
-                worker.with_cx(|cx| exchange.on_upstream_sent(buffer, result.is_ok(), cx));
+                exchange.on_upstream_sent(buffer, result.is_ok(), cx);
             }
-            Event::Slept => worker.with_cx(|cx| exchange.on_slept(cx)),
-            Event::Due => worker.with_cx(|cx| exchange.on_due(cx)),
-            Event::Asked => worker.with_cx(|cx| exchange.on_asked(cx)),
+            Event::Slept => exchange.on_slept(cx),
+            Event::Due => exchange.on_due(cx),
+            Event::Asked => exchange.on_asked(cx),
         }
     }
 
@@ -291,10 +294,39 @@ impl Downstream {
         }
     }
 
+    /// Gives the exchange an idle connection to its peer that nobody has closed, if there is one.
+    fn reuse(
+        &self,
+        worker: &Worker,
+        exchange: &mut Exchange,
+        link: &mut UpstreamLink,
+        cx: &mut Cx<'_>,
+    ) -> bool {
+        let Some((address, carries)) = exchange.peer() else { return false };
+        let (now, mut pool) = (worker.clock.now_ms(), self.pool(worker, carries).borrow_mut());
+        let Some((shelf, idle)) = pool.take(address, now, Socket::is_fresh) else { return false };
+        link.shelf = shelf;
+        worker.counters.upstream_reused.up();
+        link.open(worker, idle.connection, idle.requests + 1);
+        exchange.on_connected(true, link.local(), cx);
+        true
+    }
+
+    /// The connection may carry another request.
+    fn release(&self, worker: &Worker, exchange: &mut Exchange, link: &mut UpstreamLink) {
+        if let Some(socket) = link.socket.clone()
+            && let Some((address, policy, carries)) = exchange.take_peer()
+        {
+            let (now, mut pool) = (worker.clock.now_ms(), self.pool(worker, carries).borrow_mut());
+            pool.put((address, link.shelf), socket, link.requests, policy, now);
+        }
+        link.close(worker);
+    }
+
     /// Body bytes that are in the buffer already.
-    fn give_input(&mut self, worker: &Rc<Worker>, exchange: &mut Exchange) {
+    fn give_input(&mut self, exchange: &mut Exchange, cx: &mut Cx<'_>) {
         let bytes = &self.input[self.at..];
-        self.at += worker.with_cx(|cx| exchange.on_downstream(bytes, cx));
+        self.at += exchange.on_downstream(bytes, cx);
     }
 
     /// The read buffer for a body: all of it was used up, so it is empty; large bodies get more
@@ -314,25 +346,6 @@ impl Downstream {
 }
 
 impl UpstreamLink {
-    /// Gives the exchange an idle connection to that address that nobody has closed, if there is
-    /// one.
-    fn reuse(
-        &mut self,
-        worker: &Worker,
-        exchange: &mut Exchange,
-        idle: &RefCell<IdlePool<Socket>>,
-        address: &Address,
-    ) -> bool {
-        let now = worker.clock.now_ms();
-        let idle = idle.borrow_mut().take(address, now, Socket::is_fresh);
-        let Some(idle) = idle else { return false };
-        worker.counters.upstream_reused.up();
-        self.open(worker, idle.connection, idle.requests + 1);
-        let local = self.local();
-        worker.with_cx(|cx| exchange.on_connected(true, local, cx));
-        true
-    }
-
     fn open(&mut self, worker: &Worker, socket: Socket, requests: u64) {
         worker.counters.upstream_in_use.up();
         self.socket = Some(socket);
@@ -345,8 +358,8 @@ impl UpstreamLink {
     }
 
     /// Gives what was read and not used yet to the exchange.
-    fn give(&mut self, worker: &Rc<Worker>, exchange: &mut Exchange) {
-        let used = worker.with_cx(|cx| exchange.on_upstream(&self.input[self.at..], cx));
+    fn give(&mut self, exchange: &mut Exchange, cx: &mut Cx<'_>) {
+        let used = exchange.on_upstream(&self.input[self.at..], cx);
         self.at += used;
         self.starved = used == 0;
     }
@@ -392,20 +405,6 @@ impl UpstreamLink {
         worker.give_back_buffer(std::mem::take(&mut self.input));
         self.at = 0;
         self.starved = false;
-    }
-
-    fn release(
-        &mut self,
-        worker: &Worker,
-        idle: &RefCell<IdlePool<Socket>>,
-        address: Address,
-        policy: KeepAlive,
-    ) {
-        if let Some(socket) = self.socket.clone() {
-            let now = worker.clock.now_ms();
-            idle.borrow_mut().put(address, socket, self.requests, policy, now);
-        }
-        self.close(worker);
     }
 }
 

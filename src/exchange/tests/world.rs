@@ -183,7 +183,10 @@ impl World {
                 self.running.send_down = Some(bytes);
                 self.sends += 1;
             }
-            Command::Connect { address, fresh, .. } => self.start_connect(address, fresh),
+            Command::Connect { fresh } => {
+                let address = self.exchange.peer().expect("a peer was picked").0.clone();
+                self.start_connect(address, fresh);
+            }
             Command::SendUpstream(bytes) => {
                 assert!(self.running.send_up.is_none() && !bytes.is_empty());
                 assert!(self.link().is_some(), "a send without a connection");
@@ -210,7 +213,10 @@ impl World {
                 link.told = true;
             }
             Command::CloseUpstream => self.close_upstream(),
-            Command::ReleaseUpstream { address, .. } => self.release_upstream(address),
+            Command::ReleaseUpstream => {
+                let (address, ..) = self.exchange.take_peer().expect("it has a peer");
+                self.release_upstream(address);
+            }
             Command::Sleep(ms) => self.running.sleep = Some(self.locals.now_ms + ms),
             Command::Finish(ending) => self.finish(ending),
         }
