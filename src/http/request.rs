@@ -41,7 +41,7 @@ pub struct RequestHead {
     pub target: Span,
     /// The target's path; empty: an absolute-form without one.
     pub path: Span,
-    /// Whether that is sure to be as [`uri::normalise`] would have it.
+    /// Whether that is as [`uri::normalise`] would have it ([`uri::is_normal`]).
     pub path_is_normal: bool,
     /// The version spoken.
     pub version: Version,
@@ -155,7 +155,7 @@ impl RequestHead {
         self.method_span = line.method;
         self.target = line.target;
         self.path = line.path;
-        self.path_is_normal = line.path_is_plain;
+        self.path_is_normal = line.path_is_plain || uri::is_normal(line.path.of(within));
         self.version = line.version;
         let Some(section) = plain::section::<true>(within, line.end, most, &mut self.fields) else {
             return false;
@@ -181,12 +181,7 @@ impl RequestHead {
         let (mut short, mut long) = (Self::default(), Self::default());
         short.parse_plain(within, most).then(|| {
             long.parse_closely(input, within, most, limits) == Ok(true)
-                && (long.path_is_normal || !short.path_is_normal)
-                && {
-                    // Perhaps it is, the short way says of some.
-                    short.path_is_normal = long.path_is_normal;
-                    format!("{short:?}") == format!("{long:?}")
-                }
+                && format!("{short:?}") == format!("{long:?}")
         })
     }
 

@@ -49,7 +49,7 @@ impl Downstream {
         let bytes = &self.input[self.at..];
         let path = path_of(&self.head, bytes);
         self.scratch.clear();
-        if !self.head.path_is_normal && !uri::is_normal(path) && path != b"*" {
+        if !self.head.path_is_normal && path != b"*" {
             uri::normalise(path, &mut self.scratch)?;
         }
         let path = if self.scratch.is_empty() { path } else { &self.scratch };
