@@ -1,6 +1,10 @@
 //! Upstreams that refuse, close, lie and stall.
 
-use crate::harness::{Client, Conversation, Cut, Gateway, Refusing, Setup, Upstream, drivers};
+use crate::harness::{
+    Client, Conversation, Cut, DEADLINE, Gateway, Refusing, Setup, Upstream, drivers,
+};
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 fn to(node: &str, keys: &str) -> String {
@@ -135,8 +139,10 @@ fn a_response_head_without_end_is_502() {
 
 /// What the client has of a response that was cut off must not look whole.
 #[track_caller]
-fn cut_off(mut client: Client, received: &str) {
+fn cut_off(mut client: Client, received: &str, there: &Sender<()>) {
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.wire().wait_for(received);
+    let _ = there.send(());
     let cut = client.outcome(false).expect_err("a response that is cut off");
     assert_eq!(cut.message.status(), 200);
     assert_eq!(cut.message.text(), received);
@@ -151,10 +157,9 @@ fn closing_in_the_body_cuts_the_response_off() {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n",
         ] {
-            // The client has the head and the half before the end comes.
-            let upstream = half_then(response, |_| {});
+            let (upstream, there) = half_then(response, |_| {});
             let gateway = Setup::new(proxy(&upstream)).driver(*driver).start();
-            cut_off(gateway.client(), "half");
+            cut_off(gateway.client(), "half", &there);
         }
     }
 }
@@ -163,26 +168,29 @@ fn closing_in_the_body_cuts_the_response_off() {
 fn bad_chunks_cut_the_response_off() {
     for bad in ["x\r\n", "-1\r\n", "fffffffffffffffff\r\n", "0\r\nA : b\r\n\r\n"] {
         let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
-        let upstream = half_then(response, move |conversation| {
+        let (upstream, there) = half_then(response, move |conversation| {
             conversation.send(bad);
             conversation.stall();
         });
-        cut_off(Gateway::start(proxy(&upstream)).client(), "half");
+        cut_off(Gateway::start(proxy(&upstream)).client(), "half", &there);
     }
 }
 
-/// Sends a part of a response, lets it arrive, and goes on.
+/// Sends a part of a response, waits until it is told that the client has it, and goes on.
 fn half_then(
     response: &'static str,
     then: impl Fn(&mut Conversation) + Send + Sync + 'static,
-) -> Upstream {
-    Upstream::script(move |conversation| {
+) -> (Upstream, Sender<()>) {
+    let (there, told) = channel();
+    let told = Mutex::new(told);
+    let upstream = Upstream::script(move |conversation| {
         if conversation.request().is_some() {
             conversation.send(response);
-            std::thread::sleep(Duration::from_millis(50));
+            let _ = told.lock().expect("unpoisoned").recv_timeout(DEADLINE);
             then(conversation);
         }
-    })
+    });
+    (upstream, there)
 }
 
 /// Bytes after the end of a response belong to nobody: they never become another's response.
@@ -241,9 +249,9 @@ fn a_route_has_timeouts_of_its_own() {
 #[test]
 fn stalling_in_the_body_cuts_the_response_off() {
     let response = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
-    let upstream = half_then(response, Conversation::stall);
+    let (upstream, there) = half_then(response, Conversation::stall);
     let gateway = Gateway::start(to(&upstream.node(), SHORT));
-    cut_off(gateway.client(), "half");
+    cut_off(gateway.client(), "half", &there);
 }
 
 /// An upstream that takes nothing of a large request.
@@ -253,7 +261,7 @@ fn an_upstream_that_never_reads_is_504() {
         let upstream = Upstream::script(|conversation| {
             // Nothing of the body; the socket stays open longer than the test lasts.
             let _ = conversation.head();
-            std::thread::park_timeout(crate::harness::DEADLINE);
+            std::thread::park_timeout(DEADLINE);
         });
         let timeout = ", timeout: {connect: 5, send: 0.3, read: 20}";
         let gateway = Setup::new(to(&upstream.node(), timeout)).driver(*driver).start();

@@ -81,6 +81,14 @@ impl Wire {
         &self.input
     }
 
+    /// Waits until this is in what was received and not used yet.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, part: &str) {
+        while !self.input.windows(part.len()).any(|bytes| bytes == part.as_bytes()) {
+            self.fill().expect("more bytes");
+        }
+    }
+
     fn fill(&mut self) -> Result<(), Cut> {
         let mut piece = vec![0; 64 * 1024];
         match self.stream.read(&mut piece) {
