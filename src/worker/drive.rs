@@ -181,14 +181,12 @@ impl Downstream {
             send_up: pin!(None),
             sleep: pin!(None),
         };
-        let (mut next, mut event) = (first, None);
+        let mut next = first;
         loop {
             // Nothing waits in here, so the worker's own state is lent once for all of it.
             let ending = worker.with_cx(|cx| {
                 loop {
-                    if let Some(event) = event.take() {
-                        self.on_event(worker, exchange, &mut link, event, cx);
-                    }
+                    let mut done = None;
                     match next.take().or_else(|| exchange.poll(cx))? {
                         Command::ReadDownstream if self.at < self.input.len() => {
                             self.give_input(exchange, cx);
@@ -200,21 +198,18 @@ impl Downstream {
                         Command::SendDownstream(bytes) => {
                             self.sent += bytes.len() as u64;
                             let (to, slot) = (Some(&self.socket), &mut operations.send_down);
-                            event = send(to, bytes, slot, net::send_from).map(Event::SentDown);
+                            done = send(to, bytes, slot, net::send_from).map(Event::SentDown);
                         }
                         Command::Connect { fresh } => {
                             if fresh || !self.reuse(worker, exchange, &mut link, cx) {
-                                let address = exchange.peer().map(|(address, _)| address.clone());
-                                operations.connect.set(address.map(connect));
+                                operations.connect.set(exchange.address().map(connect));
                             }
                         }
                         Command::SendUpstream(bytes) => {
                             let (to, slot) = (link.socket.as_ref(), &mut operations.send_up);
-                            event = send(to, bytes, slot, net::send_from).map(Event::SentUp);
+                            done = send(to, bytes, slot, net::send_from).map(Event::SentUp);
                         }
-                        Command::ReadUpstream if link.at < link.input.len() && !link.starved => {
-                            link.give(exchange, cx);
-                        }
+                        Command::ReadUpstream if link.has_unused() => link.give(exchange, cx),
                         Command::ReadUpstream => operations.read_up.set(link.read(worker, &tunnel)),
                         Command::Switch => tunnel = Some(OpenTunnel::count(worker)),
                         Command::EndDownstream => self.socket.end_sending(),
@@ -227,12 +222,17 @@ impl Downstream {
                         Command::Sleep(ms) => operations.sleep.set(Some(net::sleep_ms(ms))),
                         Command::Finish(ending) => return Some(ending),
                     }
+                    if let Some(event) = done {
+                        self.on_event(worker, exchange, &mut link, event, cx);
+                    }
                 }
             });
             if let Some(ending) = ending {
                 return ending;
             }
-            event = Some(operations.next(worker, self.alarm, exchange).await);
+            // Not kept over the wait: the future of this function is moved, and would be copied.
+            let event = operations.next(worker, self.alarm, exchange).await;
+            worker.with_cx(|cx| self.on_event(worker, exchange, &mut link, event, cx));
         }
     }
 
@@ -355,6 +355,11 @@ impl UpstreamLink {
     /// Our end of the connection.
     fn local(&self) -> Option<SocketAddr> {
         self.socket.as_ref()?.local()
+    }
+
+    /// Whether the exchange was not shown all of what was read.
+    fn has_unused(&self) -> bool {
+        self.at < self.input.len() && !self.starved
     }
 
     /// Gives what was read and not used yet to the exchange.
