@@ -212,9 +212,9 @@ build_go() {
     local go module
     cd "$here"
     go=$(go_command)
-    # Nothing but the standard library is used: no proxy is asked, and no other toolchain fetched.
+    # The SDK comes from the module proxy, as go.sum has it; no other toolchain is fetched.
     for module in "${go_modules[@]}"; do
-        env GOTOOLCHAIN=local GOPROXY=off GOFLAGS= GOWORK=off GOOS=wasip1 GOARCH=wasm \
+        env GOTOOLCHAIN=local GOFLAGS= GOWORK=off GOOS=wasip1 GOARCH=wasm \
             GOCACHE="$here/build/go" "$go" build -buildmode=c-shared -trimpath -buildvcs=false \
             -ldflags='-s -w' -o "build/$module.wasm" "./$(folder_of "$module")"
         install -m 644 "build/$module.wasm" "$out/"

@@ -8,22 +8,66 @@ import (
 	"fmt"
 	"math/rand/v2"
 
-	"plugins/go/proxywasm"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 )
 
-// The module is a reactor: the host calls what is exported below, and never this.
+// The module is a reactor: the host calls what the SDK exports, and never this.
 func main() {}
 
-// One configuration. The streams made under it share it.
+func init() {
+	proxywasm.SetPluginContext(func(uint32) types.PluginContext { return &plugin{} })
+}
+
+// One configuration.
+type plugin struct {
+	types.DefaultPluginContext
+	fault *fault
+}
+
+// What it says. The streams made under it share it.
 type fault struct {
 	status     uint32
 	body       []byte
 	percentage uint32
 }
 
-// What each live context works with, be it a root or a stream under one. A root has nothing before it is
-// configured.
-var contexts = map[uint32]*fault{}
+type stream struct {
+	types.DefaultHttpContext
+	fault *fault
+}
+
+func (plugin *plugin) OnPluginStart(int) types.OnPluginStartStatus {
+	document, err := proxywasm.GetPluginConfiguration()
+	if err == nil {
+		plugin.fault, err = configured(document)
+	} else if errors.Is(err, types.ErrorStatusNotFound) {
+		// How the SDK says that it is empty.
+		plugin.fault, err = configured(nil)
+	}
+	if err != nil {
+		proxywasm.LogErrorf("fault-injection: %v", err)
+		return types.OnPluginStartStatusFailed
+	}
+	return types.OnPluginStartStatusOK
+}
+
+func (plugin *plugin) NewHttpContext(uint32) types.HttpContext {
+	return &stream{fault: plugin.fault}
+}
+
+func (stream *stream) OnHttpRequestHeaders(int, bool) types.Action {
+	fault := stream.fault
+	if !fault.fires() {
+		return types.ActionContinue
+	}
+	// -1: no status of gRPC.
+	if err := proxywasm.SendHttpResponse(fault.status, nil, fault.body, -1); err != nil {
+		// A request that waits for an answer nobody gives would wait for ever.
+		panic(err)
+	}
+	return types.ActionPause
+}
 
 func configured(document []byte) (*fault, error) {
 	if len(document) == 0 {
@@ -79,35 +123,4 @@ func (fault *fault) fires() bool {
 		// Seeded once by the runtime, then computed in the plugin.
 		return rand.Uint32N(100) < fault.percentage
 	}
-}
-
-//go:wasmexport proxy_on_context_create
-func onContextCreate(context, parent uint32) {
-	contexts[context] = contexts[parent]
-}
-
-//go:wasmexport proxy_on_configure
-func onConfigure(context, size uint32) bool {
-	fault, err := configured(proxywasm.Configuration(size))
-	if err != nil {
-		proxywasm.LogError("fault-injection: %v", err)
-		return false
-	}
-	contexts[context] = fault
-	return true
-}
-
-//go:wasmexport proxy_on_request_headers
-func onRequestHeaders(context, _, _ uint32) proxywasm.Action {
-	fault := contexts[context]
-	if !fault.fires() {
-		return proxywasm.Continue
-	}
-	proxywasm.Respond(fault.status, fault.body)
-	return proxywasm.Pause
-}
-
-//go:wasmexport proxy_on_delete
-func onDelete(context uint32) {
-	delete(contexts, context)
 }
