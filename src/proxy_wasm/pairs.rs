@@ -173,6 +173,11 @@ mod tests {
         assert_eq!(decode(&bad), None, "length leaves the map");
         assert_eq!(decode(&u32::MAX.to_le_bytes()), None, "count too high");
         assert_eq!(decode(&vec![0; BYTES_MAX + 1]), None, "too large");
+        for (count, good) in [(PAIRS_MAX, true), (PAIRS_MAX + 1, false)] {
+            let mut many = Vec::new();
+            encode(|| std::iter::repeat_n((&b"k"[..], &b""[..]), count), &mut many);
+            assert_eq!(decode(&many).is_some(), good, "{count} pairs");
+        }
     }
 
     #[test]

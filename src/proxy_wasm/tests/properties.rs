@@ -63,6 +63,10 @@ fn fill(message: &mut Message) {
     message.filter_state.set(b"envoy.key", b"raw", traits).expect("room");
 }
 
+/// The headers that a guest counts then, names and values.
+const HEADERS: &str = ":authorityhost.example:path/a?b=c:methodGET:schemehttp\
+    User-AgenttestRefererrX-Many1x-many2x.dotsd";
+
 /// What an exchange knows of its upstream once it was asked.
 fn proxied(message: &mut Message) {
     message.upstream = Some("192.0.2.2:80".parse().expect("address"));
@@ -124,6 +128,7 @@ fn values_while_the_request_is_there() {
         ("request\0headers\0x-many", b"1,2".to_vec()),
         ("request\0headers\0x.dots", b"d".to_vec()),
         ("request\0headers\0:path", b"/a?b=c".to_vec()),
+        ("request\0headers_bytes", int(HEADERS.len() as u64)),
         ("request\0time", int(1_000)),
         ("request\0size", int(11)),
         ("source\0address", b"192.0.2.1:5000".to_vec()),
@@ -199,6 +204,10 @@ fn trees() {
         ("node\0locality\0region", b"r".to_vec()),
         ("node\0locality", locality),
         ("node\0user_agent_name", b"ringgate".to_vec()),
+        ("node\0user_agent_version", version.to_vec()),
+        ("xds\0node\0metadata\0NAME", b"pod".to_vec()),
+        ("xds\0node\0locality\0region", b"r".to_vec()),
+        ("xds\0cluster_metadata\0filter_metadata\0apisix\0team", b"upstream".to_vec()),
         ("node", node.concat()),
         ("xds\0node", node.concat()),
         (
@@ -239,10 +248,16 @@ fn what_is_not_there_is_not_found() {
         "upstream\0tls_version",
         "connection\0requested_server_name",
         "connection\0tls_version",
+        "connection\0subject_peer_certificate",
+        "connection\0uri_san_peer_certificate",
+        "connection\0dns_san_local_certificate",
+        "connection\0sha256_peer_certificate_digest",
+        "connection\0transport_failure_reason",
         "connection\0termination_details",
         "xds\0listener_metadata",
         "listener_metadata",
         "upstream_host_metadata",
+        "xds\0upstream_host_metadata",
         "xds\0filter_chain_name",
         "node\0cluster",
         "node\0metadata\0OTHER",
@@ -290,8 +305,6 @@ fn values_once_there_is_a_response() {
 
 #[test]
 fn values_when_all_is_over() {
-    let request = ":authorityhost.example:path/a?b=c:methodGET:schemehttp\
-        User-AgenttestRefererrX-Many1x-many2x.dotsd";
     let response = ":status200Serverupgrpc-status3X-Trailert";
     for (path, value) in [
         ("response\0code", int(200)),
@@ -301,7 +314,7 @@ fn values_when_all_is_over() {
         ("response\0trailers\0x-trailer", b"t".to_vec()),
         ("response\0trailers", map(&[("x-trailer", b"t")])),
         ("response\0grpc_status", int(3)),
-        ("request\0total_size", int(11 + request.len() as u64)),
+        ("request\0total_size", int(11 + HEADERS.len() as u64)),
         ("response\0total_size", int(5 + response.len() as u64)),
         ("request\0path", b"/a?b=c".to_vec()),
     ] {
@@ -309,6 +322,18 @@ fn values_when_all_is_over() {
     }
     assert_eq!(ask("log", "request\0duration").expect("a duration").len(), 8);
     assert_eq!(ask("log", "response\0headers\0none"), None);
+}
+
+#[test]
+fn trailers_of_a_request() {
+    for (path, value) in [("x-sum", Some(b"s".to_vec())), ("x-other", None)] {
+        let mut rig = asking("request_trailers", &format!("request\0trailers\0{path}"));
+        rig.request_headers();
+        rig.message.request.trailers.append(b"X-Sum", b"s");
+        rig.request_trailers();
+        let (status, bytes) = rig.reported();
+        assert_eq!((status == 0).then_some(bytes), value, "{path}");
+    }
 }
 
 /// Of a request that got no response it is still known why.
