@@ -180,19 +180,67 @@ fn traps(isolation: &str, count: usize) {
     assert!(most <= before + 2 * LIMIT + (4 << 20), "stopped at the limit: {}", mib(most));
 }
 
-/// Changed confs, by SIGHUP, under load.
-fn hot_swaps(count: usize) {
+/// What a hot swap changes.
+#[derive(Clone, Copy, Debug)]
+enum Swap {
+    /// The conf, and with it which of two plugins answers.
+    Conf,
+    /// The file of the plugin's module: one in C, in Rust, in C++, and one that never was before.
+    /// The conf too; the new module knows only the number it was made with.
+    Module,
+}
+
+/// A module that answers with its number, whatever its conf.
+fn numbered(number: usize) -> Vec<u8> {
+    let text = include_str!("../examples/plugins/fixtures/minimal.wat");
+    let text = text.replace("minimal\\n", &format!("{number:08}"));
+    text.into_bytes()
+}
+
+/// The module of a swap, and what it answers.
+fn module_of(number: usize) -> (Vec<u8>, String) {
+    let file = match number % 4 {
+        0 => return (numbered(number), format!("{number:08}")),
+        1 => "fault_injection_c.wasm",
+        2 => "fault_injection_rust.wasm",
+        _ => "fault_injection_cpp.wasm",
+    };
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/plugins/dist/");
+    (std::fs::read(format!("{folder}{file}")).expect("a module"), number.to_string())
+}
+
+/// Changed confs or modules, by SIGHUP, under load.
+fn hot_swaps(swap: Swap, isolation: &str, count: usize) {
     let with = |number: usize| {
-        let plugin = ["c", "rust"][number % 2];
+        let plugin = match swap {
+            Swap::Conf => ["c", "rust"][number % 2],
+            Swap::Module => "changing",
+        };
         format!(
             "routes: [{{uri: /*, plugins: {{{plugin}: \
              {{conf: {{http_status: 200, body: \"{number}\"}}}}}}}}]"
         )
     };
-    let gateway = Setup::new(with(0))
-        .wasm("c", "dist/fault_injection_c.wasm", "")
-        .wasm("rust", "dist/fault_injection_rust.wasm", "")
+    let keys = format!("isolation: {isolation}");
+    let setup = Setup::new(with(0));
+    let file = setup.folder().write("changing.wasm", module_of(0).0);
+    let gateway = setup
+        .wasm("c", "dist/fault_injection_c.wasm", &keys)
+        .wasm("rust", "dist/fault_injection_rust.wasm", &keys)
+        .wasm("changing", file.to_str().expect("a path of text"), &keys)
         .start();
+    // Makes the next state of the files, whole ones at once; what will be answered then.
+    let change = |number: usize| {
+        let mut wanted = number.to_string();
+        if matches!(swap, Swap::Module) {
+            let (module, answer) = module_of(number);
+            let aside = gateway.folder().write("changing.next", module);
+            std::fs::rename(aside, &file).expect("the same folder");
+            wanted = answer;
+        }
+        gateway.folder().write("apisix.yaml", format!("{}\n#END\n", with(number)));
+        wanted
+    };
     let address = gateway.address;
     let (lost, good) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let stop = AtomicBool::new(false);
@@ -212,11 +260,10 @@ fn hot_swaps(count: usize) {
         }
         let mut client = Client::connect(address);
         for number in 1..=count {
-            gateway.folder().write("apisix.yaml", format!("{}\n#END\n", with(number)));
             let asked = Instant::now();
+            let wanted = Some((200, change(number).into_bytes()));
             gateway.process().signal(Signal::HUP);
-            let wanted = Some((200, number.to_string().into_bytes()));
-            eventually("the new conf answers", || ask(&mut client, address, "") == wanted);
+            eventually("the new one answers", || ask(&mut client, address, "") == wanted);
             took.push(asked.elapsed());
             residents.push(resident(&gateway).0);
         }
@@ -226,7 +273,8 @@ fn hot_swaps(count: usize) {
     let mean = |part: &[u64]| part.iter().sum::<u64>() / part.len() as u64;
     let tenths: Vec<u64> = residents.chunks(count.div_ceil(10)).map(mean).collect();
     println!(
-        "{count} hot swaps under {good} requests, {lost} lost; {}\n  resident, by tenths: {}",
+        "{swap:?}, isolation {isolation}: {count} hot swaps under {good} requests, {lost} lost; \
+         {}\n  resident, by tenths: {}",
         told(&mut took),
         tenths.iter().copied().map(mib).collect::<Vec<_>>().join(", ")
     );
@@ -248,7 +296,8 @@ fn a_few_traps() {
 
 #[test]
 fn a_few_hot_swaps() {
-    hot_swaps(20);
+    hot_swaps(Swap::Conf, "shared", 20);
+    ISOLATIONS.into_iter().for_each(|isolation| hot_swaps(Swap::Module, isolation, 12));
 }
 
 #[test]
@@ -266,7 +315,13 @@ fn ten_thousand_traps() {
 #[test]
 #[ignore = "minutes"]
 fn a_thousand_hot_swaps() {
-    hot_swaps(1_000);
+    hot_swaps(Swap::Conf, "shared", 1_000);
+}
+
+#[test]
+#[ignore = "minutes"]
+fn a_thousand_hot_swaps_of_modules() {
+    ISOLATIONS.into_iter().for_each(|isolation| hot_swaps(Swap::Module, isolation, 1_000));
 }
 
 #[test]
