@@ -6,7 +6,9 @@
 //!   log, delete) and three host calls (two header values, each with a call of the guest's
 //!   allocator, and a local response);
 //! - rust: the Rust example plugin, which answers every request;
-//! - fresh-text, fresh-rust: the same, with an instance made, configured and dropped for each.
+//! - each-text, each-rust: the same, with an instance for each request that is set back after it;
+//! - new-rust: an instance made, configured and dropped for each, as its random numbers are seeded
+//!   while it is configured.
 //!
 //! A name as argument runs only what has it in its name. With `--check` more than 300 ns for the
 //! minimal guest, or any allocation of it, fails.
@@ -146,12 +148,17 @@ fn main() -> ExitCode {
     let conf = json!({"http_status": 200, "body": "hello from a plugin"});
     let isolated = |settings| PluginSettings { isolation: Isolation::Request, ..settings };
     let mut good = true;
-    for name in ["minimal", "rust", "fresh-text", "fresh-rust"].iter().filter(is_asked) {
+    for name in ["minimal", "rust", "each-text", "each-rust", "new-rust"].iter().filter(is_asked) {
+        let mut conf = conf.clone();
         let (settings, each_round) = match *name {
             "minimal" => (minimal(), REQUESTS),
             "rust" => (rust(), REQUESTS),
-            "fresh-text" => (isolated(minimal()), INSTANCES),
-            _ => (isolated(rust()), INSTANCES),
+            "each-text" => (isolated(minimal()), INSTANCES),
+            "each-rust" => (isolated(rust()), INSTANCES),
+            _ => {
+                conf["percentage"] = json!(99);
+                (isolated(rust()), INSTANCES)
+            }
         };
         let (ns, allocations) = Bench::new(settings, &conf).run(each_round);
         println!("{name:16} {ns:8.0} ns/request {allocations:8} allocations");

@@ -129,6 +129,12 @@ pub(super) struct Root {
     pub(super) declared: FxHashMap<Vec<u8>, PropertyTraits>,
 }
 
+impl Root {
+    fn changes(&self) -> (u32, u32, u32, usize) {
+        (self.id, self.tick_ms, self.timer, self.declared.len())
+    }
+}
+
 /// The end of a root context's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -138,6 +144,14 @@ pub(super) enum Ending {
     Pending,
     /// It did.
     Done,
+}
+
+/// What the host has of an instance that can be set back.
+#[derive(Debug)]
+pub(super) struct Mark {
+    next_context: u32,
+    /// Of each root context what can change: its id, its ticks, their timer, what it declared.
+    roots: Vec<(u32, u32, u32, usize)>,
 }
 
 /// A live stream context.
@@ -187,6 +201,9 @@ pub(super) struct Guest {
     next_context: u32,
     /// Ids have started again, so some may still be in use.
     wrapped: bool,
+    /// It was told something, or did something, that would not be the same in another instance:
+    /// the time, random numbers, what instances share.
+    pub(super) has_met_world: bool,
     /// What the guest says at error level, while somebody listens.
     said: Option<Vec<String>>,
     /// Complaints about this instance's guest that were made already.
@@ -227,6 +244,7 @@ impl Guest {
             expressions: Expressions::default(),
             next_context: 1,
             wrapped: false,
+            has_met_world: false,
             said: None,
             complained: Vec::new(),
         }
@@ -379,6 +397,38 @@ impl Guest {
         for root in ticking.collect::<Vec<_>>() {
             self.arm_tick(root);
         }
+    }
+
+    /// What it is now, if every instance of its entry is the same then.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        let roots = self.roots.iter().map(Root::changes).collect();
+        let mark = Mark { next_context: self.next_context, roots };
+        (!self.has_met_world && self.held.is_empty() && self.is_idle()).then_some(mark)
+    }
+
+    /// Sets it back to what it was, for another request; false if more has changed than what ends
+    /// with a request.
+    pub(super) fn rewind(&mut self, mark: &Mark) -> bool {
+        let roots = self.roots.iter().map(Root::changes);
+        if self.wrapped || !self.is_idle() || !roots.eq(mark.roots.iter().copied()) {
+            return false;
+        }
+        self.next_context = mark.next_context;
+        self.number = 0;
+        self.held.clear();
+        self.has_met_world = false;
+        (self.frame, self.effects) = (Frame::START, Effects::default());
+        self.limiter.take_refused();
+        true
+    }
+
+    /// Whether nothing goes on in it, and nothing outlives a stream.
+    fn is_idle(&self) -> bool {
+        self.streams.is_empty()
+            && self.calls.len() == 0
+            && self.listens.is_empty()
+            && self.visit.is_none()
+            && self.expressions.are_none()
     }
 
     fn is_stream(&self) -> bool {

@@ -10,11 +10,11 @@ use super::inspect::{Checked, check};
 use super::instance::Instance;
 use super::node::Node;
 use super::pool;
-use super::settings::{PluginSettings, Source};
+use super::settings::{Isolation, PluginSettings, Source};
 use super::shared::{Metric, Shared};
 use crate::plugin::{Hooks, Loaded, Loader, Plugin, SlotId};
 use crate::schema::{Fault, Reader};
-use crate::vm::{Engine, Module};
+use crate::vm::{Engine, Module, State};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,6 +51,8 @@ pub(super) struct Entry {
     pub(super) linked: InstancePre<Guest>,
     pub(super) hooks: Hooks,
     pub(super) logs: bool,
+    /// Where instances that serve one request each have what is set back after it.
+    pub(super) state: Option<State>,
     confs: Mutex<Confs>,
 }
 
@@ -232,6 +234,8 @@ impl Entry {
         }
         let linked = linked.linker.instantiate_pre(module.wasmtime()).map_err(import)?;
         let exports = Exports::of(&module);
+        let each = settings.isolation == Isolation::Request;
+        let state = if each { module.state() } else { None };
         let facts = Arc::new(Facts::new(settings, abi, exports, shared));
         let index = INDEX.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
@@ -242,6 +246,7 @@ impl Entry {
             linked,
             hooks,
             logs,
+            state,
             confs: Mutex::default(),
         })
     }

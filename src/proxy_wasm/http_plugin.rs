@@ -131,8 +131,8 @@ impl HttpPlugin {
         instance.swap(stream.message);
         let closed = instance.close_stream(place.context());
         instance.swap(stream.message);
-        pool.release(place);
         if closed.is_ok() {
+            pool.release(place);
             pool.count_success();
         }
         stream.locals.wants_chores = true;

@@ -3,7 +3,7 @@
 use super::abi::Abi;
 use super::error::Reason;
 use crate::plugin::Hooks;
-use crate::vm::Module;
+use crate::vm::{Module, is_added_export};
 use wasmtime::{ExternType, FuncType, ValType};
 
 /// A callback of the ABI: how many `i32` it takes, whether it returns one.
@@ -76,7 +76,9 @@ pub struct Inspection {
 pub fn inspect(module: &Module) -> Inspection {
     let exported = |c: &&Callback| module.wasmtime().get_export(c.name).is_some();
     let callbacks = CALLBACKS.iter().filter(exported).map(|c| c.name.to_owned()).collect();
-    let other = |name: &&str| CALLBACKS.iter().all(|callback| callback.name != *name);
+    let other = |name: &&str| {
+        CALLBACKS.iter().all(|callback| callback.name != *name) && !is_added_export(name)
+    };
     let exports = module.wasmtime().exports().map(|export| export.name());
     let other_exports = exports.filter(other).map(str::to_owned).collect();
     let memory = module.wasmtime().get_export("memory");

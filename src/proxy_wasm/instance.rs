@@ -3,11 +3,11 @@
 use super::abi::{Abi, Phase};
 use super::error::Reason;
 use super::exports::{Callbacks, Export, Exports, Function, Headers, Returned, find};
-use super::guest::{Effects, Ending, Frame, Guest, Root, StreamContext};
+use super::guest::{Effects, Ending, Frame, Guest, Mark, Root, StreamContext};
 use super::host::{Conf, Entry};
 use crate::plugin::{Action, Hold, Message, Services, StreamKey};
 use crate::stats::PluginCounters;
-use crate::vm::{Fault, FaultKind, deadline_ticks};
+use crate::vm::{Fault, FaultKind, Kept, deadline_ticks};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,6 +27,10 @@ pub(super) struct Instance {
     deadline: u64,
     /// Root contexts by conf index; 0 where there is none.
     root_ids: Vec<u32>,
+    /// What it can be set back to, and what its host side was then.
+    kept: Option<Box<(Kept, Mark)>>,
+    /// It has changed since it was last looked at whether it can be kept.
+    is_new: bool,
 }
 
 impl Instance {
@@ -51,11 +55,13 @@ impl Instance {
         (guest.memory, guest.allocate) = (memory, allocate);
         initialize(&mut store, instance, exports)?;
         let deadline = deadline_ticks(entry.facts.settings.deadline_ms);
-        Ok(Self { store, instance, callbacks, deadline, root_ids: Vec::new() })
+        let (root_ids, kept) = (Vec::new(), None);
+        Ok(Self { store, instance, callbacks, deadline, root_ids, kept, is_new: true })
     }
 
     /// Creates, starts and configures the root context of a conf. Its id.
     pub(super) fn add_root(&mut self, conf: &Conf) -> Result<u32, Reason> {
+        self.forget();
         let guest = self.store.data_mut();
         let id = guest.new_context();
         guest.roots.push(Root {
@@ -115,6 +121,44 @@ impl Instance {
             self.root_ids.resize(conf_index + 1, 0);
         }
         self.root_ids[conf_index] = id;
+    }
+
+    /// Whether it has a root context for each of these confs and for no other.
+    pub(super) fn has_roots_of(
+        &self,
+        mut conf_indices: impl ExactSizeIterator<Item = usize>,
+    ) -> bool {
+        conf_indices.len() == self.store.data().roots.len()
+            && conf_indices.all(|index| self.root_ids.get(index).is_some_and(|id| *id != 0))
+    }
+
+    /// Keeps what it is, to be set back to it after each request, if any other instance would be
+    /// the same: it has met nothing yet but its module, its settings and its confs.
+    pub(super) fn keep(&mut self, entry: &Entry) {
+        if !std::mem::take(&mut self.is_new) {
+            return;
+        }
+        let Some(state) = &entry.state else { return };
+        let Some(mark) = self.store.data().mark() else { return };
+        let kept = state.keep(&mut self.store, self.instance);
+        self.kept = kept.map(|kept| Box::new((kept, mark)));
+    }
+
+    /// Whether it can be set back.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// It is another one now than the one that was kept.
+    fn forget(&mut self) {
+        (self.kept, self.is_new) = (None, true);
+    }
+
+    /// Sets it back to what was kept. If that is not possible, it must not be used any more.
+    #[must_use]
+    pub(super) fn rewind(&mut self) -> bool {
+        let Some((kept, mark)) = self.kept.as_deref_mut() else { return false };
+        self.store.data_mut().rewind(mark) && kept.rewind(&mut self.store)
     }
 
     /// Counts its calls there from now on.
@@ -191,6 +235,9 @@ impl Instance {
         let guest = self.store.data();
         let unused = guest.roots.iter().filter(|root| !in_use(root.conf_index));
         let unused: Vec<_> = unused.map(|root| (root.id, root.ending, root.conf_index)).collect();
+        if !unused.is_empty() {
+            self.forget();
+        }
         let mut waiting = false;
         for (id, ending, conf_index) in unused {
             self.set_root(conf_index, 0);

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!            isolation: shared                     isolation: request
-//! spares ──► active: all streams          spares ──► one a request, dropped with it
+//! spares ──► active: all streams          spares ──► one a request, over with it
 //!    ▲          │ trap: dropped              ▲          │
-//!    └ maintain ┘ next spare at once         └ maintain ┘
+//!    └ maintain ┘ next spare at once         └ set back, or dropped and made anew
 //! ```
 //!
 //! A stream remembers its place as one word: which instance, which context in it. An instance's
@@ -193,6 +193,7 @@ impl Pool {
                 instance.add_root(conf)?;
             }
         }
+        self.spares.iter_mut().for_each(|spare| spare.keep(entry));
         while self.stock(entry) < self.size {
             let instance = self.make(entry)?;
             self.spares.push(instance);
@@ -207,6 +208,7 @@ impl Pool {
     pub(super) fn maintain(&mut self, entry: &Arc<Entry>, now_ms: u64) {
         self.retire_unused();
         self.activate(entry);
+        self.spares.iter_mut().for_each(|spare| spare.keep(entry));
         if self.wants_spare(entry, now_ms) {
             self.make_spare(entry, now_ms);
         }
@@ -221,12 +223,21 @@ impl Pool {
         has_room && self.stock(entry) < self.size && now_ms >= self.retry_at_ms
     }
 
-    /// Makes an instance ahead.
+    /// Has one instance more that waits for a request: a used one, or a new one.
     pub(super) fn make_spare(&mut self, entry: &Arc<Entry>, now_ms: u64) {
-        match self.make_or_wait(entry, now_ms) {
+        let made = match self.recycled() {
+            Some(instance) => Ok(instance),
+            None => self.make_or_wait(entry, now_ms),
+        };
+        match made {
             Ok(instance) => self.spares.push(instance),
             Err(reason) => log::error!(target: "wasm", "[{}] no spare: {reason}", entry.facts.name),
         }
+    }
+
+    /// An instance waits for a request again.
+    pub(super) fn add_spare(&mut self, instance: Instance) {
+        self.spares.push(instance);
     }
 
     pub(super) fn has_spares(&self) -> bool {
@@ -278,8 +289,10 @@ impl Pool {
 
     /// Puts a spare to work, or a new instance if there is none. Its number.
     fn take_spare(&mut self, entry: &Arc<Entry>, now_ms: u64) -> Result<u32, Fault> {
-        let mut instance = match self.spares.pop() {
-            Some(spare) => spare,
+        // Among requests that come at once the one just used is the fastest: its memory is in the
+        // caches, that of the others is not.
+        let mut instance = match self.recycled().or_else(|| self.spares.pop()) {
+            Some(instance) => instance,
             None => self.make_or_wait(entry, now_ms).map_err(|reason| failed(&reason))?,
         };
         let number = self.new_number();
@@ -377,7 +390,14 @@ impl Pool {
                 instance.add_root(&conf)?;
             }
         }
+        instance.keep(entry);
         Ok(instance)
+    }
+
+    /// Whether an instance is as a new one would be, but for what a request left in it.
+    pub(super) fn is_current(&self, instance: &Instance) -> bool {
+        self.confs.len() <= EAGER_CONFS_MAX
+            && instance.has_roots_of(self.confs.iter().map(|(index, _)| *index))
     }
 
     /// Ends root contexts whose conf is gone; one that still has streams waits for them.

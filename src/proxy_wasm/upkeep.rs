@@ -58,15 +58,19 @@ pub(super) enum Gate {
 impl Pool {
     /// Whether a new stream may come in. `is_new`: it asks for the first time.
     pub(super) fn gate(&mut self, entry: &Entry, now_ms: u64, is_new: bool) -> Gate {
-        let counters = &self.upkeep.counters;
         if now_ms < self.upkeep.blocked_until_ms {
-            counters.backed_off.up();
+            self.upkeep.counters.backed_off.up();
             return Gate::Shut;
         }
         let settings = &entry.facts.settings;
         if settings.isolation == Isolation::Shared || self.has_spares() {
             return Gate::Open;
         }
+        if let Some(instance) = self.recycled() {
+            self.add_spare(instance);
+            return Gate::Open;
+        }
+        let counters = &self.upkeep.counters;
         if is_new {
             counters.dry.up();
         }
@@ -114,10 +118,29 @@ impl Pool {
         }
     }
 
-    /// Between requests: drops used instances, makes new ones. True if that was not enough.
+    /// An instance whose request is over, as it was before it: the last, whose memory is still near.
+    pub(super) fn recycled(&mut self) -> Option<Instance> {
+        while let Some(mut instance) = self.upkeep.used.pop_if(|used| used.is_kept()) {
+            if self.is_current(&instance) && instance.rewind() {
+                return Some(instance);
+            }
+        }
+        None
+    }
+
+    /// Between requests: sets used instances back or drops them, makes new ones. True if that was
+    /// not enough.
     fn refill(&mut self, now_ms: u64) -> bool {
+        let Some(entry) = self.entry() else {
+            self.upkeep.used.clear();
+            return false;
+        };
+        while self.wants_spare(&entry, now_ms)
+            && let Some(instance) = self.recycled()
+        {
+            self.add_spare(instance);
+        }
         self.upkeep.used.clear();
-        let Some(entry) = self.entry() else { return false };
         let mut left = REFILL_MAX;
         while left > 0 && self.wants_spare(&entry, now_ms) {
             left -= 1;

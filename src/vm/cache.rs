@@ -179,5 +179,6 @@ fn engine_fingerprint(engine: &wasmtime::Engine) -> [u8; 32] {
     }
     let mut collect = Collect(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut collect);
+    collect.write(super::state::VERSION);
     collect.0.finalize().into()
 }

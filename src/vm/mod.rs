@@ -9,7 +9,8 @@
 //!   .wat                  └─ miss ─ compile (seconds) ─► cache
 //!   .wasm                                                        ┌─ Limiter   memory, tables
 //!   .cwasm                Module ─► wasmtime Store of the host ──┼─ Ticker    deadline per call
-//!                                                                └─ Fault     why a call ended
+//!                                                                ├─ Fault     why a call ended
+//!                                                                └─ Kept      back to what it was
 //! ```
 //!
 //! - One [`Engine`] a process. It works where address space is scarce, only slower (see `engine`).
@@ -23,6 +24,8 @@ mod fault;
 mod limiter;
 mod memory;
 mod module;
+mod rewind;
+mod state;
 mod ticker;
 
 pub use anatomy::Anatomy;
@@ -31,4 +34,6 @@ pub use fault::{Exit, Fault, FaultKind};
 pub use limiter::Limiter;
 pub use memory::{GuestMemory, OutOfBounds};
 pub use module::{LoadError, Module, precompile};
+pub use rewind::{Kept, State};
+pub use state::is_added_export;
 pub use ticker::deadline_ticks;

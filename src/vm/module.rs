@@ -2,6 +2,7 @@
 
 use super::cache::{Cache, ContentHash, content_hash, map_trusted};
 use super::engine::{Engine, EngineSettings};
+use super::state::with_state_exported;
 use super::ticker::Ticker;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -165,7 +166,8 @@ fn cached(
 pub fn precompile(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
     let engine = Engine::new(&EngineSettings::default())?;
     let invalid = |error: wasmtime::Error| LoadError::Invalid(format!("{error:#}"));
-    engine.wasmtime().precompile_module(&binary(bytes)?).map_err(invalid)
+    let bytes = with_state_exported(binary(bytes)?);
+    engine.wasmtime().precompile_module(&bytes).map_err(invalid)
 }
 
 /// The binary form; text is translated.
@@ -181,7 +183,8 @@ pub(super) fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
 }
 
 fn compile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<wasmtime::Module, LoadError> {
-    wasmtime::Module::from_binary(engine, &binary(bytes)?)
+    let bytes = with_state_exported(binary(bytes)?);
+    wasmtime::Module::from_binary(engine, &bytes)
         .map_err(|error| LoadError::Invalid(format!("{error:#}")))
 }
 

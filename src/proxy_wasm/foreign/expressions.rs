@@ -43,6 +43,13 @@ pub(in super::super) struct Expressions {
     next: u32,
 }
 
+impl Expressions {
+    /// Whether none was ever created.
+    pub(in super::super) fn are_none(&self) -> bool {
+        self.created.is_empty() && self.next == 0
+    }
+}
+
 #[derive(Debug)]
 struct Expression {
     tree: IdedExpr,

@@ -6,7 +6,7 @@ use super::super::calls::{Call, CallKind, Calls};
 use super::super::guest::Guest;
 use super::super::header_map::is_field;
 use super::super::pairs::Pairs;
-use super::{Host, Outcome, answer, check_answer, give, imports_form, open};
+use super::{Host, Outcome, answer, check_answer, give, imports_form, meet, open};
 use crate::http::Headers;
 use crate::plugin::{CallTarget, Errand, GrpcOpen, HttpCall};
 use crate::vm::{GuestMemory, Module};
@@ -155,7 +155,7 @@ pub(super) fn other_forms(linker: &mut Linker<Guest>, module: &Module) -> wasmti
             "env",
             "proxy_grpc_call",
             |host: Host<'_>, u: Words, ul, s: Words, sl, m: Words, ml, b: Words, bl, t, token| {
-                answer(proxy_grpc_call(host, u, ul, s, sl, m, ml, 0, 0, b, bl, t, token))
+                answer(proxy_grpc_call(meet(host), u, ul, s, sl, m, ml, 0, 0, b, bl, t, token))
             },
         )?;
     }
@@ -164,7 +164,7 @@ pub(super) fn other_forms(linker: &mut Linker<Guest>, module: &Module) -> wasmti
             "env",
             "proxy_grpc_stream",
             |host: Host<'_>, u: Words, ul, s: Words, sl, m: Words, ml, token| {
-                answer(proxy_grpc_stream(host, u, ul, s, sl, m, ml, 0, 0, token))
+                answer(proxy_grpc_stream(meet(host), u, ul, s, sl, m, ml, 0, 0, token))
             },
         )?;
     }

@@ -3,7 +3,7 @@
 use super::super::abi::Status;
 use super::super::guest::Guest;
 use super::super::shared::{Handle, MetricKind};
-use super::{Host, Outcome, answer, imports_form, open};
+use super::{Host, Outcome, answer, imports_form, meet, open};
 use crate::vm::Module;
 use std::collections::hash_map::Entry;
 use wasmtime::Linker;
@@ -50,7 +50,7 @@ pub(super) fn other_forms(linker: &mut Linker<Guest>, module: &Module) -> wasmti
     if wide && imports_form(module, "proxy_get_metric", 2) {
         linker.func_wrap("env", "proxy_get_metric", |host: Host<'_>, id: u32, at: u64| {
             let at = u32::try_from(at).map_err(|_| Status::InvalidMemoryAccess.into());
-            answer(at.and_then(|at| proxy_get_metric(host, id, at)))
+            answer(at.and_then(|at| proxy_get_metric(meet(host), id, at)))
         })?;
     }
     Ok(())

@@ -135,7 +135,8 @@ fn early_allocator(host: &mut Host<'_>) -> Result<Function<1, u32>, Stop> {
     allocator.ok_or_else(|| Status::InvalidMemoryAccess.into())
 }
 
-/// Registers functions that take words and answer with a status, under their own names.
+/// Registers functions that take words and answer with a status, under their own names. Those of
+/// the `world` tell or do what would not be the same for another instance, or at another time.
 macro_rules! functions {
     ($linker:expr, $family:ident: $($name:ident($($word:ident),*))*) => {
         $($linker.func_wrap(
@@ -144,6 +145,18 @@ macro_rules! functions {
             |host: Host<'_>, $($word),*| answer($family::$name(host, $($word),*)),
         )?;)*
     };
+    ($linker:expr, world $family:ident: $($name:ident($($word:ident),*))*) => {
+        $($linker.func_wrap("env", stringify!($name), |host: Host<'_>, $($word),*| {
+            answer($family::$name(meet(host), $($word),*))
+        })?;)*
+    };
+}
+
+/// Notes that the guest is no longer what every other instance is ([`Guest::mark`]).
+#[inline]
+fn meet(mut host: Host<'_>) -> Host<'_> {
+    host.data_mut().has_met_world = true;
+    host
 }
 
 /// Every function there is.
@@ -189,15 +202,16 @@ fn for_streams(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 fn for_all(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     functions!(linker, logging:
         proxy_log(level, text, len)
-        proxy_get_log_level(level_at)
+        proxy_get_log_level(level_at));
+    functions!(linker, world logging:
         proxy_get_current_time_nanoseconds(time_at));
     functions!(linker, context:
         proxy_set_effective_context(context)
         proxy_done()
         proxy_set_tick_period_milliseconds(period));
-    functions!(linker, foreign:
+    functions!(linker, world foreign:
         proxy_call_foreign_function(name, name_len, args, args_len, ptr_at, len_at));
-    functions!(linker, sharing:
+    functions!(linker, world sharing:
         proxy_get_shared_data(key, key_len, ptr_at, len_at, cas_at)
         proxy_set_shared_data(key, key_len, value, value_len, cas)
         proxy_register_shared_queue(name, name_len, id_at)
@@ -205,11 +219,12 @@ fn for_all(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         proxy_enqueue_shared_queue(id, item, len)
         proxy_dequeue_shared_queue(id, ptr_at, len_at));
     functions!(linker, metrics:
-        proxy_define_metric(kind, name, name_len, id_at)
+        proxy_define_metric(kind, name, name_len, id_at));
+    functions!(linker, world metrics:
         proxy_increment_metric(id, delta)
         proxy_record_metric(id, value)
         proxy_get_metric(id, value_at));
-    functions!(linker, callouts:
+    functions!(linker, world callouts:
         proxy_http_call(
             upstream, upstream_len, headers, headers_len, body, body_len, trailers, trailers_len,
             timeout, token_at)

@@ -3,7 +3,7 @@
 
 use super::super::guest::Guest;
 use super::super::property::wall_clock_ns;
-use super::{Host, Stop, open};
+use super::{Host, Stop, meet, open};
 use crate::vm::Exit;
 use std::fs::File;
 use std::io::Read;
@@ -133,16 +133,14 @@ fn system(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
             errno(write_words(&mut host, &[(events_at, 0)]))
         },
     )?;
-    linker.func_wrap(
-        module,
-        "clock_time_get",
-        |mut host: Host<'_>, id, _precision: u64, out| errno(clock_time_get(&mut host, id, out)),
-    )?;
+    linker.func_wrap(module, "clock_time_get", |host: Host<'_>, id, _precision: u64, out| {
+        errno(clock_time_get(&mut meet(host), id, out))
+    })?;
     linker.func_wrap(module, "clock_res_get", |mut host: Host<'_>, _id: u32, out| {
         errno(write_u64(&mut host, out, 1))
     })?;
-    linker.func_wrap(module, "random_get", |mut host: Host<'_>, out, len| {
-        errno(random_get(&mut host, out, len))
+    linker.func_wrap(module, "random_get", |host: Host<'_>, out, len| {
+        errno(random_get(&mut meet(host), out, len))
     })?;
     linker.func_wrap(module, "proc_exit", |_: Host<'_>, code: i32| {
         Err::<(), _>(wasmtime::Error::new(Exit(code)))

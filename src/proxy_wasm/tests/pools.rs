@@ -5,6 +5,15 @@ use super::guest::Arg;
 use super::{Guest, Rig, lines, settings};
 use crate::plugin::{Action, Chore, Hold, Locals};
 
+/// A guest as [`counting`] makes, which has looked at the clock before its first request: none is
+/// like another one then.
+fn counting_time() -> Guest {
+    let mut guest = counting();
+    let time = guest.call("env.proxy_get_current_time_nanoseconds", &[Arg::W(24)]);
+    guest.on("configure", &format!("(drop {time})"), 1);
+    guest
+}
+
 /// Says when it starts, counts requests in its memory, and traps if one has the header `trap`.
 fn counting() -> Guest {
     let mut guest = Guest::new();
@@ -90,7 +99,8 @@ fn streams_of_a_dead_instance_are_lost() {
 
 #[test]
 fn an_instance_per_request() {
-    let isolated = PluginSettings { isolation: Isolation::Request, ..settings(&counting().text()) };
+    let text = counting_time().text();
+    let isolated = PluginSettings { isolation: Isolation::Request, ..settings(&text) };
     let mut rig = Rig::with(isolated);
     assert_eq!((count(&mut rig), count(&mut rig)), (1, 1), "every request is its first");
     assert_eq!(starts(), 0, "both were made ahead");
@@ -109,7 +119,7 @@ fn an_instance_per_request() {
 
 /// Requests that run at the same time, each with an instance of its own.
 fn isolated(dry: Dry, pool: usize, instances_max: usize) -> Rig {
-    let text = counting().text();
+    let text = counting_time().text();
     let isolation = Isolation::Request;
     Rig::with(PluginSettings { isolation, dry, pool, instances_max, ..settings(&text) })
 }
@@ -141,6 +151,107 @@ fn instances_are_made_between_requests() {
     let counted = rig.host.counters();
     assert_eq!(counted[0].counters.dry.get(), 1);
     assert_eq!(counted[0].counters.started.get(), 3 + 20 + 1);
+}
+
+/// Requests that each have what is done in them, `configured` before: whether each found an
+/// instance as new, and how many instances were made for twenty of them and a pool of two.
+fn twenty(requested: &str, configured: &str) -> (bool, u64) {
+    let mut guest = Guest::new();
+    let (name, len) = guest.bytes(b"queue");
+    let calls = [
+        ("tick", guest.call("env.proxy_set_tick_period_milliseconds", &[Arg::W(10)])),
+        ("queue", guest.call("env.proxy_register_shared_queue", &[name, len, 24].map(Arg::W))),
+        ("time", guest.call("env.proxy_get_current_time_nanoseconds", &[Arg::W(24)])),
+        ("random", guest.call("wasi_snapshot_preview1.random_get", &[24, 8].map(Arg::W))),
+        ("data", guest.call("env.proxy_get_shared_data", &[name, len, 16, 20, 24].map(Arg::W))),
+        ("metric", guest.call("env.proxy_define_metric", &[0, name, len, 24].map(Arg::W))),
+        ("log", guest.call("env.proxy_log", &[2, name, len].map(Arg::W))),
+        ("grow", "(memory.grow (i32.const 1))".to_owned()),
+        ("far", "(i32.load8_u (i32.const 60000))".to_owned()),
+    ];
+    let code = |what: &str| {
+        let found = calls.iter().find(|(name, _)| *name == what);
+        found.map_or(String::new(), |(_, call)| format!("(drop {call})"))
+    };
+    // What must be new: a word of memory in each page, and a global.
+    let words = (0..16).map(|page| page * 4096 + 4000);
+    let seen: String = words
+        .map(|at| {
+            format!(
+                "(i32.store (i32.const 8) (i32.add (i32.load (i32.const 8)) (i32.load (i32.const                  {at})))) (i32.store (i32.const {at}) (i32.const 1))"
+            )
+        })
+        .collect();
+    let report = guest.report("(i32.add (i32.load (i32.const 8)) (global.get $life))");
+    let life = "(global.set $life (i32.add (global.get $life) (i32.const 1)))";
+    guest.on("configure", &code(configured), 1);
+    guest.on("request_headers", &format!("{seen} {report} {life} {}", code(requested)), 0);
+    guest.export("_initialize", "", "(i32.store (i32.const 50000) (i32.const 7))");
+    let more = "(global $life (mut i32) (i32.const 0)) (func (export \"malloc\") (param i32) \
+                (result i32) (i32.const 40000))";
+    let isolation = Isolation::Request;
+    let mut rig = Rig::with(PluginSettings { isolation, ..settings(&guest.text_with(more)) });
+    let mut all_new = true;
+    for _ in 0..20 {
+        all_new &= count(&mut rig) == 0;
+        refill(&mut rig);
+    }
+    (all_new, rig.host.counters()[0].counters.started.get())
+}
+
+#[test]
+fn a_used_instance_is_set_back() {
+    for same in ["", "time", "random", "data", "metric", "log", "far"] {
+        assert_eq!(twenty(same, ""), (true, 2), "in requests: {same:?}");
+    }
+    for same in ["", "metric", "log", "far"] {
+        assert_eq!(twenty("", same), (true, 2), "before: {same:?}");
+    }
+}
+
+#[test]
+fn an_instance_is_dropped_where_setting_it_back_would_be_seen() {
+    for other in ["tick", "queue", "grow"] {
+        assert_eq!(twenty(other, ""), (true, 22), "in requests: {other}");
+    }
+    for other in ["time", "random", "data"] {
+        assert_eq!(twenty("", other), (true, 22), "before: {other}");
+    }
+    // One works for the root context.
+    assert_eq!(twenty("", "queue"), (true, 23), "before: queue");
+    assert_eq!(twenty("", "tick"), (true, 3), "before: tick");
+}
+
+#[test]
+fn an_instance_is_set_back_with_the_confs_of_now() {
+    let isolation = Isolation::Request;
+    let mut rig = Rig::with(PluginSettings { isolation, ..settings(&counting().text()) });
+    let started = |rig: &Rig| rig.host.counters()[0].counters.started.get();
+    assert_eq!((count(&mut rig), started(&rig)), (1, 2));
+    refill(&mut rig);
+    // A new conf while a request runs: its instance does not have it.
+    rig.next();
+    rig.request_headers();
+    let more = rig.plugins.plugin("p", &serde_json::json!({"conf": "d"})).expect("configured");
+    more.prepare(&mut rig.locals).expect("prepared");
+    assert_eq!(started(&rig), 3);
+    rig.log();
+    refill(&mut rig);
+    assert_eq!(started(&rig), 3, "the pool is full, the old one is dropped");
+    let first = std::mem::replace(&mut rig.plugin, more);
+    for _ in 0..10 {
+        assert_eq!(count(&mut rig), 1);
+        refill(&mut rig);
+    }
+    assert_eq!(started(&rig), 3);
+    // And one less.
+    drop(first);
+    rig.plugin.maintain(&mut rig.locals);
+    for _ in 0..10 {
+        assert_eq!(count(&mut rig), 1);
+        refill(&mut rig);
+    }
+    assert_eq!(started(&rig), 3);
 }
 
 #[test]
