@@ -279,8 +279,10 @@ fn hot_swaps(swap: Swap, isolation: &str, count: usize) {
         tenths.iter().copied().map(mib).collect::<Vec<_>>().join(", ")
     );
     assert_eq!(lost, 0, "of {good} requests");
-    // The first hundreds warm up what later ones use again.
-    let (sixth, last) = (tenths[tenths.len() / 2], tenths[tenths.len() - 1]);
+    // The first hundreds warm up what later ones use again. What a swap leaves is given back in steps
+    // of 2 MiB, so one tenth may stand a step above its neighbours; a leak is in both of the last.
+    let (sixth, last) = (tenths[tenths.len() / 2], &tenths[tenths.len() - 2..]);
+    let last = last.iter().copied().min().unwrap_or_default();
     assert!(count < 500 || last * 100 <= sixth * 103, "flat: {} {}", mib(sixth), mib(last));
 }
 
