@@ -118,7 +118,7 @@ impl Pool {
         }
     }
 
-    /// An instance whose request is over, as it was before it: the last, whose memory is still near.
+    /// An instance whose request is over, as it was before it: the last one, whose memory is near.
     pub(super) fn recycled(&mut self) -> Option<Instance> {
         while let Some(mut instance) = self.upkeep.used.pop_if(|used| used.is_kept()) {
             if self.is_current(&instance) && instance.rewind() {

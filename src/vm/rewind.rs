@@ -226,8 +226,8 @@ impl Scan {
     }
 }
 
-// SAFETY: the number is that of `PAGEMAP_SCAN`, whose argument is this structure (fs.h of Linux); it
-// is written to, and the result is the number of runs.
+// SAFETY: the number is that of `PAGEMAP_SCAN`, whose argument is this structure (fs.h of Linux);
+// it is written to, and the result is the number of runs.
 unsafe impl Ioctl for Scan {
     type Output = (usize, u64);
 

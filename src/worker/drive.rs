@@ -11,12 +11,12 @@ use crate::exchange::{Carries, Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
 use crate::time::DeadlineId;
-use crate::upstream::{IdlePool, Shelf};
+use crate::upstream::{Address, IdlePool, Shelf};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -86,6 +86,11 @@ fn send<F>(
         }
         done => Some((done.map(|_| ()), bytes)),
     }
+}
+
+/// Connects. Boxed, for it is large and rare, and lies beside what every exchange waits for.
+fn connecting(address: Address) -> Pin<Box<impl Future<Output = io::Result<Socket>>>> {
+    Box::pin(connect(address))
 }
 
 /// What happened.
@@ -202,7 +207,7 @@ impl Downstream {
                         }
                         Command::Connect { fresh } => {
                             if fresh || !self.reuse(worker, exchange, &mut link, cx) {
-                                operations.connect.set(exchange.address().map(connect));
+                                operations.connect.set(exchange.address().map(connecting));
                             }
                         }
                         Command::SendUpstream(bytes) => {
@@ -230,7 +235,6 @@ impl Downstream {
             if let Some(ending) = ending {
                 return ending;
             }
-            // Not kept over the wait: the future of this function is moved, and would be copied.
             let event = operations.next(worker, self.alarm, exchange).await;
             worker.with_cx(|cx| self.on_event(worker, exchange, &mut link, event, cx));
         }

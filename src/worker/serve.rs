@@ -10,6 +10,7 @@ use crate::http::{write_error_page, write_field, write_number_field};
 use crate::plugin::{Connection, Outcome, RequestFacts, RouteFacts, VariablesOf};
 use crate::route::Lookup;
 use crate::snapshot::{Pinned, write_local_head};
+use std::pin::pin;
 use std::rc::Rc;
 
 impl Downstream {
@@ -131,7 +132,8 @@ impl Downstream {
         let ending = match worker.with_cx(|cx| exchange.poll(cx)) {
             // A local response, mostly: nothing to wait for, so no operations to set up.
             Some(Command::Finish(ending)) => ending,
-            first => self.drive(worker, &mut exchange, first).await,
+            // Awaited where it is: it is large, and would be copied.
+            first => pin!(self.drive(worker, &mut exchange, first)).await,
         };
         worker.counters.running.down();
         worker.see_to_errands();
