@@ -131,9 +131,11 @@ pub const ACCESS_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 const _: () = assert!(ACCESS_BUFFER_BYTES < ACCESS_BUFFER_BYTES_MAX);
 const _: () = assert!(RUNNER_CALL_MS < HOLD_MS_MAX);
 /// The most memory that a connection holds between two requests or while a head arrives: its read
-/// buffer, grown in doublings to the longest head by default, output that was not sent yet, and
-/// half a page of bookkeeping. With `ringgate.limits.connections` it bounds what idle clients cost.
-pub const IDLE_CONNECTION_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX + 2 * OUTPUT_BYTES_HIGH + 2 * 1024;
+/// buffer, grown in doublings to the longest head by default, the authority it named last with its
+/// host, output that was not sent yet, and half a page of bookkeeping. With
+/// `ringgate.limits.connections` it bounds what idle clients cost.
+pub const IDLE_CONNECTION_BYTES_MAX: usize =
+    2 * HEAD_BYTES_MAX + 2 * HEAD_BYTES_MAX + 2 * OUTPUT_BYTES_HIGH + 2 * 1024;
 
 /// What waits for one side: as much as may wait before reading stops, and one read more. Three
 /// times, for one piece may be on its way, the next one gather, and a third be decoded and not
@@ -148,7 +150,7 @@ pub const EXCHANGE_BYTES_MAX: usize =
 /// What each plugin that holds bodies adds, by default: one body each way.
 pub const HOLDING_BYTES_MAX: usize = 2 * HELD_BODY_BYTES_MAX;
 
-const _: () = assert!(IDLE_CONNECTION_BYTES_MAX == 194 * 1024);
+const _: () = assert!(IDLE_CONNECTION_BYTES_MAX == 258 * 1024);
 const _: () = assert!(EXCHANGE_BYTES_MAX == 2496 * 1024);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX < READ_BUFFER_BYTES);
 const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);

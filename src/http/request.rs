@@ -1,9 +1,10 @@
 //! Request heads: httparse's tokens, then every rule that binds a server (RFC 9112 §2 to §6).
 //!
 //! ```text
-//! bytes ─► httparse ─► line ends ─► target form ─► fields, one pass ─► framing ─► RequestHead
-//!            │             every step may refuse with a RequestError
-//!            └─ incomplete: None, read more
+//!        ┌ plain: one pass (see `plain`) ───────────────────────────────────┐
+//! bytes ─┴► httparse ─► line ends ─► target form ─► fields, one pass ─► framing ─► RequestHead
+//!              │             every step may refuse with a RequestError
+//!              └─ incomplete: None, read more
 //! ```
 
 use super::fields::{content_length, field_of, is_name, lines_end_in_crlf, list_members, span_of};
@@ -280,9 +281,12 @@ impl RequestHead {
     /// Remembers an authority that is valid: most requests of a connection name the same.
     #[cold]
     fn learn_authority(&mut self, authority: &[u8]) {
-        self.known_authority.clear();
+        for memory in [&mut self.known_authority, &mut self.host] {
+            memory.clear();
+            // No more than that: it is kept for as long as the connection (limits).
+            memory.reserve_exact(authority.len());
+        }
         self.known_authority.extend_from_slice(authority);
-        self.host.clear();
         self.host.extend(uri::host_of(authority).iter().map(u8::to_ascii_lowercase));
     }
 }
