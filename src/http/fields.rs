@@ -74,6 +74,7 @@ pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Whether all bytes are `tchar` and there is at least one (RFC 9110 §5.6.2).
 #[must_use]
+#[inline]
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|b| is_tchar(*b))
 }
@@ -85,26 +86,24 @@ pub fn is_field_value(bytes: &[u8]) -> bool {
 }
 
 /// A byte of a token (RFC 9110 §5.6.2).
-pub(super) const fn is_tchar(b: u8) -> bool {
-    let marks = matches!(
-        b,
-        b'!' | b'#'
-            | b'$'
-            | b'%'
-            | b'&'
-            | b'\''
-            | b'*'
-            | b'+'
-            | b'-'
-            | b'.'
-            | b'^'
-            | b'_'
-            | b'`'
-            | b'|'
-            | b'~'
-    );
-    marks || b.is_ascii_alphanumeric()
+#[inline]
+pub(super) fn is_tchar(b: u8) -> bool {
+    TCHARS[b as usize]
 }
+
+const TCHARS: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let (marks, mut at) = (b"!#$%&'*+-.^_`|~", 0);
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

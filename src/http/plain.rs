@@ -12,7 +12,7 @@
 //! httparse looks at each byte of a name by itself, and finds lines whose ends have to be looked at
 //! again. This way a request's head costs a third of it, in instructions, and a response's half.
 
-use super::fields::is_tchar;
+use super::fields::is_token;
 use super::scan::{Colon, Control, Question, Space, Unprintable, find, is_plain_path};
 use super::{Field, Known, KnownSet, Span, Version};
 
@@ -63,7 +63,7 @@ pub(super) fn request_line(bytes: &[u8]) -> Option<RequestLine> {
 /// Where another method than GET ends.
 fn other_method(bytes: &[u8]) -> Option<usize> {
     let end = find::<Space>(bytes)?;
-    (bytes[end] == b' ' && is_name(&bytes[..end])).then_some(end)
+    (bytes[end] == b' ' && is_token(&bytes[..end])).then_some(end)
 }
 
 /// A status line.
@@ -127,7 +127,7 @@ pub(super) fn section<const HOST_APART: bool>(
         let (name, after) = rest.split_at(colon);
         // There is no control in it, so what looks like a known name is that name.
         let known = Known::of_token(name);
-        let ([b':', after @ ..], true) = (after, known != Known::Other || is_name(name)) else {
+        let ([b':', after @ ..], true) = (after, known != Known::Other || is_token(name)) else {
             return None;
         };
         let spaces = match after {
@@ -150,20 +150,6 @@ pub(super) fn section<const HOST_APART: bool>(
         at = from + length + 2;
     }
 }
-
-#[inline]
-fn is_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|byte| IN_NAME[*byte as usize])
-}
-
-const IN_NAME: [bool; 256] = {
-    let (mut table, mut byte) = ([false; 256], 0);
-    while byte < 256 {
-        table[byte] = is_tchar(byte as u8);
-        byte += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {
