@@ -26,7 +26,8 @@ pub(super) struct Hop<'a> {
 /// for a few hosts, so the next ones are the same, mostly.
 #[derive(Debug, Default)]
 pub(super) struct Forwarding {
-    /// What they were made for; a client that was forwarded to us is not remembered.
+    /// What they were made for; requests that were forwarded to us are not remembered, nor those
+    /// with an authority that is no name: an exchange is kept for as long as its worker.
     peer: Option<IpAddr>,
     port: u16,
     authority: Vec<u8>,
@@ -111,13 +112,17 @@ fn host<'a>(message: &'a Message, upstream: &'a Upstream, peer: Option<&'a Peer>
     }
 }
 
+/// The longest name there can be (RFC 1035 §2.3.4), with a port.
+const REMEMBERED_BYTES_MAX: usize = 255 + 6;
+
 impl Forwarding {
     fn write(&mut self, out: &mut Vec<u8>, message: &Message) {
         let (peer, port) = (message.connection.peer.ip(), message.connection.local.port());
-        if message.request.headers.get_known(Known::XForwardedFor).is_some() {
+        let authority = &message.request.authority;
+        let forwarded = message.request.headers.get_known(Known::XForwardedFor).is_some();
+        if forwarded || authority.len() > REMEMBERED_BYTES_MAX {
             return write_forwarding_fields(out, message);
         }
-        let authority = &message.request.authority;
         if self.peer != Some(peer) || self.port != port || self.authority != *authority {
             self.text.clear();
             write_forwarding_fields(&mut self.text, message);
@@ -332,6 +337,8 @@ mod tests {
         message.request.authority = b"other.example".to_vec();
         check(&message);
         message.connection.peer = ([10, 0, 0, 9], 5000).into();
+        check(&message);
+        message.request.authority = vec![b'x'; REMEMBERED_BYTES_MAX + 1];
         check(&message);
         message.connection.local = ([10, 0, 0, 2], 80).into();
         check(&message);

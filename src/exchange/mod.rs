@@ -297,12 +297,6 @@ impl Exchange {
         Some((self.upstream.address.as_ref()?, self.carries()))
     }
 
-    /// Where a new connection goes.
-    #[must_use]
-    pub fn address(&self) -> Option<Address> {
-        self.upstream.address.clone()
-    }
-
     /// Where the connection of [`Command::ReleaseUpstream`] goes, how such are kept, and for whose
     /// requests; once.
     pub fn take_peer(&mut self) -> Option<(Address, KeepAlive, Carries)> {

@@ -89,8 +89,10 @@ fn send<F>(
 }
 
 /// Connects. Boxed, for it is large and rare, and lies beside what every exchange waits for.
-fn connecting(address: Address) -> Pin<Box<impl Future<Output = io::Result<Socket>>>> {
-    Box::pin(connect(address))
+fn connecting(
+    (address, _): (&Address, Carries),
+) -> Pin<Box<impl Future<Output = io::Result<Socket>> + use<>>> {
+    Box::pin(connect(address.clone()))
 }
 
 /// What happened.
@@ -207,7 +209,7 @@ impl Downstream {
                         }
                         Command::Connect { fresh } => {
                             if fresh || !self.reuse(worker, exchange, &mut link, cx) {
-                                operations.connect.set(exchange.address().map(connecting));
+                                operations.connect.set(exchange.peer().map(connecting));
                             }
                         }
                         Command::SendUpstream(bytes) => {
