@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import time
@@ -562,7 +563,8 @@ def verdict_text(verdicts: list[Verdict]) -> str:
 
 def save(chosen: argparse.Namespace, machine: dict[str, str], sections: list[tuple[str, Section]], closing: str) -> None:
     folder = report.results_folder(chosen.out)
-    how = f"Command: `perf/bench.py {' '.join(sys.argv[1:])}`".rstrip(" `") + "`"
+    asked = re.sub(r"--out[ =]\S+", "", " ".join(sys.argv[1:]))
+    how = f"Command: `perf/bench.py {asked.strip()}`".rstrip(" `") + "`"
     texts = [how, *(section.text() for _, section in sections), commands_text(sections), closing]
     report.save(folder, machine, texts, {name: section.raw for name, section in sections})
     if any(name == "runner" and section.table for name, section in sections):

@@ -525,8 +525,8 @@ def workspace() -> Iterator[Path]:
 
 
 def shown(text: str) -> str:
-    """Text for people and result files: where this checkout lies is nobody's business."""
-    return text.replace(f"{ROOT}/", "")
+    """Text for people and result files: where this checkout and its gateway lie is nobody's business."""
+    return text.replace(f"{ROOT}/", "").replace(f"{GATEWAY.parent}/", "")
 
 
 def stop_on_signals() -> None:
