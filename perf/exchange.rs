@@ -5,16 +5,14 @@
 //! part and a number of rounds: `valgrind --tool=callgrind PROGRAM proxied 10000`, twice with
 //! different numbers; the difference of the totals is what that many more cost.
 
-use ringgate::exchange::{Arrival, Command, Cx, Exchange};
+#[path = "../t/instant.rs"]
+mod instant;
+
+use instant::{Driver, snapshot};
 use ringgate::http::{HeadLimits, RequestHead, ResponseHead};
-use ringgate::plugin::{Connection, Locals, Properties};
-use ringgate::route::Router;
-use ringgate::snapshot::{Chain, ConsumerPlugins, Pinned, Route, Rules, Snapshot, Target};
-use ringgate::time::HttpDate;
-use ringgate::upstream::{Address, Balancer, Board, Peer, Upstream};
+use ringgate::snapshot::{Chain, ConsumerPlugins};
+use ringgate::upstream::Balancer;
 use std::hint::black_box;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 const REQUEST: &[u8] = b"GET /proxied HTTP/1.1\r\nHost: 127.0.0.1:9080\r\n\r\n";
@@ -54,12 +52,14 @@ type Part = Box<dyn FnMut(usize)>;
 
 fn parts() -> [(&'static str, Part); 4] {
     let response = [HEAD, &[b'x'; 1024]].concat();
+    let pinned = snapshot(Chain::default(), ConsumerPlugins::default(), Balancer::RoundRobin);
     let mut driver = Driver::new();
+    let mut proxy = move || driver.run(&pinned, black_box(REQUEST), &[&response]);
     [
         ("request", Box::new(|turns| parse_requests(REQUEST, turns))),
         ("browser", Box::new(|turns| parse_requests(BROWSER, turns))),
         ("response", Box::new(|turns| parse_responses(HEAD, turns))),
-        ("proxied", Box::new(move |turns| (0..turns).for_each(|_| driver.proxy(&response)))),
+        ("proxied", Box::new(move |turns| (0..turns).for_each(|_| proxy()))),
     ]
 }
 
@@ -75,92 +75,4 @@ fn parse_responses(bytes: &[u8], turns: usize) {
     for _ in 0..turns {
         assert_eq!(head.parse(black_box(bytes), HeadLimits::default(), false), Ok(true));
     }
-}
-
-/// Carries out what an exchange commands, as if every operation ended at once.
-struct Driver {
-    pinned: Rc<Pinned>,
-    exchange: Exchange,
-    head: RequestHead,
-    locals: Locals,
-    date: HttpDate,
-    output: Vec<u8>,
-}
-
-impl Driver {
-    fn new() -> Self {
-        Self {
-            pinned: pinned(),
-            exchange: Exchange::default(),
-            head: RequestHead::default(),
-            locals: Locals::new(0),
-            date: HttpDate::new(0),
-            output: Vec::new(),
-        }
-    }
-
-    /// One GET whose answer comes in one piece.
-    fn proxy(&mut self, response: &[u8]) {
-        let Self { pinned, exchange, head, locals, date, output } = self;
-        let mut cx = Cx { locals, date };
-        assert_eq!(head.parse(black_box(REQUEST), HeadLimits::default()), Ok(true));
-        let arrival = Arrival {
-            head,
-            bytes: REQUEST,
-            path: b"/proxied",
-            route: Some(0),
-            connection: Connection::default(),
-            kept: &Properties::default(),
-            started_ns: 0,
-            number: 1,
-            closing: false,
-        };
-        output.clear();
-        exchange.begin(pinned, &arrival, std::mem::take(output), &mut cx);
-        loop {
-            match exchange.poll(&mut cx) {
-                Some(Command::Connect { .. }) => exchange.on_connected(true, None, &mut cx),
-                Some(Command::SendUpstream(bytes)) => {
-                    exchange.on_upstream_sent(black_box(bytes), true, &mut cx);
-                }
-                Some(Command::ReadUpstream | Command::ReleaseUpstream) => {}
-                None => assert_eq!(exchange.on_upstream(response, &mut cx), response.len()),
-                Some(Command::Finish(_)) => break,
-                other => panic!("{other:?} was not expected"),
-            }
-        }
-        *output = black_box(exchange.take_output());
-    }
-}
-
-/// A snapshot with one route to one node.
-fn pinned() -> Rc<Pinned> {
-    let route = |target| Route {
-        facts: Arc::default(),
-        chain: Chain::default(),
-        target,
-        prepared: None,
-        timeouts: None,
-        upgrades: false,
-    };
-    let board = Board::new("u");
-    let node = board.node("127.0.0.1", 80);
-    node.set_addresses(&[Address::from(([127, 0, 0, 1], 80))]);
-    let peers = vec![Peer { node, host: b"127.0.0.1:80".to_vec(), weight: 1, priority: 0 }];
-    let upstream = Upstream::new(board, peers, Balancer::RoundRobin);
-    let snapshot = Snapshot {
-        number: 1,
-        router: Router::build(vec![]),
-        routes: [Some(Arc::new(route(Target::Upstream(0))))].into_iter().collect(),
-        unmatched: route(Target::NoRoute),
-        consumers: Arc::new(ConsumerPlugins::default()),
-        upstreams: [Some(Arc::new(upstream))].into_iter().collect(),
-        upkeep: Arc::default(),
-        upstream_names: Arc::default(),
-        plugins: Arc::default(),
-        rules: Rules::default(),
-        listen: None,
-        access_log: None,
-    };
-    Pinned::new(Arc::new(snapshot), None)
 }
