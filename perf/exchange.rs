@@ -50,29 +50,49 @@ fn main() {
 
 type Part = Box<dyn FnMut(usize)>;
 
-fn parts() -> [(&'static str, Part); 4] {
+fn parts() -> [(&'static str, Part); 6] {
     let response = [HEAD, &[b'x'; 1024]].concat();
+    // A line or two of each is another one than that of the one before.
+    let others = [
+        BROWSER.to_vec(),
+        replaced(BROWSER, &[("/proxied?page=2", "/other?page=31"), ("0123456789abcdef", "fedcba")]),
+    ];
+    let other_responses =
+        [HEAD.to_vec(), replaced(HEAD, &[("21:00:00", "21:00:01"), ("1024", "100")])];
     let pinned = snapshot(Chain::default(), ConsumerPlugins::default(), Balancer::RoundRobin);
     let mut driver = Driver::new();
     let mut proxy = move || driver.run(&pinned, black_box(REQUEST), &[&response]);
     [
-        ("request", Box::new(|turns| parse_requests(REQUEST, turns))),
-        ("browser", Box::new(|turns| parse_requests(BROWSER, turns))),
-        ("response", Box::new(|turns| parse_responses(HEAD, turns))),
+        ("request", Box::new(|turns| parse_requests(&[REQUEST], turns))),
+        ("browser", Box::new(|turns| parse_requests(&[BROWSER], turns))),
+        ("browsers", Box::new(move |turns| parse_requests(&others, turns))),
+        ("response", Box::new(|turns| parse_responses(&[HEAD], turns))),
+        ("responses", Box::new(move |turns| parse_responses(&other_responses, turns))),
         ("proxied", Box::new(move |turns| (0..turns).for_each(|_| proxy()))),
     ]
 }
 
-fn parse_requests(bytes: &[u8], turns: usize) {
+fn replaced(head: &[u8], pairs: &[(&str, &str)]) -> Vec<u8> {
+    let mut text = String::from_utf8_lossy(head).into_owned();
+    for (from, to) in pairs {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    text.into_bytes()
+}
+
+fn parse_requests(heads: &[impl AsRef<[u8]>], turns: usize) {
     let mut head = RequestHead::default();
-    for _ in 0..turns {
-        assert_eq!(head.parse(black_box(bytes), HeadLimits::default()), Ok(true));
+    for bytes in heads.iter().cycle().take(turns) {
+        let bytes = black_box(bytes.as_ref());
+        assert_eq!(head.parse(bytes, HeadLimits::default()), Ok(true));
     }
 }
 
-fn parse_responses(bytes: &[u8], turns: usize) {
+fn parse_responses(heads: &[impl AsRef<[u8]>], turns: usize) {
     let mut head = ResponseHead::default();
-    for _ in 0..turns {
-        assert_eq!(head.parse(black_box(bytes), HeadLimits::default(), false), Ok(true));
+    for bytes in heads.iter().cycle().take(turns) {
+        let bytes = black_box(bytes.as_ref());
+        assert_eq!(head.parse(bytes, HeadLimits::default(), false), Ok(true));
     }
 }

@@ -130,12 +130,20 @@ pub const ACCESS_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(ACCESS_BUFFER_BYTES < ACCESS_BUFFER_BYTES_MAX);
 const _: () = assert!(RUNNER_CALL_MS < HOLD_MS_MAX);
+
+/// Field lines of a connection's last request, or of the last response to an exchange, that are
+/// kept to know the next ones by: a browser's come to some hundred bytes in a dozen of lines.
+pub const SEEN_BYTES_MAX: usize = 1024;
+
+/// How many such lines are kept.
+pub const SEEN_LINES_MAX: usize = 32;
+
 /// The most memory that a connection holds between two requests or while a head arrives: its read
 /// buffer, grown in doublings to the longest head by default, the authority it named last with its
-/// host, output that was not sent yet, and half a page of bookkeeping. With
-/// `ringgate.limits.connections` it bounds what idle clients cost.
+/// host, output that was not sent yet, the lines of its last request, and half a page of
+/// bookkeeping. With `ringgate.limits.connections` it bounds what idle clients cost.
 pub const IDLE_CONNECTION_BYTES_MAX: usize =
-    2 * HEAD_BYTES_MAX + 2 * HEAD_BYTES_MAX + 2 * OUTPUT_BYTES_HIGH + 2 * 1024;
+    2 * HEAD_BYTES_MAX + 2 * HEAD_BYTES_MAX + 2 * OUTPUT_BYTES_HIGH + 2 * SEEN_BYTES_MAX + 2 * 1024;
 
 /// What waits for one side: as much as may wait before reading stops, and one read more. Three
 /// times, for one piece may be on its way, the next one gather, and a third be decoded and not
@@ -150,7 +158,7 @@ pub const EXCHANGE_BYTES_MAX: usize =
 /// What each plugin that holds bodies adds, by default: one body each way.
 pub const HOLDING_BYTES_MAX: usize = 2 * HELD_BODY_BYTES_MAX;
 
-const _: () = assert!(IDLE_CONNECTION_BYTES_MAX == 258 * 1024);
+const _: () = assert!(IDLE_CONNECTION_BYTES_MAX == 260 * 1024);
 const _: () = assert!(EXCHANGE_BYTES_MAX == 2496 * 1024);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX < READ_BUFFER_BYTES);
 const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);

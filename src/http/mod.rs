@@ -15,6 +15,7 @@ mod plain;
 mod request;
 mod response;
 mod scan;
+mod seen;
 mod status;
 pub mod uri;
 

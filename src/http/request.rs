@@ -8,6 +8,7 @@
 //! ```
 
 use super::fields::{content_length, field_of, is_name, lines_end_in_crlf, list_members, span_of};
+use super::seen::Seen;
 use super::{BodyLength, Field, Known, KnownSet, Method, RequestError, Span, Version, plain, uri};
 use crate::limits;
 use memchr::memchr;
@@ -64,6 +65,8 @@ pub struct RequestHead {
     pub upgrade: bool,
     /// Whether Connection has options that may be fields' names (RFC 9110 §7.6.1).
     pub nominates: bool,
+    /// The last head's fields: most requests of a client repeat them.
+    seen: Seen<Facts>,
 }
 
 impl RequestHead {
@@ -158,31 +161,34 @@ impl RequestHead {
         self.path = line.path;
         self.path_is_normal = line.path_is_plain || uri::is_normal(line.path.of(within));
         self.version = line.version;
-        let Some(section) = plain::section::<true>(within, line.end, most, &mut self.fields) else {
-            return false;
-        };
+        let (fields, seen) = (&mut self.fields, &mut self.seen);
+        let section = plain::section::<true, _>(within, line.end, most, fields, seen);
+        let Some(section) = section else { return false };
         self.authority = section.host;
         self.len = section.end;
-        let mut facts = Facts { hosts: section.hosts, ..Facts::default() };
-        let mut telling = self.fields.iter().filter(|field| TELLING.has(field.known));
-        if section.names.meets(TELLING) && !telling.all(|field| facts.note(*field, within).is_ok())
-        {
-            return false;
+        if !section.again {
+            seen.facts = Facts::of(fields, &section, within);
         }
-        self.method != Method::Connect && self.conclude(within, &facts, None).is_ok()
+        match seen.facts {
+            Some(facts) if self.method != Method::Connect => {
+                self.conclude(within, &facts, None).is_ok()
+            }
+            _ => false,
+        }
     }
 
     /// Whether the short way of reading a head leaves this one alone, or makes of it what the long
     /// way does: `None`, or whether that is so.
+    /// `self` may have read other heads before.
     #[cfg(any(test, fuzzing))]
     #[must_use]
-    pub fn reads_alike(input: &[u8], limits: HeadLimits) -> Option<bool> {
+    pub fn reads_alike(&mut self, input: &[u8], limits: HeadLimits) -> Option<bool> {
         let within = &input[..input.len().min(limits.bytes)];
         let most = limits.fields.min(limits::HEADERS_CEILING);
-        let (mut short, mut long) = (Self::default(), Self::default());
-        short.parse_plain(within, most).then(|| {
+        let mut long = Self::default();
+        self.parse_plain(within, most).then(|| {
             long.parse_closely(input, within, most, limits) == Ok(true)
-                && format!("{short:?}") == format!("{long:?}")
+                && format!("{self:?}") == format!("{long:?}")
         })
     }
 
@@ -308,7 +314,7 @@ enum Keep {
 }
 
 /// What one pass over the fields found.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Facts {
     hosts: u32,
     content_length: Option<u64>,
@@ -323,6 +329,15 @@ struct Facts {
 }
 
 impl Facts {
+    /// Those of all fields of a section; `None`: a rule is broken.
+    fn of(fields: &[Field], section: &plain::Section, head: &[u8]) -> Option<Self> {
+        let mut facts = Self { hosts: section.hosts, ..Self::default() };
+        let mut telling = fields.iter().filter(|field| TELLING.has(field.known));
+        let in_order =
+            !section.names.meets(TELLING) || telling.all(|field| facts.note(*field, head).is_ok());
+        in_order.then_some(facts)
+    }
+
     /// Looks at one field.
     #[inline]
     fn note(&mut self, field: Field, head: &[u8]) -> Result<Keep, RequestError> {

@@ -3,6 +3,7 @@
 
 use super::fields::{content_length, field_of, is_name, lines_end_in_crlf, list_members};
 use super::request::HeadLimits;
+use super::seen::Seen;
 use super::{BodyLength, Field, Known, KnownSet, ResponseError, Version, plain};
 use crate::limits;
 use std::mem::MaybeUninit;
@@ -24,6 +25,8 @@ pub struct ResponseHead {
     pub keep_alive: bool,
     /// Whether Connection has options that may be fields' names (RFC 9110 §7.6.1).
     pub nominates: bool,
+    /// The last head's fields: most responses of an upstream repeat them.
+    seen: Seen<Facts>,
 }
 
 impl ResponseHead {
@@ -94,31 +97,31 @@ impl ResponseHead {
         let Some(line) = plain::status_line(within) else { return false };
         self.version = line.version;
         self.status = line.status;
-        let Some(section) = plain::section::<false>(within, line.end, most, &mut self.fields)
-        else {
-            return false;
-        };
-        let mut facts = Facts::default();
-        let mut telling = self.fields.iter().filter(|field| TELLING.has(field.known));
-        if section.names.meets(TELLING) && !telling.all(|field| facts.note(*field, within).is_ok())
-        {
-            return false;
-        }
+        let (fields, seen) = (&mut self.fields, &mut self.seen);
+        let section = plain::section::<false, _>(within, line.end, most, fields, seen);
+        let Some(section) = section else { return false };
         self.len = section.end;
-        self.conclude(&facts, to_head).is_ok()
+        if !section.again {
+            seen.facts = Facts::of(fields, section.names, within);
+        }
+        match seen.facts {
+            Some(facts) => self.conclude(&facts, to_head).is_ok(),
+            None => false,
+        }
     }
 
     /// Whether the short way of reading a head leaves this one alone, or makes of it what the long
     /// way does: `None`, or whether that is so.
+    /// `self` may have read other heads before.
     #[cfg(any(test, fuzzing))]
     #[must_use]
-    pub fn reads_alike(input: &[u8], limits: HeadLimits, to_head: bool) -> Option<bool> {
+    pub fn reads_alike(&mut self, input: &[u8], limits: HeadLimits, to_head: bool) -> Option<bool> {
         let within = &input[..input.len().min(limits.bytes)];
         let most = limits.fields.min(limits::HEADERS_CEILING);
-        let (mut short, mut long) = (Self::default(), Self::default());
-        short.parse_plain(within, most, to_head).then(|| {
+        let mut long = Self::default();
+        self.parse_plain(within, most, to_head).then(|| {
             long.parse_closely(within, most, to_head) == Ok(true)
-                && format!("{short:?}") == format!("{long:?}")
+                && format!("{self:?}") == format!("{long:?}")
         })
     }
 
@@ -160,7 +163,8 @@ impl ResponseHead {
 const TELLING: KnownSet =
     KnownSet::of(&[Known::Connection, Known::ContentLength, Known::TransferEncoding]);
 
-#[derive(Default)]
+/// What one pass over the fields found.
+#[derive(Clone, Copy, Default)]
 struct Facts {
     content_length: Option<u64>,
     chunked: bool,
@@ -170,6 +174,15 @@ struct Facts {
 }
 
 impl Facts {
+    /// Those of all fields, whose names are `names`; `None`: a rule is broken.
+    fn of(fields: &[Field], names: KnownSet, head: &[u8]) -> Option<Self> {
+        let mut facts = Self::default();
+        let mut telling = fields.iter().filter(|field| TELLING.has(field.known));
+        let in_order =
+            !names.meets(TELLING) || telling.all(|field| facts.note(*field, head).is_ok());
+        in_order.then_some(facts)
+    }
+
     #[inline]
     fn note(&mut self, field: Field, head: &[u8]) -> Result<(), ResponseError> {
         let value = || field.value.of(head);

@@ -64,6 +64,24 @@ fn find_further<S: Stop>(bytes: &[u8]) -> Option<usize> {
     (marks != 0).then(|| at + marks.trailing_zeros() as usize)
 }
 
+/// How many bytes both begin with.
+#[inline]
+pub(super) fn common(one: &[u8], other: &[u8]) -> usize {
+    let len = one.len().min(other.len());
+    let (one, other) = (&one[..len], &other[..len]);
+    let mut at = 0;
+    #[cfg(target_arch = "x86_64")]
+    while let (Some(a), Some(b)) = (one[at..].first_chunk(), other[at..].first_chunk()) {
+        let differs = !Sixteen::of(a).same(Sixteen::of(b)) & 0xffff;
+        if differs != 0 {
+            return at + differs.trailing_zeros() as usize;
+        }
+        at += 16;
+    }
+    let rest = one[at..].iter().zip(&other[at..]);
+    at + rest.take_while(|(a, b)| a == b).count()
+}
+
 /// Whether the first `len` bytes of `bytes`, a path without unprintable bytes, have nothing in them
 /// that could have to be normalised: neither an encoded byte nor a slash before a slash or a dot.
 /// `false`: perhaps. There are some bytes behind a path in a head, so most are one look.
@@ -189,6 +207,13 @@ mod lanes {
             unsafe { _mm_movemask_epi8(_mm_cmpeq_epi8(self.0, all(byte))) as u32 }
         }
 
+        /// A bit for each that is the same in both.
+        #[inline]
+        pub(super) fn same(self, other: Self) -> u32 {
+            // SAFETY: as above.
+            unsafe { _mm_movemask_epi8(_mm_cmpeq_epi8(self.0, other.0)) as u32 }
+        }
+
         /// A bit for each that is not above it.
         #[inline]
         pub(super) fn up_to(self, most: u8) -> u32 {
@@ -237,6 +262,22 @@ mod tests {
             }
         }
         assert!(plain > 1_000, "{plain}");
+    }
+
+    #[test]
+    fn what_both_begin_with() {
+        for len in 0..70 {
+            for other_len in [0, 1, 15, 16, 17, 31, 48, 69] {
+                for at in 0..len.min(other_len) + 1 {
+                    let (one, mut other) = (vec![b'a'; len], vec![b'a'; other_len]);
+                    let shorter = len.min(other_len);
+                    if at < shorter {
+                        other[at] = b'b';
+                    }
+                    assert_eq!(common(&one, &other), at.min(shorter));
+                }
+            }
+        }
     }
 
     #[test]
