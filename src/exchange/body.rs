@@ -51,25 +51,34 @@ impl Decoder {
         input: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Progress, ChunkError> {
+        if let Some((piece, done)) = self.plain(input) {
+            out.extend_from_slice(piece);
+            return Ok(Progress { consumed: piece.len(), done });
+        }
         let progress = match self.kind {
-            Kind::Done => Progress { consumed: 0, done: true },
-            Kind::UntilClose => {
-                out.extend_from_slice(input);
-                Progress { consumed: input.len(), done: false }
-            }
-            Kind::Known(left) => {
-                let take = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-                out.extend_from_slice(&input[..take]);
-                let left = left - take as u64;
-                self.kind = Kind::Known(left);
-                Progress { consumed: take, done: left == 0 }
-            }
             Kind::Chunked => self.chunked.decode(input, out)?,
+            _ => Progress { consumed: 0, done: true },
         };
         if progress.done {
             self.kind = Kind::Done;
         }
         Ok(progress)
+    }
+
+    /// What of the body `input` begins with, and whether it ends there, if it lies in it as it is:
+    /// not in chunks.
+    #[inline]
+    pub(super) fn plain<'a>(&mut self, input: &'a [u8]) -> Option<(&'a [u8], bool)> {
+        match self.kind {
+            Kind::Done | Kind::Chunked => None,
+            Kind::UntilClose => Some((input, false)),
+            Kind::Known(left) => {
+                let take = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+                let left = left - take as u64;
+                self.kind = if left == 0 { Kind::Done } else { Kind::Known(left) };
+                Some((&input[..take], left == 0))
+            }
+        }
     }
 
     /// The end of the connection: whether it may end the body (RFC 9112 §6.3, last case).
@@ -112,46 +121,58 @@ impl Encoder {
         piece: &mut Vec<u8>,
         end: Option<&Headers>,
     ) -> Result<(), LengthBroken> {
-        let wrote = self.write_piece(out, piece, end.is_some());
+        let moves = out.is_empty() && piece.len() > COPIED_BYTES_MAX && *self != Self::Chunked;
+        let wrote = match self.admit(piece.len(), end.is_some()) {
+            Ok(()) if moves => {
+                std::mem::swap(out, piece);
+                Ok(())
+            }
+            Ok(()) => {
+                self.put(out, piece, end);
+                Ok(())
+            }
+            broken => broken,
+        };
         piece.clear();
-        if let (Ok(()), Self::Chunked, Some(trailers)) = (wrote, self, end) {
-            write_last_chunk(out, trailers);
-        }
         wrote
     }
 
-    fn write_piece(
+    /// The same for a piece that stays where it is.
+    pub(super) fn copy(
         &mut self,
         out: &mut Vec<u8>,
-        piece: &mut Vec<u8>,
-        end: bool,
+        piece: &[u8],
+        end: Option<&Headers>,
     ) -> Result<(), LengthBroken> {
+        self.admit(piece.len(), end.is_some())?;
+        self.put(out, piece, end);
+        Ok(())
+    }
+
+    /// Whether a piece of that length may follow.
+    fn admit(&mut self, len: usize, end: bool) -> Result<(), LengthBroken> {
         match self {
-            Self::None if piece.is_empty() => {}
-            Self::None => return Err(LengthBroken),
+            Self::None if len > 0 => Err(LengthBroken),
             Self::Length(left) => {
-                *left = left.checked_sub(piece.len() as u64).ok_or(LengthBroken)?;
+                *left = left.checked_sub(len as u64).ok_or(LengthBroken)?;
                 // The last byte must not go before the end is known: with more to come, what went
                 // out would look whole.
                 let is_whole = *left == 0;
-                if is_whole != end && (end || !piece.is_empty()) {
-                    return Err(LengthBroken);
-                }
-                move_or_copy(out, piece);
+                if is_whole != end && (end || len > 0) { Err(LengthBroken) } else { Ok(()) }
             }
-            Self::Chunked => write_chunk(out, piece),
-            Self::UntilClose => move_or_copy(out, piece),
+            _ => Ok(()),
         }
-        Ok(())
     }
-}
 
-/// A large piece moves where nothing stands before it.
-fn move_or_copy(out: &mut Vec<u8>, piece: &mut Vec<u8>) {
-    if out.is_empty() && piece.len() > COPIED_BYTES_MAX {
-        std::mem::swap(out, piece);
-    } else {
-        out.extend_from_slice(piece);
+    /// Puts a piece behind what is in `out`, in its frame.
+    fn put(self, out: &mut Vec<u8>, piece: &[u8], end: Option<&Headers>) {
+        if self != Self::Chunked {
+            return out.extend_from_slice(piece);
+        }
+        write_chunk(out, piece);
+        if let Some(trailers) = end {
+            write_last_chunk(out, trailers);
+        }
     }
 }
 
@@ -205,6 +226,22 @@ mod tests {
         }
         let refused = Encoder::None.write(&mut Vec::new(), &mut b"x".to_vec(), None);
         assert_eq!(refused, Err(LengthBroken));
+    }
+
+    #[test]
+    fn a_piece_is_written_alike_wherever_it_lies() {
+        let mut trailers = Headers::new();
+        trailers.append(b"t", b"1");
+        for encoder in [Encoder::None, Encoder::Length(3), Encoder::Chunked, Encoder::UntilClose] {
+            for (piece, end) in [("", false), ("", true), ("ab", false), ("abc", true), ("ab", true)]
+            {
+                let end = end.then_some(&trailers);
+                let (mut moved, mut copied) = ((encoder, Vec::new()), (encoder, Vec::new()));
+                let one = moved.0.write(&mut moved.1, &mut piece.as_bytes().to_vec(), end);
+                let other = copied.0.copy(&mut copied.1, piece.as_bytes(), end);
+                assert_eq!((one, moved), (other, copied), "{encoder:?} {piece:?}");
+            }
+        }
     }
 
     #[test]

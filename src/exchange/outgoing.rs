@@ -31,15 +31,20 @@ impl Exchange {
             response.encoder.write(&mut response.out, &mut message.body, end)
         };
         if wrote.is_err() {
-            log::warn!("a plugin changed a body's length after its head was sent");
-            return self.abort(Cause::LengthChanged);
+            return self.on_length_broken();
         }
         if end {
             self.complete_response();
         }
     }
 
-    fn complete_response(&mut self) {
+    #[cold]
+    pub(super) fn on_length_broken(&mut self) {
+        log::warn!("a plugin changed a body's length after its head was sent");
+        self.abort(Cause::LengthChanged);
+    }
+
+    pub(super) fn complete_response(&mut self) {
         self.response.set_complete();
         if !self.request.is_complete() {
             self.request.drop_rest();

@@ -303,6 +303,12 @@ impl Exchange {
     }
 
     fn on_upstream_body(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> usize {
+        if self.body_passes_by()
+            && let Some((piece, done)) = self.response.decoder.plain(bytes)
+        {
+            self.pass_body_by(piece, done, cx);
+            return piece.len();
+        }
         self.message.body.clear();
         let progress = match self.response.decoder.decode(bytes, &mut self.message.body) {
             Ok(progress) => progress,
@@ -324,6 +330,30 @@ impl Exchange {
             self.pass_response_piece(progress.done, cx);
         }
         progress.consumed
+    }
+
+    /// Whether nobody looks at the body, and its head is written: it goes to the client as it is.
+    fn body_passes_by(&self) -> bool {
+        self.response.has_begun()
+            && self.response.encoder != Encoder::None
+            && !self.has_response_body_hooks()
+            && self.message.response.trailers.is_empty()
+    }
+
+    fn pass_body_by(&mut self, piece: &[u8], done: bool, cx: &mut Cx<'_>) {
+        if done {
+            self.message.attempts.received_ns = self.now_ns(cx);
+            self.response.flow.end_through = true;
+        }
+        self.message.response_bytes += piece.len() as u64;
+        let response = &mut self.response;
+        let end = done.then_some(&self.message.response.trailers);
+        if response.encoder.copy(&mut response.out, piece, end).is_err() {
+            return self.on_length_broken();
+        }
+        if done {
+            self.complete_response();
+        }
     }
 
     fn pass_response_piece(&mut self, done: bool, cx: &mut Cx<'_>) {
