@@ -233,7 +233,8 @@ mod tests {
         let mut trailers = Headers::new();
         trailers.append(b"t", b"1");
         for encoder in [Encoder::None, Encoder::Length(3), Encoder::Chunked, Encoder::UntilClose] {
-            for (piece, end) in [("", false), ("", true), ("ab", false), ("abc", true), ("ab", true)]
+            for (piece, end) in
+                [("", false), ("", true), ("ab", false), ("abc", true), ("ab", true)]
             {
                 let end = end.then_some(&trailers);
                 let (mut moved, mut copied) = ((encoder, Vec::new()), (encoder, Vec::new()));

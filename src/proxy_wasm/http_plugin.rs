@@ -132,10 +132,10 @@ impl HttpPlugin {
         let closed = instance.close_stream(place.context());
         instance.swap(stream.message);
         if closed.is_ok() {
-            pool.release(place);
+            let was_its_alone = pool.release(place);
             pool.count_success();
+            stream.locals.wants_chores |= was_its_alone;
         }
-        stream.locals.wants_chores = true;
         closed.map_err(|fault| (place, fault))
     }
 
@@ -278,7 +278,8 @@ impl Plugin for HttpPlugin {
         } else if place == Place::NEW
             && let Some(pool) = pool::find(stream.locals, &self.entry)
         {
-            pool.release(Place::from_word(*stream.state));
+            let was_its_alone = pool.release(Place::from_word(*stream.state));
+            stream.locals.wants_chores |= was_its_alone;
         }
         *stream.state = Place::GONE.word();
     }

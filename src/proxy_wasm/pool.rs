@@ -337,11 +337,11 @@ impl Pool {
         }
     }
 
-    /// A stream is over: an instance that was its alone is dropped.
-    pub(super) fn release(&mut self, place: Place) {
-        if let Some(instance) = self.busy.remove(&place.number()) {
-            self.retire(instance);
-        }
+    /// A stream is over: an instance that was its alone is dropped. Tells whether it was, so that
+    /// there is something to do between requests.
+    pub(super) fn release(&mut self, place: Place) -> bool {
+        let instance = self.busy.remove(&place.number());
+        instance.map(|instance| self.retire(instance)).is_some()
     }
 
     pub(super) fn instance(&mut self, number: u32) -> Option<&mut Instance> {
