@@ -184,9 +184,20 @@ impl Pool {
     /// Makes the pool's instances if they are not there, and this conf's root context in each.
     pub(super) fn prepare(&mut self, entry: &Arc<Entry>, conf: &Arc<Conf>) -> Result<(), Reason> {
         self.retire_unused();
-        if !self.confs.iter().any(|(index, _)| *index == conf.index) {
+        let is_new = !self.confs.iter().any(|(index, _)| *index == conf.index);
+        if is_new {
             self.confs.push((conf.index, Arc::downgrade(conf)));
         }
+        let prepared = self.prepare_instances(entry, conf);
+        if prepared.is_err() && is_new {
+            // It would stand in the way of the next one until its snapshot is gone everywhere.
+            self.confs.retain(|(index, _)| *index != conf.index);
+            self.retiring = true;
+        }
+        prepared
+    }
+
+    fn prepare_instances(&mut self, entry: &Arc<Entry>, conf: &Arc<Conf>) -> Result<(), Reason> {
         let active = self.active.iter_mut().map(|active| &mut active.instance);
         for instance in active.chain(&mut self.spares) {
             if instance.root_of(conf).is_none() {

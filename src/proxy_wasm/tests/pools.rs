@@ -4,6 +4,7 @@ use super::super::{Dry, Isolation, OnError, PluginSettings, pool};
 use super::guest::Arg;
 use super::{Guest, Rig, lines, settings};
 use crate::plugin::{Action, Chore, Hold, Locals};
+use serde_json::json;
 
 /// A guest as [`counting`] makes, which has looked at the clock before its first request: none is
 /// like another one then.
@@ -69,6 +70,21 @@ fn a_spare_takes_over_at_once_and_is_replaced_later() {
     }
     assert_eq!(count(&mut rig), 1, "made inline when there is no spare");
     assert_eq!(starts(), 4);
+}
+
+#[test]
+fn a_conf_that_was_refused_is_not_in_the_way_of_the_next() {
+    // Confs of one byte are refused from the fourth on, others never.
+    let third = include_str!("../../../t/plugins/third.wat");
+    let text = third.replace("(i64.const 3)", "(i64.const 4)");
+    assert_ne!(third, text);
+    let rig = Rig::with(PluginSettings { pool: 1, ..settings(&text) });
+    let plugin = |conf: &str| rig.plugins.plugin("p", &json!({"conf": conf})).expect("taken");
+    // Taken by the control side, and refused by a worker; somebody holds it still.
+    let (refused, mut worker) = (plugin("x"), Locals::new(1));
+    let error = refused.prepare(&mut worker).expect_err("refused");
+    assert!(error.contains("proxy_on_configure returned false"), "{error}");
+    assert_eq!(plugin("another").prepare(&mut worker), Ok(()));
 }
 
 #[test]
