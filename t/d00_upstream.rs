@@ -172,6 +172,28 @@ fn forwarding_fields_say_what_was_observed() {
 }
 
 #[test]
+fn a_trusted_client_is_believed() {
+    for (trusted, proto) in [("127.0.0.1/8", "https"), ("10.0.0.0/8, 127.0.0.2", "http")] {
+        let upstream = Upstream::hello();
+        let line = format!("trusted_addresses: [{trusted}]");
+        let gateway = Setup::new(proxy(&upstream)).apisix(&line).start();
+        gateway.ask(
+            "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 1.1.1.1\r\n\
+             X-Forwarded-Proto: https\r\nX-Real-IP: 9.9.9.9\r\n\r\n",
+        );
+        let request = upstream.request();
+        for (name, wanted) in [
+            ("x-forwarded-proto", proto),
+            ("x-real-ip", "127.0.0.1"),
+            ("x-forwarded-for", "1.1.1.1, 127.0.0.1"),
+            ("x-forwarded-host", "a.test"),
+        ] {
+            assert_eq!(request.field(name), Some(wanted), "{name}");
+        }
+    }
+}
+
+#[test]
 fn hop_by_hop_fields_stay_on_their_hop() {
     let upstream = Upstream::answering(
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, X-Inner\r\n\

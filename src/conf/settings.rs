@@ -7,6 +7,7 @@ use super::operators::{AdminConfig, OperatorListen, Provider};
 use crate::listen;
 use crate::plugin::{LogFormat, RequestPhase};
 use crate::schema::Path;
+use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ pub struct Config {
     /// `apisix.ssl.ssl_trusted_certificate`: whose certificates probes over TLS believe: `system`,
     /// or paths of PEM files.
     pub trusted: Vec<String>,
+    /// `apisix.trusted_addresses`: whose word is taken for how a request was made (`Forwarded`,
+    /// `X-Forwarded-Proto`, `-Host` and `-Port`). Nobody's by default.
+    pub trusted_addresses: Vec<IpNet>,
     /// `plugins`: the names that may be used; `None` means all that are built in.
     pub plugins: Option<Vec<PluginName>>,
     /// `wasm.plugins`, names unique.

@@ -4,9 +4,7 @@
 use super::body::Encoder;
 use super::outgoing::write_via;
 use super::tunnel::offered;
-use crate::http::{
-    Headers, Known, KnownSet, list_members, write_field, write_number_field, write_number_line,
-};
+use crate::http::{Headers, Known, KnownSet, list_members, write_field, write_number_field};
 use crate::plugin::Message;
 use crate::upstream::{HostPolicy, Peer, Upstream};
 use std::io::Write;
@@ -20,6 +18,8 @@ pub(super) struct Hop<'a> {
     pub(super) via: bool,
     /// What the client offers of other protocols is offered.
     pub(super) upgrades: bool,
+    /// The client's word is taken for how the request came to it.
+    pub(super) trusted: bool,
 }
 
 /// The forwarding fields that were written last: a gateway's requests come from a few clients and
@@ -48,11 +48,12 @@ pub(super) fn write_request_head(
     out.extend_from_slice(&request.target);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(host(message, hop.upstream, hop.peer));
-    forwarding.write(out, message);
+    forwarding.write(out, message, hop.trusted);
+    let kept = if hop.trusted { TRUSTED } else { KnownSet::default() };
     let mut takes_trailers = false;
     request.headers.write_lines(out, |line| {
         takes_trailers |= line.known() == Known::Te && names_trailers(line.value());
-        !REMADE.has(line.known())
+        !REMADE.has(line.known()) || kept.has(line.known())
     });
     if hop.via {
         write_via(out, request.version);
@@ -116,16 +117,16 @@ fn host<'a>(message: &'a Message, upstream: &'a Upstream, peer: Option<&'a Peer>
 const REMEMBERED_BYTES_MAX: usize = 255 + 6;
 
 impl Forwarding {
-    fn write(&mut self, out: &mut Vec<u8>, message: &Message) {
+    fn write(&mut self, out: &mut Vec<u8>, message: &Message, trusted: bool) {
         let (peer, port) = (message.connection.peer.ip(), message.connection.local.port());
         let authority = &message.request.authority;
         let forwarded = message.request.headers.get_known(Known::XForwardedFor).is_some();
-        if forwarded || authority.len() > REMEMBERED_BYTES_MAX {
-            return write_forwarding_fields(out, message);
+        if trusted || forwarded || authority.len() > REMEMBERED_BYTES_MAX {
+            return write_forwarding_fields(out, message, trusted);
         }
         if self.peer != Some(peer) || self.port != port || self.authority != *authority {
             self.text.clear();
-            write_forwarding_fields(&mut self.text, message);
+            write_forwarding_fields(&mut self.text, message, false);
             self.authority.clone_from(authority);
             (self.peer, self.port) = (Some(peer), port);
         }
@@ -134,8 +135,9 @@ impl Forwarding {
 }
 
 /// `X-Real-IP`, `X-Forwarded-*`: what we observed, not what the client claims, except that
-/// `X-Forwarded-For` is continued. Ends the line before them.
-fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message) {
+/// `X-Forwarded-For` is continued, and what a trusted client says stays. Ends the line before them.
+fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message, trusted: bool) {
+    let is_said = |known| trusted && message.request.headers.get_known(known).is_some();
     out.extend_from_slice(b"\r\nX-Real-IP: ");
     let from = out.len();
     write_ip(out, message.connection.peer.ip());
@@ -146,11 +148,18 @@ fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message) {
         out.extend_from_slice(b", ");
     }
     out.extend_from_within(peer);
-    out.extend_from_slice(b"\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: ");
-    let authority = &message.request.authority;
-    out.extend_from_slice(&authority[..host_len(authority)]);
-    out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
-    write_number_line(out, u64::from(message.connection.local.port()));
+    out.extend_from_slice(b"\r\n");
+    if !is_said(Known::XForwardedProto) {
+        out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+    }
+    if !is_said(Known::XForwardedHost) {
+        let authority = &message.request.authority;
+        write_field(out, b"X-Forwarded-Host", &authority[..host_len(authority)]);
+    }
+    if !is_said(Known::XForwardedPort) {
+        let port = message.connection.local.port();
+        write_number_field(out, b"X-Forwarded-Port", u64::from(port));
+    }
 }
 
 /// Bytes of an authority without its port.
@@ -195,6 +204,14 @@ const OCTETS: [([u8; 3], u8); 256] = {
     octets
 };
 
+/// What a trusted client says of the request as it came to it.
+const TRUSTED: KnownSet = KnownSet::of(&[
+    Known::Forwarded,
+    Known::XForwardedHost,
+    Known::XForwardedPort,
+    Known::XForwardedProto,
+]);
+
 /// Fields that are written from what we know, or answered by us, and those of the client's hop.
 const REMADE: KnownSet = KnownSet::HOP_BY_HOP.and(&[
     Known::ContentLength,
@@ -232,7 +249,13 @@ mod tests {
         let peer = Peer { node, host: b"node:81".to_vec(), weight: 1, priority: 0 };
         let mut out = Vec::new();
         let upstream = upstream(host);
-        let hop = Hop { upstream: &upstream, peer: Some(&peer), via: true, upgrades: false };
+        let hop = Hop {
+            upstream: &upstream,
+            peer: Some(&peer),
+            via: true,
+            upgrades: false,
+            trusted: false,
+        };
         write_request_head(&mut out, message, &hop, framing, &mut Forwarding::default());
         String::from_utf8(out).expect("text")
     }
@@ -308,13 +331,56 @@ mod tests {
     }
 
     #[test]
+    fn what_a_trusted_client_says_stays() {
+        let mut message = message();
+        let upstream = upstream(HostPolicy::Pass);
+        let fields = |message: &Message| {
+            let hop =
+                Hop { upstream: &upstream, peer: None, via: false, upgrades: false, trusted: true };
+            let (mut out, mut forwarding) = (Vec::new(), Forwarding::default());
+            write_request_head(&mut out, message, &hop, Encoder::None, &mut forwarding);
+            let head = String::from_utf8(out).expect("text");
+            head.lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let observed = [
+            "X-Real-IP: 10.0.0.1",
+            "X-Forwarded-For: 10.0.0.1",
+            "X-Forwarded-Proto: http",
+            "X-Forwarded-Host: shop.example",
+            "X-Forwarded-Port: 9080",
+            "",
+        ];
+        assert_eq!(fields(&message), observed, "it says nothing");
+        for (name, value) in [
+            ("X-Real-IP", "9.9.9.9"),
+            ("X-Forwarded-For", "1.1.1.1"),
+            ("X-Forwarded-Proto", "https"),
+            ("Forwarded", "for=1.1.1.1"),
+            ("X-Forwarded-Port", "443"),
+        ] {
+            message.request.headers.append(name.as_bytes(), value.as_bytes());
+        }
+        let said = [
+            "X-Real-IP: 10.0.0.1",
+            "X-Forwarded-For: 1.1.1.1, 10.0.0.1",
+            "X-Forwarded-Host: shop.example",
+            "X-Forwarded-Proto: https",
+            "Forwarded: for=1.1.1.1",
+            "X-Forwarded-Port: 443",
+            "",
+        ];
+        assert_eq!(fields(&message), said);
+    }
+
+    #[test]
     fn offers_of_other_protocols() {
         let mut message = message();
         message.request.headers.append(b"Upgrade", b"h2c, websocket");
         message.request.headers.append(b"Upgrade", b"foo/1");
         message.request.headers.append(b"TE", b"trailers");
         let upstream = upstream(HostPolicy::Pass);
-        let hop = Hop { upstream: &upstream, peer: None, via: false, upgrades: true };
+        let hop =
+            Hop { upstream: &upstream, peer: None, via: false, upgrades: true, trusted: false };
         let mut out = Vec::new();
         write_request_head(&mut out, &message, &hop, Encoder::None, &mut Forwarding::default());
         let head = String::from_utf8(out).expect("text");
@@ -327,8 +393,8 @@ mod tests {
         let mut forwarding = Forwarding::default();
         let mut check = |message: &Message| {
             let (mut remembered, mut anew) = (Vec::new(), Vec::new());
-            forwarding.write(&mut remembered, message);
-            write_forwarding_fields(&mut anew, message);
+            forwarding.write(&mut remembered, message, false);
+            write_forwarding_fields(&mut anew, message, false);
             assert_eq!(remembered, anew);
         };
         let mut message = message();

@@ -434,7 +434,10 @@ impl Exchange {
         let peer = self.upstream.tried.last().map(|at| &upstream.peers[*at]);
         let upgrades = self.offers_upgrade();
         let side = &mut self.upstream;
-        let hop = forward::Hop { upstream, peer, via: pinned.snapshot.rules.via, upgrades };
+        let rules = &pinned.snapshot.rules;
+        let client = self.message.direct_peer.unwrap_or(self.message.connection.peer);
+        let trusted = rules.trusts(client.ip());
+        let hop = forward::Hop { upstream, peer, via: rules.via, upgrades, trusted };
         let (out, forwarding) = (&mut side.out, &mut side.forwarding);
         forward::write_request_head(out, &self.message, &hop, side.encoder, forwarding);
         side.head_written = true;

@@ -20,7 +20,7 @@ pub fn write_number_field(out: &mut Vec<u8>, name: &[u8], value: u64) {
 }
 
 /// Writes a number and the line end.
-pub fn write_number_line(out: &mut Vec<u8>, value: u64) {
+fn write_number_line(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     out.extend_from_slice(b"\r\n");
 }

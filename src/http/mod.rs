@@ -20,9 +20,7 @@ mod status;
 pub mod uri;
 
 pub use chunked::{ChunkError, Chunked, Progress};
-pub use encode::{
-    write_chunk, write_field, write_last_chunk, write_number_field, write_number_line,
-};
+pub use encode::{write_chunk, write_field, write_last_chunk, write_number_field};
 pub use error::{RequestError, ResponseError};
 pub use fields::{content_length, is_field_value, is_token, list_members};
 pub use headers::{Field, Headers, Line, Span};

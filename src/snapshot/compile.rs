@@ -441,6 +441,7 @@ fn rules(config: &Config) -> Rules {
         cut_tail_slash: config.delete_uri_tail_slash,
         underscores: config.downstream.underscores_in_headers,
         via: config.via,
+        trusted: config.trusted_addresses.as_slice().into(),
     }
 }
 

@@ -37,6 +37,8 @@ use crate::persistent::Array;
 use crate::plugin::{LogFormat, Message, Plugin, RouteFacts, UpstreamNames};
 use crate::route::{Lookup, Router};
 use crate::upstream::{Timeouts, Upstream};
+use ipnet::IpNet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Everything a request needs, as of one moment. A request keeps the snapshot it began with.
@@ -105,7 +107,7 @@ pub enum Target {
 }
 
 /// Bounds and timeouts of the downstream side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// How large request heads may be.
     pub head: HeadLimits,
@@ -139,6 +141,8 @@ pub struct Rules {
     pub underscores: bool,
     /// Forwarded messages say that they went through here (RFC 9110 §7.6.3).
     pub via: bool,
+    /// Whose word is taken for how a request was made.
+    pub trusted: Arc<[IpNet]>,
 }
 
 /// The least that a client must send: so many bytes for each second, after some time without.
@@ -190,11 +194,18 @@ impl Default for Rules {
             cut_tail_slash: false,
             underscores: true,
             via: true,
+            trusted: Arc::default(),
         }
     }
 }
 
 impl Rules {
+    /// Whether what a peer says of the request before it came here is passed on as it is.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&peer.to_canonical()))
+    }
+
     /// What of a normalised path is matched.
     #[must_use]
     pub fn matched_path<'p>(&self, path: &'p [u8]) -> &'p [u8] {

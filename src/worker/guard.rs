@@ -103,22 +103,25 @@ impl Downstream {
     /// Finds a place for the connection; without one, or without the header it must begin with, it
     /// is over.
     pub(super) async fn enter(&mut self, worker: &Rc<Worker>, proxied: bool) -> Option<Pass> {
-        let rules = worker.pinned.borrow().snapshot.rules;
+        let (most, of_a_source) = {
+            let rules = &worker.pinned.borrow().snapshot.rules;
+            (rules.connections_max, rules.connections_per_source_max)
+        };
         let open = worker.shared.guard.enter();
         let mut pass = Pass { shared: Arc::clone(&worker.shared), source: None };
-        if open > rules.connections_max {
+        if open > most {
             self.turn_away(worker).await;
             return None;
         }
         if proxied && !self.learn_origin(worker).await {
             return None;
         }
-        if rules.connections_per_source_max == usize::MAX {
+        if of_a_source == usize::MAX {
             return Some(pass);
         }
         // A plugin may name another client later; it is this one's connection all the same.
         let ip = self.facts.peer.ip();
-        if !pass.shared.guard.enter_source(ip, rules.connections_per_source_max) {
+        if !pass.shared.guard.enter_source(ip, of_a_source) {
             self.turn_away(worker).await;
             return None;
         }

@@ -6,6 +6,7 @@ use super::super::settings::{Dns, Router};
 use super::{deployment, dns, ignore, is_off, listen};
 use crate::listen::Options;
 use crate::schema::{Fault, Object};
+use ipnet::IpNet;
 
 const ROUTERS: [(&str, Option<Router>); 3] = [
     ("radixtree_host_uri", Some(Router::HostUri)),
@@ -13,9 +14,8 @@ const ROUTERS: [(&str, Option<Router>); 3] = [
     ("radixtree_uri_with_parameter", None),
 ];
 
-/// Keys without effect here. `trusted_addresses` is one of them because nobody is trusted without
-/// it.
-const IGNORED: [&str; 21] = [
+/// Keys without effect here.
+const IGNORED: [&str; 20] = [
     "data_encryption",
     "disable_sync_configuration_during_start",
     "disable_upstream_healthcheck",
@@ -35,7 +35,6 @@ const IGNORED: [&str; 21] = [
     "show_upstream_status_in_response_header",
     "stream_proxy",
     "tracing",
-    "trusted_addresses",
     "worker_startup_time_threshold",
 ];
 
@@ -49,6 +48,7 @@ pub(super) struct Apisix {
     pub(super) status: Option<OperatorListen>,
     pub(super) dns: Dns,
     pub(super) trusted: Vec<String>,
+    pub(super) trusted_addresses: Vec<IpNet>,
 }
 
 pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> Apisix {
@@ -65,6 +65,7 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> A
         delete_uri_tail_slash: object.boolean("delete_uri_tail_slash").unwrap_or(false),
         dns: dns::read(&mut object),
         trusted: Vec::new(),
+        trusted_addresses: trusted_addresses(&mut object),
     };
     for key in ["match_uri_encoded_slash", "normalize_uri_like_servlet"] {
         if let Some(reader) = object.get(key).filter(|reader| reader.boolean() == Some(true)) {
@@ -79,6 +80,13 @@ pub(super) fn read(mut object: Object<'_>, duplicates: &mut Vec<Duplicate>) -> A
     ignore(&mut object, &IGNORED);
     object.finish();
     apisix
+}
+
+fn trusted_addresses(object: &mut Object<'_>) -> Vec<IpNet> {
+    let list = object.get("trusted_addresses").filter(|reader| !reader.value().is_null());
+    let list = list
+        .and_then(|reader| reader.list_of(1..=usize::MAX, |reader| deployment::network(&reader)));
+    list.unwrap_or_default()
 }
 
 fn router(mut object: Object<'_>) -> Router {

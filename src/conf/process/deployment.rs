@@ -190,7 +190,8 @@ pub(super) fn listeners(
     (control, status)
 }
 
-fn network(reader: &Reader<'_>) -> Option<IpNet> {
+/// An address or a network; an address is a network of itself.
+pub(super) fn network(reader: &Reader<'_>) -> Option<IpNet> {
     let text = reader.string(1..=usize::MAX)?;
     let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     if parsed.is_err() {

@@ -113,8 +113,8 @@ pub(super) const KEYS: [Key; 138] = [
     key(
         "apisix.trusted_addresses",
         "[127.0.0.1]",
-        Nothing,
-        "nobody is trusted: X-Forwarded fields are made anew",
+        Same,
+        "whose Forwarded and X-Forwarded-Proto, -Host and -Port are passed on; nobody's without it",
     ),
     key("apisix.worker_startup_time_threshold", "60", Nothing, "workers don't restart"),
     key("apisix.enable_admin", "true", Same, ""),

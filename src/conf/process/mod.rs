@@ -129,6 +129,7 @@ fn config(mut object: Object<'_>, env: Env<'_>, duplicates: &mut Vec<Duplicate>)
         delete_uri_tail_slash: apisix.delete_uri_tail_slash,
         dns: apisix.dns,
         trusted: apisix.trusted,
+        trusted_addresses: apisix.trusted_addresses,
         plugins: plugins(&mut object, duplicates),
         wasm_plugins: wasm::read(object.section("wasm"), duplicates),
         metrics: plugin_attr::read(object.section("plugin_attr")),

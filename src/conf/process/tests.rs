@@ -112,6 +112,7 @@ fn defaults_are_those_of_apisix() {
         delete_uri_tail_slash: false,
         dns: Dns { servers: vec![], valid: None, timeout: Duration::from_secs(5) },
         trusted: vec!["system".to_owned()],
+        trusted_addresses: Vec::new(),
         plugins: None,
         wasm_plugins: Vec::new(),
         metrics: MetricsServer {
