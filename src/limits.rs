@@ -151,15 +151,16 @@ pub const IDLE_CONNECTION_BYTES_MAX: usize =
 const WAITING_BYTES_MAX: usize = 3 * 2 * (BACKLOG_BYTES_MAX + BODY_BUFFER_BYTES);
 
 /// The most that a running exchange holds beside that, without plugins that hold bodies back: its
-/// head as a message, what waits for either side, and a buffer for reading from each.
+/// head as a message, what waits for either side, a buffer for reading from each, and the lines of
+/// the last response.
 pub const EXCHANGE_BYTES_MAX: usize =
-    2 * HEAD_BYTES_MAX + 2 * WAITING_BYTES_MAX + 2 * BODY_BUFFER_BYTES;
+    2 * HEAD_BYTES_MAX + 2 * WAITING_BYTES_MAX + 2 * BODY_BUFFER_BYTES + 2 * SEEN_BYTES_MAX;
 
 /// What each plugin that holds bodies adds, by default: one body each way.
 pub const HOLDING_BYTES_MAX: usize = 2 * HELD_BODY_BYTES_MAX;
 
 const _: () = assert!(IDLE_CONNECTION_BYTES_MAX == 260 * 1024);
-const _: () = assert!(EXCHANGE_BYTES_MAX == 2496 * 1024);
+const _: () = assert!(EXCHANGE_BYTES_MAX == 2498 * 1024);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX < READ_BUFFER_BYTES);
 const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);
 const _: () = assert!(READ_BUFFER_BYTES <= HEAD_BYTES_MAX);

@@ -1,6 +1,7 @@
 //! Where requests go, on which connection, and with which fields.
 
-use crate::harness::{Gateway, Setup, Upstream, drivers};
+use crate::b50_listeners::second;
+use crate::harness::{Client, Gateway, Setup, Upstream, drivers};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -190,6 +191,27 @@ fn a_trusted_client_is_believed() {
         ] {
             assert_eq!(request.field(name), Some(wanted), "{name}");
         }
+    }
+}
+
+/// It is the proxy that is believed, not the client that it names.
+#[test]
+fn a_trusted_proxy_is_believed_whoever_its_client_is() {
+    for (trusted, proto) in [("127.0.0.1", "https"), ("192.0.2.0/24", "http")] {
+        let upstream = Upstream::hello();
+        let gateway = Setup::new(proxy(&upstream))
+            .apisix(&format!("trusted_addresses: [{trusted}]"))
+            .ringgate("listen: [{address: '127.0.0.1:0', proxy_protocol: true}]")
+            .start();
+        let mut client = Client::connect(second(&gateway));
+        client.send(
+            "PROXY TCP4 192.0.2.1 198.51.100.2 4000 80\r\n\
+             GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Proto: https\r\n\r\n",
+        );
+        assert_eq!(client.response().status(), 200);
+        let request = upstream.request();
+        assert_eq!(request.field("x-forwarded-proto"), Some(proto), "{trusted}");
+        assert_eq!(request.field("x-real-ip"), Some("192.0.2.1"));
     }
 }
 

@@ -152,7 +152,7 @@ fn schemas_and_validation() {
 #[test]
 fn a_worker_that_refuses_a_change_is_in_the_answer() {
     let setup = Setup::new("").admin("role: traditional").operators().workers(2);
-    let gateway = setup.wasm("third", "t/plugins/third.wat", "").start();
+    let gateway = setup.wasm("third", "t/plugins/third.wat", "pool: 1").start();
     let admin = gateway.admin();
     let route = |uri: &str, plugins: Value| {
         let abort = json!({"abort": {"http_status": 200, "body": uri}});

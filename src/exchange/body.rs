@@ -232,15 +232,18 @@ mod tests {
     fn a_piece_is_written_alike_wherever_it_lies() {
         let mut trailers = Headers::new();
         trailers.append(b"t", b"1");
-        for encoder in [Encoder::None, Encoder::Length(3), Encoder::Chunked, Encoder::UntilClose] {
+        let long = "x".repeat(COPIED_BYTES_MAX + 1);
+        let lengths = [3, long.len() as u64].map(Encoder::Length);
+        let others = [Encoder::None, Encoder::Chunked, Encoder::UntilClose];
+        for encoder in lengths.into_iter().chain(others) {
             for (piece, end) in
-                [("", false), ("", true), ("ab", false), ("abc", true), ("ab", true)]
+                ["", "ab", "abc", &long].iter().flat_map(|p| [(*p, false), (*p, true)])
             {
                 let end = end.then_some(&trailers);
                 let (mut moved, mut copied) = ((encoder, Vec::new()), (encoder, Vec::new()));
                 let one = moved.0.write(&mut moved.1, &mut piece.as_bytes().to_vec(), end);
                 let other = copied.0.copy(&mut copied.1, piece.as_bytes(), end);
-                assert_eq!((one, moved), (other, copied), "{encoder:?} {piece:?}");
+                assert_eq!((one, moved), (other, copied), "{encoder:?} {}", piece.len());
             }
         }
     }

@@ -356,6 +356,7 @@ mod tests {
             ("X-Forwarded-For", "1.1.1.1"),
             ("X-Forwarded-Proto", "https"),
             ("Forwarded", "for=1.1.1.1"),
+            ("X-Forwarded-Host", "outside.example"),
             ("X-Forwarded-Port", "443"),
         ] {
             message.request.headers.append(name.as_bytes(), value.as_bytes());
@@ -363,9 +364,9 @@ mod tests {
         let said = [
             "X-Real-IP: 10.0.0.1",
             "X-Forwarded-For: 1.1.1.1, 10.0.0.1",
-            "X-Forwarded-Host: shop.example",
             "X-Forwarded-Proto: https",
             "Forwarded: for=1.1.1.1",
+            "X-Forwarded-Host: outside.example",
             "X-Forwarded-Port: 443",
             "",
         ];

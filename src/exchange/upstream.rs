@@ -435,8 +435,7 @@ impl Exchange {
         let upgrades = self.offers_upgrade();
         let side = &mut self.upstream;
         let rules = &pinned.snapshot.rules;
-        let client = self.message.direct_peer.unwrap_or(self.message.connection.peer);
-        let trusted = rules.trusts(client.ip());
+        let trusted = rules.trusts(self.message.sender());
         let hop = forward::Hop { upstream, peer, via: rules.via, upgrades, trusted };
         let (out, forwarding) = (&mut side.out, &mut side.forwarding);
         forward::write_request_head(out, &self.message, &hop, side.encoder, forwarding);

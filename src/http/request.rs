@@ -192,6 +192,12 @@ impl RequestHead {
         })
     }
 
+    /// What there is room for of the last head: bytes and lines.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> (usize, usize) {
+        self.seen.room()
+    }
+
     /// Splits the target by its form (RFC 9112 §3.2); gives the authority of an absolute-form.
     fn read_target(&mut self, head: &[u8], target: &[u8]) -> Result<Option<Span>, RequestError> {
         if self.method == Method::Connect {

@@ -67,10 +67,16 @@ fn find_further<S: Stop>(bytes: &[u8]) -> Option<usize> {
 /// How many bytes both begin with.
 #[inline]
 pub(super) fn common(one: &[u8], other: &[u8]) -> usize {
-    let len = one.len().min(other.len());
-    let (one, other) = (&one[..len], &other[..len]);
+    let at = common_sixteens(one, other);
+    let rest = one[at..].iter().zip(&other[at..]);
+    at + rest.take_while(|(a, b)| a == b).count()
+}
+
+/// The same, but for the last few: by sixteen for as long as both have as many.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn common_sixteens(one: &[u8], other: &[u8]) -> usize {
     let mut at = 0;
-    #[cfg(target_arch = "x86_64")]
     while let (Some(a), Some(b)) = (one[at..].first_chunk(), other[at..].first_chunk()) {
         let differs = !Sixteen::of(a).same(Sixteen::of(b)) & 0xffff;
         if differs != 0 {
@@ -78,8 +84,12 @@ pub(super) fn common(one: &[u8], other: &[u8]) -> usize {
         }
         at += 16;
     }
-    let rest = one[at..].iter().zip(&other[at..]);
-    at + rest.take_while(|(a, b)| a == b).count()
+    at
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn common_sixteens(_: &[u8], _: &[u8]) -> usize {
+    0
 }
 
 /// Whether the first `len` bytes of `bytes`, a path without unprintable bytes, have nothing in them

@@ -15,12 +15,13 @@ use super::scan::common;
 use crate::limits;
 use std::fmt;
 
-/// The fields of the last plain head, and what they came to.
+/// The fields of the last head, if that was plain and whole, and what they came to.
 #[derive(Clone)]
 pub(super) struct Seen<F> {
     /// Its field lines, the empty one included; empty: there was no head, or a long one.
     text: Vec<u8>,
-    /// All its lines, as offsets into the text.
+    /// Its lines, as offsets into the text; without a text they say nothing. While a head is read,
+    /// those before the line that comes next are that head's already.
     lines: Vec<Field>,
     /// What all of them together say, if that was found to be in order.
     pub(super) facts: Option<F>,
@@ -83,6 +84,12 @@ impl<F> Seen<F> {
             self.text.extend_from_slice(text);
             self.lines.truncate(lines);
         }
+    }
+
+    /// Bytes and lines that there is room for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> (usize, usize) {
+        (self.text.capacity(), self.lines.capacity())
     }
 
     /// What was noted is not to be used.

@@ -18,14 +18,14 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Our address.
     pub local: SocketAddr,
-    /// Both were named by the proxy that the connection came through (PROXY protocol).
-    pub proxied: bool,
+    /// The proxy that the connection came through and that named both (PROXY protocol).
+    pub proxy: Option<IpAddr>,
 }
 
 impl Default for Connection {
     fn default() -> Self {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        Self { id: 0, peer: nowhere, local: nowhere, proxied: false }
+        Self { id: 0, peer: nowhere, local: nowhere, proxy: None }
     }
 }
 
@@ -191,6 +191,14 @@ pub struct Message {
 }
 
 impl Message {
+    /// Whose connection the request came over: a proxy's, where that said by the PROXY protocol who
+    /// the client is.
+    #[must_use]
+    pub fn sender(&self) -> IpAddr {
+        let peer = || self.direct_peer.unwrap_or(self.connection.peer).ip();
+        self.connection.proxy.unwrap_or_else(peer)
+    }
+
     /// Forgets the exchange and keeps the memory.
     pub fn clear(&mut self) {
         self.direct_peer = None;

@@ -242,12 +242,14 @@ fn connection_variable<'a, F: RequestFacts + ?Sized>(
         "realip_remote_port" => Value::Number(facts.direct_peer().port().into()),
         "server_addr" => Value::Ip(connection.local.ip()),
         "server_port" => Value::Number(connection.local.port().into()),
-        "proxy_protocol_addr" if connection.proxied => Value::Ip(facts.direct_peer().ip()),
-        "proxy_protocol_port" if connection.proxied => {
+        "proxy_protocol_addr" if connection.proxy.is_some() => Value::Ip(facts.direct_peer().ip()),
+        "proxy_protocol_port" if connection.proxy.is_some() => {
             Value::Number(facts.direct_peer().port().into())
         }
-        "proxy_protocol_server_addr" if connection.proxied => Value::Ip(connection.local.ip()),
-        "proxy_protocol_server_port" if connection.proxied => {
+        "proxy_protocol_server_addr" if connection.proxy.is_some() => {
+            Value::Ip(connection.local.ip())
+        }
+        "proxy_protocol_server_port" if connection.proxy.is_some() => {
             Value::Number(connection.local.port().into())
         }
         "connection" => Value::Number(connection.id),
@@ -399,7 +401,7 @@ mod tests {
                 id: 7,
                 peer: "[::ffff:10.0.0.1]:50123".parse().expect("an address"),
                 local: "127.0.0.1:9080".parse().expect("an address"),
-                proxied: true,
+                proxy: Some("10.0.0.9".parse().expect("an address")),
             },
             started_ns: 1_784_678_400_123_456_789,
             consumer: Some(Arc::new(Consumer {

@@ -116,6 +116,14 @@ impl Instance {
         self.root_ids.get(conf.index).copied().filter(|id| *id != 0)
     }
 
+    /// The root context of a conf, made now if there is none. Its id.
+    pub(super) fn ensure_root(&mut self, conf: &Conf) -> Result<u32, Reason> {
+        match self.root_of(conf) {
+            Some(root) => Ok(root),
+            None => self.add_root(conf),
+        }
+    }
+
     fn set_root(&mut self, conf_index: usize, id: u32) {
         if self.root_ids.len() <= conf_index {
             self.root_ids.resize(conf_index + 1, 0);
@@ -233,14 +241,19 @@ impl Instance {
     /// streams or for the guest.
     pub(super) fn retire_roots(&mut self, in_use: impl Fn(usize) -> bool) -> Result<bool, Fault> {
         let guest = self.store.data();
-        let unused = guest.roots.iter().filter(|root| !in_use(root.conf_index));
+        // A conf that came back has another root context than the one that is ending.
+        let is_current = |root: &Root| self.root_ids.get(root.conf_index) == Some(&root.id);
+        let unused =
+            guest.roots.iter().filter(|root| !in_use(root.conf_index) || !is_current(root));
         let unused: Vec<_> = unused.map(|root| (root.id, root.ending, root.conf_index)).collect();
         if !unused.is_empty() {
             self.forget();
         }
         let mut waiting = false;
         for (id, ending, conf_index) in unused {
-            self.set_root(conf_index, 0);
+            if self.root_ids.get(conf_index) == Some(&id) {
+                self.set_root(conf_index, 0);
+            }
             let has_streams = self.store.data().streams.values().any(|stream| stream.root == id);
             waiting |= has_streams || !self.end_root(id, ending)?;
         }

@@ -198,12 +198,7 @@ impl Pool {
     }
 
     fn prepare_instances(&mut self, entry: &Arc<Entry>, conf: &Arc<Conf>) -> Result<(), Reason> {
-        let active = self.active.iter_mut().map(|active| &mut active.instance);
-        for instance in active.chain(&mut self.spares) {
-            if instance.root_of(conf).is_none() {
-                instance.add_root(conf)?;
-            }
-        }
+        self.add_root(conf)?;
         self.spares.iter_mut().for_each(|spare| spare.keep(entry));
         while self.stock(entry) < self.size {
             let instance = self.make(entry)?;
@@ -211,6 +206,29 @@ impl Pool {
         }
         self.retry_at_ms = 0;
         self.activate(entry);
+        Ok(())
+    }
+
+    /// Makes a conf's root context in each instance. One that refused goes on with the confs it
+    /// has; one whose guest failed is dropped.
+    fn add_root(&mut self, conf: &Conf) -> Result<(), Reason> {
+        if let Some(Numbered { number, instance }) = &mut self.active
+            && let Err(reason) = instance.ensure_root(conf)
+        {
+            let number = *number;
+            if !matches!(reason, Reason::Refused { .. }) {
+                self.drop_instance(number);
+            }
+            return Err(reason);
+        }
+        for at in 0..self.spares.len() {
+            if let Err(reason) = self.spares[at].ensure_root(conf) {
+                if !matches!(reason, Reason::Refused { .. }) {
+                    self.spares.remove(at);
+                }
+                return Err(reason);
+            }
+        }
         Ok(())
     }
 
@@ -285,11 +303,7 @@ impl Pool {
             _ => self.take_spare(entry, now_ms)?,
         };
         let instance = self.instance(number).ok_or_else(|| Fault::host("no instance"))?;
-        let root = match instance.root_of(conf) {
-            Some(root) => Ok(root),
-            None => instance.add_root(conf),
-        };
-        match root {
+        match instance.ensure_root(conf) {
             Ok(root) => Ok((number, root)),
             Err(reason) => {
                 self.drop_instance(number);
@@ -343,13 +357,16 @@ impl Pool {
     pub(super) fn drop_instance(&mut self, number: u32) {
         let active = self.active.take_if(|active| active.number == number);
         let dropped = active.map(|active| active.instance).or_else(|| self.busy.remove(&number));
+        if let Some(instance) = &dropped {
+            self.upkeep.counters.memory_bytes_high.raise(instance.memory_bytes_high());
+        }
         for key in dropped.iter().flat_map(Instance::stream_keys) {
             self.services.waiting.reply(key, Box::new(Gone));
         }
     }
 
-    /// A stream is over: an instance that was its alone is dropped. Tells whether it was, so that
-    /// there is something to do between requests.
+    /// A stream is over: an instance that was its alone is dropped. Tells whether there was one:
+    /// then there is something to do between requests.
     pub(super) fn release(&mut self, place: Place) -> bool {
         let instance = self.busy.remove(&place.number());
         instance.map(|instance| self.retire(instance)).is_some()

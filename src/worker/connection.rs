@@ -92,7 +92,7 @@ pub(super) async fn serve(
     worker.counters.open.up();
     let mut downstream = Downstream {
         socket,
-        facts: Connection { id, peer, local, proxied: false },
+        facts: Connection { id, peer, local, proxy: None },
         alarm,
         head: RequestHead::default(),
         input: worker.take_buffer(worker.buffer_bytes),

@@ -12,10 +12,10 @@ impl Downstream {
         loop {
             match proxy_protocol::read(&self.input) {
                 Ok(Some((origin, used))) => {
+                    self.facts.proxy = Some(self.facts.peer.ip());
                     if let Origin::Client { source, destination } = origin {
                         (self.facts.peer, self.facts.local) = (source, destination);
                     }
-                    self.facts.proxied = true;
                     self.at = used;
                     return true;
                 }

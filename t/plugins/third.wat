@@ -1,6 +1,6 @@
-;; Takes a configuration of one byte twice, counted over all threads of the process by a metric, and never again: what is
-;; fine for whoever checks it, and for one worker, another worker does not take. It is not the third alone that is refused:
-;; the first worker may make a spare instance before the second worker loads. Longer configurations are always taken.
+;; Takes configurations of one byte only until three were made, of any length, counted over all threads of the process by
+;; a metric: what is fine for whoever checks it, and perhaps for one worker, another worker does not take. Two that count at
+;; the same moment may both see three, and both refuse. Longer configurations are always taken.
 (module
   (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_increment_metric" (func $increment (param i32 i64) (result i32)))

@@ -114,7 +114,8 @@ pub(super) const KEYS: [Key; 138] = [
         "apisix.trusted_addresses",
         "[127.0.0.1]",
         Same,
-        "whose Forwarded and X-Forwarded-Proto, -Host and -Port are passed on; nobody's without it",
+        "whose Forwarded and X-Forwarded-Proto, -Host and -Port go on upstream; plugins and `vars` \
+         see anybody's, X-Forwarded-For is always continued",
     ),
     key("apisix.worker_startup_time_threshold", "60", Nothing, "workers don't restart"),
     key("apisix.enable_admin", "true", Same, ""),

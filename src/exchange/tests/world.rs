@@ -128,7 +128,7 @@ impl World {
                 id: 1,
                 peer: ([192, 0, 2, 1], 5000).into(),
                 local: ([192, 0, 2, 2], 9080).into(),
-                proxied: false,
+                proxy: None,
             },
             kept: &self.kept,
             started_ns: 0,
