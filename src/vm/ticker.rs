@@ -39,9 +39,13 @@ pub fn deadline_ticks(deadline_ms: u64) -> u64 {
 
 fn start(ticker: Weak<Ticker>, engine: wasmtime::EngineWeak) {
     let body = move || {
-        while ticker.strong_count() > 0 {
+        loop {
             thread::sleep(Duration::from_millis(TICK_MS));
-            let Some(engine) = engine.upgrade() else { return };
+            // Not once more when it is over: another thread may tick by now, and a deadline would
+            // be early.
+            let Some(engine) = engine.upgrade().filter(|_| ticker.strong_count() > 0) else {
+                return;
+            };
             engine.increment_epoch();
         }
     };
