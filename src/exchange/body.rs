@@ -122,17 +122,12 @@ impl Encoder {
         end: Option<&Headers>,
     ) -> Result<(), LengthBroken> {
         let moves = out.is_empty() && piece.len() > COPIED_BYTES_MAX && *self != Self::Chunked;
-        let wrote = match self.admit(piece.len(), end.is_some()) {
-            Ok(()) if moves => {
-                std::mem::swap(out, piece);
-                Ok(())
-            }
-            Ok(()) => {
-                self.put(out, piece, end);
-                Ok(())
-            }
-            broken => broken,
-        };
+        let wrote = self.admit(piece.len(), end.is_some());
+        match wrote {
+            Ok(()) if moves => std::mem::swap(out, piece),
+            Ok(()) => self.put(out, piece, end),
+            Err(LengthBroken) => {}
+        }
         piece.clear();
         wrote
     }

@@ -32,11 +32,6 @@ impl Span {
         self.start as usize + self.len as usize
     }
 
-    /// The span that many bytes further on.
-    fn moved(self, by: usize) -> Self {
-        Self { start: self.start + by as u32, ..self }
-    }
-
     /// The bytes this span covers in `of`.
     #[must_use]
     pub fn of(self, of: &[u8]) -> &[u8] {
@@ -56,14 +51,9 @@ pub struct Field {
 }
 
 impl Field {
-    /// The field that many bytes further on.
-    #[inline]
-    pub(super) fn moved(self, by: usize) -> Self {
-        Self { name: self.name.moved(by), value: self.value.moved(by), ..self }
-    }
-
     /// The field of something that began at `from` and begins at `to` now.
-    pub(super) fn moved_from(self, from: usize, to: usize) -> Self {
+    #[inline]
+    pub(super) fn moved(self, from: usize, to: usize) -> Self {
         let at = |span: Span| Span { start: (span.start as usize - from + to) as u32, ..span };
         Self { name: at(self.name), value: at(self.value), ..self }
     }

@@ -126,7 +126,7 @@ pub(super) fn section<const HOST_APART: bool, F>(
     {
         let mut section = Section { end: start + seen.len(), again: true, ..Section::default() };
         for line in lines {
-            section.take::<HOST_APART>(line.moved(start), fields);
+            section.take::<HOST_APART>(line.moved(0, start), fields);
         }
         return Some(section);
     }
@@ -149,7 +149,7 @@ fn read_section<const HOST_APART: bool, F>(
     loop {
         let (run, end) = seen.run(lines, bytes.get(at..)?, at - start);
         for line in run {
-            section.take::<HOST_APART>(line.moved(start), fields);
+            section.take::<HOST_APART>(line.moved(0, start), fields);
         }
         (lines, at) = (lines + run.len(), start + end);
         let rest = bytes.get(at..)?;
@@ -159,8 +159,8 @@ fn read_section<const HOST_APART: bool, F>(
             return (lines <= most).then_some(section);
         }
         let (line, length) = line(rest)?;
-        seen.note(lines, line.moved(at - start));
-        section.take::<HOST_APART>(line.moved(at), fields);
+        seen.note(lines, line.moved(0, at - start));
+        section.take::<HOST_APART>(line.moved(0, at), fields);
         lines += 1;
         if lines > most {
             return None;

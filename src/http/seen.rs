@@ -61,7 +61,7 @@ impl<F> Seen<F> {
         }
         let run = &mut self.lines[number..until];
         if at != from {
-            run.iter_mut().for_each(|line| *line = line.moved_from(from, at));
+            run.iter_mut().for_each(|line| *line = line.moved(from, at));
         }
         (run, at + end - from)
     }

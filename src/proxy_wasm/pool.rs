@@ -449,9 +449,13 @@ impl Pool {
                 false
             }
         };
-        self.active.take_if(|active| !lives(&mut active.instance));
+        let mut active = self.active.iter_mut();
+        let failed = active.find_map(|it| (!lives(&mut it.instance)).then_some(it.number));
         self.spares.retain_mut(|spare| lives(spare));
         self.retiring = waiting;
+        if let Some(number) = failed {
+            self.drop_instance(number);
+        }
     }
 }
 

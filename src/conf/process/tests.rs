@@ -581,6 +581,14 @@ fn every_rule_has_a_message() {
             "error: there is no address to listen on | give `apisix.node_listen` a port, or \
              `ringgate.listen` an entry",
         ),
+        (
+            "apisix: {trusted_addresses: [10.0.0.1, a]}",
+            "error: \"a\" is not an address or a network | as in `127.0.0.0/24`, `10.1.2.3` or `::1`",
+        ),
+        (
+            "apisix: {trusted_addresses: []}",
+            "error: expected a list that is not empty, found one of 0",
+        ),
         ("apisix: {proxy_mode: stream}", "error: only `proxy_mode: http` is supported yet"),
         (
             "apisix: {router: {http: radixtree_uri_with_parameter}}",
@@ -707,6 +715,7 @@ fn fields_that_count_after_a_restart() {
         ("apisix.dns_resolver_valid", true),
         ("apisix.resolver_timeout", true),
         ("apisix.node_listen[0].port", false),
+        ("apisix.trusted_addresses[0]", false),
         ("deployment.etcd.host[0]", true),
         ("nginx_config.http.access_log", false),
         ("plugin_attr.prometheus.export_addr.port", true),

@@ -88,6 +88,28 @@ fn a_conf_that_was_refused_is_not_in_the_way_of_the_next() {
 }
 
 #[test]
+fn an_instance_that_failed_at_a_conf_is_not_used_any_more() {
+    // It traps, in the fourth configuration, at one of two bytes.
+    let third = include_str!("../../../t/plugins/third.wat");
+    let ends = "(i32.or\n      (i32.ne (local.get $size) (i32.const 1))\n      \
+                (i64.lt_u (i64.load (i32.const 72)) (i64.const 3))))";
+    let traps = "(if (i32.and (i32.eq (local.get $size) (i32.const 2))\n      \
+                 (i64.ge_u (i64.load (i32.const 72)) (i64.const 4)))\n      \
+                 (then unreachable))\n    (i32.const 1))";
+    let text = third.replace(ends, traps);
+    assert_ne!(third, text);
+    let mut rig = Rig::with(PluginSettings { pool: 1, ..settings(&text) });
+    assert_eq!(rig.request_headers(), Action::Continue);
+    rig.log();
+    let other = rig.plugins.plugin("p", &json!({"conf": "xx"})).expect("taken");
+    other.prepare(&mut rig.locals).expect_err("trapped");
+    rig.next();
+    assert_eq!(rig.request_headers(), Action::Continue, "what served before serves on");
+    rig.log();
+    assert_eq!(rig.host.counters()[0].counters.started.get(), 2, "in another instance");
+}
+
+#[test]
 fn streams_of_a_dead_instance_are_lost() {
     for (on_error, action) in
         [(OnError::Closed, Action::Respond), (OnError::Open, Action::Continue)]
