@@ -57,17 +57,30 @@ pub fn run<F: Future>(
     }
 }
 
-/// The default ring interrupts the thread for every completion and costs a third more CPU; these
-/// flags let completions wait until the loop asks, and tell the kernel that one thread submits.
+/// A ring whose completions wait until the loop asks for them, and whose submitting thread the kernel
+/// knows to be one: the default ring interrupts the thread for every completion and costs a third
+/// more CPU.
+///
+/// Leaving the completions' own work to the loop's waiting call as well (Linux 6.1) is 2 to 8 %
+/// cheaper than doing it at whichever system call comes next (6.0). The waiting call is then the
+/// only one that sees completions: a run queue that never empties would starve I/O. Every wait in
+/// here is for I/O, a timer, or a task that waits for one, so it does empty.
 fn build_ring(entries: u32) -> io::Result<monoio::Runtime<TimeDriver<IoUringDriver>>> {
-    let mut ring = io_uring::IoUring::builder();
-    ring.setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag();
-    ring.setup_cqsize(COMPLETIONS.max(entries.next_power_of_two()));
-    RuntimeBuilder::<IoUringDriver>::new()
-        .uring_builder(ring)
-        .with_entries(entries)
-        .enable_timer()
-        .build()
+    let build = |deferred: bool| {
+        let mut ring = io_uring::IoUring::builder();
+        ring.setup_single_issuer().setup_cqsize(COMPLETIONS.max(entries.next_power_of_two()));
+        if deferred {
+            ring.setup_defer_taskrun();
+        } else {
+            ring.setup_coop_taskrun().setup_taskrun_flag();
+        }
+        RuntimeBuilder::<IoUringDriver>::new()
+            .uring_builder(ring)
+            .with_entries(entries)
+            .enable_timer()
+            .build()
+    };
+    build(true).or_else(|_| build(false))
 }
 
 fn run_epoll<F: Future>(made: impl FnOnce(), future: F) -> io::Result<F::Output> {
