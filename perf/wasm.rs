@@ -14,7 +14,7 @@
 //! minimal guest, or any allocation of it, fails.
 
 use ringgate::plugin::{Locals, Message, Plugin, Stream};
-use ringgate::proxy_wasm::{Host, Isolation, PluginSettings, Source};
+use ringgate::proxy_wasm::{Host, Isolation, JOINS, PluginSettings, Source};
 use ringgate::vm::{Engine, EngineSettings};
 use serde_json::{Value, json};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -82,7 +82,8 @@ struct Bench {
 
 impl Bench {
     fn new(settings: PluginSettings, conf: &Value) -> Self {
-        let host = Host::new(Engine::new(&EngineSettings::default()).expect("engine"));
+        let engine = EngineSettings { joins: JOINS, ..EngineSettings::default() };
+        let host = Host::new(Engine::new(&engine).expect("engine"));
         let plugins = host.load(vec![settings]).expect("loaded");
         let plugin = plugins.plugin("p", &json!({ "conf": conf })).expect("configured");
         let mut locals = Locals::new(0);

@@ -8,7 +8,6 @@ mod plugin_tool;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use ringgate::control::{self, Exit, Failure, Question};
-use ringgate::vm;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -223,7 +222,7 @@ fn print_bytes(made: io::Result<Vec<u8>>) -> Exit {
 
 fn build_plugin(file: &Path, output: Option<PathBuf>) -> Exit {
     let output = output.unwrap_or_else(|| file.with_extension("cwasm"));
-    match precompile(file, &output) {
+    match plugin_tool::build(file, &output) {
         Ok(bytes) => {
             println!("ringgate: {} written, {bytes} bytes", output.display());
             Exit::Done
@@ -244,12 +243,4 @@ fn good_or_not(outcome: Result<bool, String>) -> Exit {
             Exit::BadConfig
         }
     }
-}
-
-fn precompile(file: &Path, output: &Path) -> Result<usize, String> {
-    let named = |path: &Path, why: String| format!("{}: {why}", path.display());
-    let bytes = std::fs::read(file).map_err(|e| named(file, format!("can't be read: {e}")))?;
-    let code = vm::precompile(&bytes).map_err(|error| named(file, error.to_string()))?;
-    std::fs::write(output, &code).map_err(|e| named(output, format!("can't be written: {e}")))?;
-    Ok(code.len())
 }

@@ -24,6 +24,7 @@ pub(super) fn host(config: &Config, compiler: Option<&Path>) -> Result<Option<Ho
     let settings = EngineSettings {
         cache_dir: Some(PathBuf::from(dir)),
         compiler: compiler.map(Path::to_owned),
+        joins: proxy_wasm::JOINS,
         ..EngineSettings::default()
     };
     let engine = Engine::new(&settings).map_err(|error| error.to_string())?;

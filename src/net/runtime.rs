@@ -57,9 +57,9 @@ pub fn run<F: Future>(
     }
 }
 
-/// A ring whose completions wait until the loop asks for them, and whose submitting thread the kernel
-/// knows to be one: the default ring interrupts the thread for every completion and costs a third
-/// more CPU.
+/// A ring whose completions wait until the loop asks for them, and whose submitting thread the
+/// kernel knows to be one: the default ring interrupts the thread for every completion and costs a
+/// third more CPU.
 ///
 /// Leaving the completions' own work to the loop's waiting call as well (Linux 6.1) is 2 to 8 %
 /// cheaper than doing it at whichever system call comes next (6.0). The waiting call is then the

@@ -6,9 +6,12 @@
 //!
 //! An instance for each request makes this a hot path: looking names up, and asking wasmtime for
 //! each function's type twice, was a fifth of what such an instance costs.
+//!
+//! Callbacks that follow each other without anything for us to do between them are joined to one
+//! call ([`JOINS`]).
 
 use super::guest::Guest;
-use crate::vm::Module;
+use crate::vm::{Join, Module, STEP};
 use std::marker::PhantomData;
 use wasmtime::{
     AsContextMut, Caller, Extern, ExternType, Func, Instance, Memory, ModuleExport, Store, ValRaw,
@@ -49,6 +52,15 @@ pub(super) struct Function<const N: usize, R> {
 /// An export that a module may do without: then it is not called.
 type Maybe<const N: usize, R> = Option<Export<N, R>>;
 
+/// A stream's first two callbacks, and its last three.
+pub const JOINS: &[Join] = &[
+    Join { name: OPEN, calls: &["proxy_on_context_create", "proxy_on_request_headers"] },
+    Join { name: CLOSE, calls: &["proxy_on_done", "proxy_on_log", "proxy_on_delete"] },
+];
+
+const OPEN: &str = "ringgate:open";
+const CLOSE: &str = "ringgate:close";
+
 /// Places of everything in a module that we call or read.
 #[derive(Default)]
 pub(super) struct Exports {
@@ -74,9 +86,13 @@ pub(super) struct Exports {
     response_headers: HeadersExport,
     response_body: Maybe<3, u32>,
     pub(super) response_trailers: Maybe<2, u32>,
-    done: Maybe<1, u32>,
+    pub(super) done: Maybe<1, u32>,
     log: Maybe<1, ()>,
-    delete: Maybe<1, ()>,
+    pub(super) delete: Maybe<1, ()>,
+    open: OpenExport,
+    close: Maybe<1, ()>,
+    /// Where a joined call is.
+    step: Option<ModuleExport>,
 }
 
 /// A headers callback of ABI 0.1.0 has two parameters, of a later one three: markers lie, types
@@ -94,6 +110,33 @@ pub(super) enum Headers {
     Three(Function<3, u32>),
 }
 
+/// Joined, the root context's id comes between the stream's and what a headers callback gets.
+#[derive(Default)]
+struct OpenExport {
+    two: Maybe<3, u32>,
+    three: Maybe<4, u32>,
+}
+
+/// A stream's first callbacks in an instance: the context's making and the request's headers.
+pub(super) enum Open {
+    /// Joined, with a headers callback of two parameters or of three.
+    Two(Function<3, u32>),
+    Three(Function<4, u32>),
+    /// One by one.
+    Apart,
+}
+
+/// A stream's last callbacks in an instance.
+pub(super) enum Close {
+    /// Joined, and how many they are.
+    Joined(Function<1, ()>, u64),
+    Apart {
+        done: Option<Function<1, u32>>,
+        log: Option<Function<1, ()>>,
+        delete: Option<Function<1, ()>>,
+    },
+}
+
 /// The functions that most requests call, in one instance.
 pub(super) struct Callbacks {
     pub(super) context_create: Option<Function<2, ()>>,
@@ -103,9 +146,8 @@ pub(super) struct Callbacks {
     pub(super) request_body: Option<Function<3, u32>>,
     pub(super) response_headers: Headers,
     pub(super) response_body: Option<Function<3, u32>>,
-    pub(super) done: Option<Function<1, u32>>,
-    pub(super) log: Option<Function<1, ()>>,
-    pub(super) delete: Option<Function<1, ()>>,
+    pub(super) open: Open,
+    pub(super) close: Close,
 }
 
 impl Exports {
@@ -137,7 +179,22 @@ impl Exports {
             done: first(module, &["proxy_on_done"]),
             log: first(module, &["proxy_on_log"]),
             delete: first(module, &["proxy_on_delete"]),
+            open: OpenExport { two: first(module, &[OPEN]), three: first(module, &[OPEN]) },
+            close: first(module, &[CLOSE]),
+            step: module.wasmtime().get_export_index(STEP),
         }
+    }
+
+    /// How many functions a joined last callback calls.
+    fn close_calls(&self) -> u64 {
+        [self.done.is_some(), self.log.is_some(), self.delete.is_some()].map(u64::from).iter().sum()
+    }
+
+    /// Which function of a joined call runs in the instance that calls the host.
+    pub(super) fn step(&self, caller: &mut Caller<'_, Guest>) -> i32 {
+        let step = self.step.as_ref().and_then(|step| caller.get_module_export(step));
+        let step = step.and_then(Extern::into_global);
+        step.and_then(|step| step.get(caller).i32()).unwrap_or(0)
     }
 
     /// The memory of an instance.
@@ -167,9 +224,30 @@ impl Callbacks {
             request_body: find(&exports.request_body, store, instance),
             response_headers: exports.response_headers.find(store, instance),
             response_body: find(&exports.response_body, store, instance),
-            done: find(&exports.done, store, instance),
-            log: find(&exports.log, store, instance),
-            delete: find(&exports.delete, store, instance),
+            open: exports.open.find(store, instance),
+            close: Close::of(exports, store, instance),
+        }
+    }
+}
+
+impl OpenExport {
+    fn find(&self, store: &mut Store<Guest>, instance: Instance) -> Open {
+        match find(&self.three, store, instance) {
+            Some(function) => Open::Three(function),
+            None => find(&self.two, store, instance).map_or(Open::Apart, Open::Two),
+        }
+    }
+}
+
+impl Close {
+    fn of(exports: &Exports, store: &mut Store<Guest>, instance: Instance) -> Self {
+        match find(&exports.close, store, instance) {
+            Some(function) => Self::Joined(function, exports.close_calls()),
+            None => Self::Apart {
+                done: find(&exports.done, store, instance),
+                log: find(&exports.log, store, instance),
+                delete: find(&exports.delete, store, instance),
+            },
         }
     }
 }

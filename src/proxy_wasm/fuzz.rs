@@ -249,7 +249,8 @@ pub fn foreign(data: &[u8]) {
 pub fn guest(data: &[u8]) {
     static TEXT: LazyLock<Arc<[u8]>> = LazyLock::new(|| any::text().into_bytes().into());
     static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
-        let settings = EngineSettings { instances_max: 100, ..EngineSettings::default() };
+        let joins = super::JOINS;
+        let settings = EngineSettings { instances_max: 100, joins, ..EngineSettings::default() };
         Engine::new(&settings).expect("an engine")
     });
     let settings = || PluginSettings {

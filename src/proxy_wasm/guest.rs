@@ -84,13 +84,21 @@ pub(super) struct Frame {
     pub(super) current: u32,
     /// The context set by `proxy_set_effective_context`, or 0.
     pub(super) effective: u32,
+    /// Which callback of a joined call set it.
+    pub(super) step: i32,
     /// The stream whose message is here, or 0.
     pub(super) stream: u32,
 }
 
 impl Frame {
-    pub(super) const START: Self =
-        Self { phase: Phase::Start, end_of_stream: false, current: 0, effective: 0, stream: 0 };
+    pub(super) const START: Self = Self {
+        phase: Phase::Start,
+        end_of_stream: false,
+        current: 0,
+        effective: 0,
+        step: 0,
+        stream: 0,
+    };
 
     /// A callback on a root context.
     pub(super) fn root(phase: Phase, context: u32) -> Self {
@@ -99,7 +107,7 @@ impl Frame {
 
     /// A callback on a stream context, with its message.
     pub(super) fn stream(phase: Phase, context: u32, end_of_stream: bool) -> Self {
-        Self { phase, end_of_stream, current: context, effective: 0, stream: context }
+        Self { phase, end_of_stream, current: context, stream: context, ..Self::START }
     }
 }
 

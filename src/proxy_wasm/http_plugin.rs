@@ -7,7 +7,7 @@ use super::pool::{self, Place};
 use super::settings::OnError;
 use super::upkeep::Gate;
 use crate::http::BodyLength;
-use crate::plugin::{Action, Hold, Hooks, Locals, Message, Plugin, Reply, Stream};
+use crate::plugin::{Action, Hold, Hooks, Locals, Message, Plugin, Reply, Stream, StreamKey};
 use crate::vm::Fault;
 use std::sync::Arc;
 
@@ -54,29 +54,28 @@ impl HttpPlugin {
         }
     }
 
-    /// Finds an instance, makes the stream's context in it, and goes on there.
+    /// Finds an instance and lets `open` make the stream's context in it, under the root that is
+    /// given to it.
     fn begin<T>(
         &self,
         stream: &mut Stream<'_>,
-        then: impl FnOnce(&mut Instance, u32) -> Result<T, Fault>,
+        open: impl FnOnce(&mut Instance, u32, Option<StreamKey>) -> Result<(u32, T), Fault>,
     ) -> Result<T, (Place, Fault)> {
         let (now_ms, key) = (stream.locals.now_ms, stream.key);
         let Some(pool) = pool::find(stream.locals, &self.entry) else {
             pool::make(stream.locals, &self.entry);
-            return self.begin(stream, then);
+            return self.begin(stream, open);
         };
         let admitted = pool.admit(&self.entry, &self.conf, now_ms);
         let (number, root) = admitted.map_err(|fault| (Place::NEW, fault))?;
         let nowhere = || (Place::NEW, Fault::host("no instance"));
         let instance = pool.instance(number).ok_or_else(nowhere)?;
         instance.swap(stream.message);
-        let opened = instance.open_stream(root, key);
-        let done = opened.and_then(|context| {
-            *stream.state = Place::new(number, context).word();
-            then(instance, context)
-        });
+        let opened = open(instance, root, key);
         instance.swap(stream.message);
-        done.map_err(|fault| (Place::new(number, 0), fault))
+        let (context, done) = opened.map_err(|fault| (Place::new(number, 0), fault))?;
+        *stream.state = Place::new(number, context).word();
+        Ok(done)
     }
 
     /// Brings a request to an instance, or lets it wait for one.
@@ -87,7 +86,8 @@ impl HttpPlugin {
             Gate::Wait => return Action::Pause(Hold::Sleep(WAIT_STEP_MS)),
             Gate::Shut => return self.fail(stream, phase),
         }
-        let begun = self.begin(stream, |instance, id| instance.on(phase, id, end_of_stream));
+        let begun = self
+            .begin(stream, |instance, root, key| instance.enter_stream(root, key, end_of_stream));
         begun.unwrap_or_else(|(at, fault)| self.fault(stream, at, phase, &fault))
     }
 
@@ -270,7 +270,10 @@ impl Plugin for HttpPlugin {
                 return;
             }
             Place::NEW if !self.entry.logs || !self.has_room(stream) => return,
-            Place::NEW => self.begin(stream, |instance, id| instance.close_stream(id)),
+            Place::NEW => self.begin(stream, |instance, root, key| {
+                let id = instance.open_stream(root, key)?;
+                instance.close_stream(id).map(|()| (id, ()))
+            }),
             place => self.end(stream, place),
         };
         if let Err((at, fault)) = ended {

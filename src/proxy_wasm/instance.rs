@@ -2,8 +2,9 @@
 
 use super::abi::{Abi, Phase};
 use super::error::Reason;
-use super::exports::{Callbacks, Export, Exports, Function, Headers, Returned, find};
+use super::exports::{Callbacks, Close, Export, Exports, Function, Headers, Open, Returned, find};
 use super::guest::{Effects, Ending, Frame, Guest, Mark, Root, StreamContext};
+use super::header_map::Map;
 use super::host::{Conf, Entry};
 use crate::plugin::{Action, Hold, Message, Services, StreamKey};
 use crate::stats::PluginCounters;
@@ -187,13 +188,48 @@ impl Instance {
 
     /// Makes a stream context under a root. Its id. The message is swapped in.
     pub(super) fn open_stream(&mut self, root: u32, key: Option<StreamKey>) -> Result<u32, Fault> {
+        let id = self.new_stream(root, key);
+        let frame = Frame::stream(Phase::RequestHeaders, id, false);
+        call(&mut self.store, &self.callbacks.context_create, frame, self.deadline, [id, root])?;
+        Ok(id)
+    }
+
+    fn new_stream(&mut self, root: u32, key: Option<StreamKey>) -> u32 {
         let guest = self.store.data_mut();
         let id = guest.new_context();
         guest.streams.insert(id, StreamContext { root, key });
         guest.effects = Effects::default();
-        let frame = Frame::stream(Phase::RequestHeaders, id, false);
-        call(&mut self.store, &self.callbacks.context_create, frame, self.deadline, [id, root])?;
-        Ok(id)
+        id
+    }
+
+    /// Makes a stream context under a root and shows it the request's headers, as
+    /// [`Self::open_stream`] and [`Self::on`] do. Its id, and what the exchange does.
+    pub(super) fn enter_stream(
+        &mut self,
+        root: u32,
+        key: Option<StreamKey>,
+        end: bool,
+    ) -> Result<(u32, Action), Fault> {
+        let phase = Phase::RequestHeaders;
+        if let Open::Apart = self.callbacks.open {
+            let id = self.open_stream(root, key)?;
+            return Ok((id, self.on(phase, id, end)?));
+        }
+        let id = self.new_stream(root, key);
+        let (store, deadline) = (&mut self.store, self.deadline);
+        let count = Map::RequestHeaders.len(&store.data().message);
+        let frame = Frame::stream(phase, id, end);
+        let returned = match &self.callbacks.open {
+            Open::Two(function) => {
+                Some(run_joined(store, (function, 2), frame, deadline, [id, root, count])?)
+            }
+            Open::Three(function) => {
+                let params = [id, root, count, end.into()];
+                Some(run_joined(store, (function, 2), frame, deadline, params)?)
+            }
+            Open::Apart => None,
+        };
+        Ok((id, self.action(phase, returned)))
     }
 
     /// Runs the callback of a phase. The message is swapped in.
@@ -230,9 +266,16 @@ impl Instance {
     pub(super) fn close_stream(&mut self, id: u32) -> Result<(), Fault> {
         let (store, deadline) = (&mut self.store, self.deadline);
         let frame = Frame::stream(Phase::Log, id, true);
-        call(store, &self.callbacks.done, frame, deadline, [id])?;
-        call(store, &self.callbacks.log, frame, deadline, [id])?;
-        call(store, &self.callbacks.delete, frame, deadline, [id])?;
+        match &self.callbacks.close {
+            Close::Joined(function, calls) => {
+                run_joined(store, (function, *calls), frame, deadline, [id])?;
+            }
+            Close::Apart { done, log, delete } => {
+                call(store, done, frame, deadline, [id])?;
+                call(store, log, frame, deadline, [id])?;
+                call(store, delete, frame, deadline, [id])?;
+            }
+        }
         store.data_mut().streams.remove(&id);
         Ok(())
     }
@@ -263,22 +306,21 @@ impl Instance {
     /// One step: ask whether it is done, later see whether it said so, then delete it. True once it
     /// is deleted.
     fn end_root(&mut self, id: u32, ending: Ending) -> Result<bool, Fault> {
-        let (store, deadline) = (&mut self.store, self.deadline);
         let frame = Frame::root(Phase::Root, id);
         let waits = match ending {
-            Ending::Live => call(store, &self.callbacks.done, frame, deadline, [id])? == Some(0),
+            Ending::Live => self.call_rare(|exports| &exports.done, frame, [id])? == Some(0),
             Ending::Pending => true,
             Ending::Done => false,
         };
         if waits {
-            let mut roots = store.data_mut().roots.iter_mut();
+            let mut roots = self.store.data_mut().roots.iter_mut();
             if let Some(root) = roots.find(|root| root.id == id && root.ending == Ending::Live) {
                 root.ending = Ending::Pending;
             }
             return Ok(false);
         }
-        call(store, &self.callbacks.delete, frame, deadline, [id])?;
-        store.data_mut().roots.retain(|root| root.id != id);
+        self.call_rare(|exports| &exports.delete, frame, [id])?;
+        self.store.data_mut().roots.retain(|root| root.id != id);
         Ok(true)
     }
 
@@ -363,7 +405,6 @@ fn headers(
     frame: Frame,
     deadline: u64,
 ) -> Result<Option<u32>, Fault> {
-    use super::header_map::Map;
     let map = match frame.phase {
         Phase::RequestHeaders => Map::RequestHeaders,
         _ => Map::ResponseHeaders,
@@ -410,15 +451,28 @@ fn run<const N: usize, R: Returned>(
     deadline: u64,
     params: [u32; N],
 ) -> Result<R, Fault> {
+    run_joined(store, (function, 1), frame, deadline, params)
+}
+
+/// The same for a function that makes so many calls. They share the frame and the deadline.
+#[inline]
+fn run_joined<const N: usize, R: Returned>(
+    store: &mut Store<Guest>,
+    (function, calls): (&Function<N, R>, u64),
+    frame: Frame,
+    deadline: u64,
+    params: [u32; N],
+) -> Result<R, Fault> {
     let guest = store.data_mut();
     guest.frame = frame;
     guest.limiter.take_refused();
-    let is_timed = guest.counters.as_ref().is_some_and(|counters| counters.begin_call());
+    let is_timed = guest.counters.as_ref().is_some_and(|counters| counters.begin_calls(calls));
     let start = is_timed.then(Instant::now);
     store.set_epoch_deadline(deadline);
     let returned = function.call(&mut *store, params);
     if let (Some(start), Some(counters)) = (start, &store.data().counters) {
-        counters.end_timed(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        counters.end_timed(calls, ns);
     }
     if store.data().visit.is_some() {
         store.data_mut().end_visit();

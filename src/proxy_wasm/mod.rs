@@ -56,6 +56,7 @@ mod visit;
 pub use bench::{Bench, BenchInstance, Measured, Outcome};
 pub use counters::PluginCount;
 pub use error::{Error, Reason};
+pub use exports::JOINS;
 pub use host::{Host, Plugins};
 pub use inspect::{Inspection, inspect};
 pub use node::Node;

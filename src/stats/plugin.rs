@@ -45,17 +45,17 @@ pub struct PluginCounters {
 }
 
 impl PluginCounters {
-    /// A call begins; true if it is to be timed.
+    /// So many calls begin, joined to one; true if they are to be timed.
     #[inline]
     #[must_use]
-    pub fn begin_call(&self) -> bool {
-        self.calls.up();
-        self.calls.get().is_multiple_of(TIMED_ONE_IN)
+    pub fn begin_calls(&self, calls: u64) -> bool {
+        self.calls.add(calls);
+        self.calls.get() % TIMED_ONE_IN < calls
     }
 
-    /// What a timed call took.
-    pub fn end_timed(&self, ns: u64) {
-        self.timed_ns.add(ns);
+    /// What timed calls took together. They are timed so many times too often.
+    pub fn end_timed(&self, calls: u64, ns: u64) {
+        self.timed_ns.add(ns / calls.max(1));
     }
 
     /// Time in the plugin, in nanoseconds: an estimate from the calls that were timed.
@@ -75,7 +75,7 @@ mod tests {
             let counters = PluginCounters::default();
             let mut timed = vec![0; calls_a_request];
             for _ in 0..TIMED_ONE_IN * 10 {
-                timed.iter_mut().for_each(|count| *count += u64::from(counters.begin_call()));
+                timed.iter_mut().for_each(|count| *count += u64::from(counters.begin_calls(1)));
             }
             assert!(timed.iter().all(|count| *count == 10), "{calls_a_request}: {timed:?}");
         }
@@ -84,7 +84,14 @@ mod tests {
     #[test]
     fn time_is_estimated() {
         let counters = PluginCounters::default();
-        (0..1_000).filter(|_| counters.begin_call()).for_each(|_| counters.end_timed(100));
+        (0..1_000).filter(|_| counters.begin_calls(1)).for_each(|_| counters.end_timed(1, 100));
         assert_eq!((counters.calls.get(), counters.time_ns()), (1_000, 97_600));
+        // Three joined to one, of 300 ns together, a hundred thousand times: 1 % off at most.
+        let joined = PluginCounters::default();
+        let timed = (0..100_000).filter(|_| joined.begin_calls(3));
+        timed.for_each(|_| joined.end_timed(3, 300));
+        assert_eq!(joined.calls.get(), 300_000);
+        let expected = 300 * 100_000;
+        assert!(joined.time_ns().abs_diff(expected) < expected / 100, "{}", joined.time_ns());
     }
 }

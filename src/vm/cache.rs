@@ -5,6 +5,7 @@
 //! file must belong to the user we run as and be writable by nobody else; otherwise there is no
 //! cache. Who can write there as us could replace the gateway itself.
 
+use super::join::Join;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
@@ -32,9 +33,12 @@ pub(super) fn content_hash(bytes: &[u8]) -> ContentHash {
 impl Cache {
     /// Makes the directory if need be. With a directory that can't be trusted or made, warns and
     /// gives none: everything works, only slower at start.
-    pub(super) fn open(dir: &Path, engine: &wasmtime::Engine) -> Option<Self> {
+    pub(super) fn open(dir: &Path, engine: &wasmtime::Engine, joins: &[Join]) -> Option<Self> {
         match trusted_dir(dir) {
-            Ok(()) => Some(Self { dir: dir.to_owned(), fingerprint: engine_fingerprint(engine) }),
+            Ok(()) => {
+                let fingerprint = engine_fingerprint(engine, joins);
+                Some(Self { dir: dir.to_owned(), fingerprint })
+            }
             Err(error) => {
                 let dir = dir.display();
                 log::warn!(target: "wasm", "no cache of compiled modules in {dir}: {error}");
@@ -167,7 +171,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-fn engine_fingerprint(engine: &wasmtime::Engine) -> [u8; 32] {
+fn engine_fingerprint(engine: &wasmtime::Engine, joins: &[Join]) -> [u8; 32] {
     struct Collect(Sha256);
     impl Hasher for Collect {
         fn write(&mut self, bytes: &[u8]) {
@@ -180,5 +184,9 @@ fn engine_fingerprint(engine: &wasmtime::Engine) -> [u8; 32] {
     let mut collect = Collect(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut collect);
     collect.write(super::state::VERSION);
+    collect.write(super::join::VERSION);
+    for join in joins {
+        (join.name, join.calls).hash(&mut collect);
+    }
     collect.0.finalize().into()
 }

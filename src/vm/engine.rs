@@ -1,6 +1,7 @@
 //! The one wasmtime engine of the process and its settings (measured in the prototypes: lean host).
 
 use super::cache::Cache;
+use super::join::Join;
 use super::module::{LoadError, Modules};
 use super::ticker::{Ticker, Tickers};
 use std::path::{Path, PathBuf};
@@ -58,13 +59,21 @@ pub struct EngineSettings {
     pub compiler: Option<PathBuf>,
     /// Instances that may live at once in the whole process. Each takes address space, not memory.
     pub instances_max: u32,
+    /// Exports of the modules that the host calls in a row.
+    pub joins: &'static [Join],
     /// Profiler support.
     pub profile: Profile,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { cache_dir: None, compiler: None, instances_max: 1_000, profile: Profile::from_env() }
+        Self {
+            cache_dir: None,
+            compiler: None,
+            instances_max: 1_000,
+            joins: &[],
+            profile: Profile::from_env(),
+        }
     }
 }
 
@@ -88,6 +97,7 @@ struct Inner {
     layout: Layout,
     cache: Option<Cache>,
     compiler: Option<PathBuf>,
+    joins: &'static [Join],
     modules: Modules,
     tickers: Tickers,
 }
@@ -116,10 +126,12 @@ impl Engine {
     }
 
     fn with(engine: wasmtime::Engine, layout: Layout, settings: &EngineSettings) -> Self {
-        let cache = settings.cache_dir.as_deref().and_then(|dir| Cache::open(dir, &engine));
+        let joins = settings.joins;
+        let cache = settings.cache_dir.as_deref();
+        let cache = cache.and_then(|dir| Cache::open(dir, &engine, joins));
         let (modules, tickers) = (Modules::default(), Tickers::default());
         let compiler = settings.compiler.clone();
-        Self(Arc::new(Inner { engine, layout, cache, compiler, modules, tickers }))
+        Self(Arc::new(Inner { engine, layout, cache, compiler, joins, modules, tickers }))
     }
 
     /// Whether instances come from a pool, so that making one costs microseconds.
@@ -140,6 +152,10 @@ impl Engine {
 
     pub(super) fn compiler(&self) -> Option<&Path> {
         self.0.compiler.as_deref()
+    }
+
+    pub(super) fn joins(&self) -> &'static [Join] {
+        self.0.joins
     }
 
     pub(super) fn modules(&self) -> &Modules {

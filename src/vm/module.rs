@@ -2,6 +2,7 @@
 
 use super::cache::{Cache, ContentHash, content_hash, map_trusted};
 use super::engine::{Engine, EngineSettings};
+use super::join::{Join, with_joined};
 use super::state::with_state_exported;
 use super::ticker::Ticker;
 use std::borrow::Cow;
@@ -96,7 +97,7 @@ impl Engine {
     pub fn load(&self, bytes: &[u8]) -> Result<Module, LoadError> {
         self.once(bytes, |hash| match self.cache() {
             Some(cache) => cached(self, cache, hash, bytes),
-            None => compile(self.wasmtime(), bytes),
+            None => compile(self, bytes),
         })
     }
 
@@ -151,7 +152,7 @@ fn cached(
     if let Some(module) = elsewhere.and_then(|()| cache.get(engine.wasmtime(), hash)) {
         return Ok(module);
     }
-    let module = compile(engine.wasmtime(), bytes)?;
+    let module = compile(engine, bytes)?;
     match module.serialize() {
         Ok(code) => cache.put(hash, &code),
         Err(error) => log::warn!(target: "wasm", "compiled code not kept: {error:#}"),
@@ -160,14 +161,20 @@ fn cached(
 }
 
 /// Compiles `.wasm` or `.wat` bytes to what [`Engine::load_file`] takes on hosts like this one.
+/// `joins` as in [`EngineSettings::joins`].
 ///
 /// # Errors
 /// When the bytes are no valid module.
-pub fn precompile(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
-    let engine = Engine::new(&EngineSettings::default())?;
+pub fn precompile(bytes: &[u8], joins: &'static [Join]) -> Result<Vec<u8>, LoadError> {
+    let engine = Engine::new(&EngineSettings { joins, ..EngineSettings::default() })?;
     let invalid = |error: wasmtime::Error| LoadError::Invalid(format!("{error:#}"));
-    let bytes = with_state_exported(binary(bytes)?);
+    let bytes = rewritten(bytes, joins)?;
     engine.wasmtime().precompile_module(&bytes).map_err(invalid)
+}
+
+/// The binary form, with what the host wants to have in it.
+fn rewritten<'a>(bytes: &'a [u8], joins: &[Join]) -> Result<Cow<'a, [u8]>, LoadError> {
+    Ok(with_joined(with_state_exported(binary(bytes)?), joins))
 }
 
 /// The binary form; text is translated.
@@ -182,9 +189,9 @@ pub(super) fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     wat::parse_bytes(bytes).map_err(|error| LoadError::NotWasm(first_line(&error.to_string())))
 }
 
-fn compile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<wasmtime::Module, LoadError> {
-    let bytes = with_state_exported(binary(bytes)?);
-    wasmtime::Module::from_binary(engine, &bytes)
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<wasmtime::Module, LoadError> {
+    let bytes = rewritten(bytes, engine.joins())?;
+    wasmtime::Module::from_binary(engine.wasmtime(), &bytes)
         .map_err(|error| LoadError::Invalid(format!("{error:#}")))
 }
 
@@ -282,7 +289,7 @@ mod tests {
         assert_eq!(dir.files().len(), 0);
 
         let file = dir.0.join("p.cwasm");
-        std::fs::write(&file, precompile(TEXT.as_bytes()).expect("code")).expect("written");
+        std::fs::write(&file, precompile(TEXT.as_bytes(), &[]).expect("code")).expect("written");
         let loaded = dir.engine().load_file(&file).expect("ours");
         assert_eq!(exports(&loaded), ["f"]);
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).expect("mode");

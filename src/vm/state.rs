@@ -5,9 +5,9 @@
 //! module whose code changes nothing but its memory and its globals is compiled with all of these
 //! exported, under names that nothing else has. Every other module is compiled as it is.
 
+use super::sections::{Additions, EXPORTS, Entries, Kind};
 use std::borrow::Cow;
-use std::ops::Range;
-use wasmparser::{ElementItems, ExternalKind, Operator, Parser, Payload, RefType, ValType};
+use wasmparser::{ElementItems, Operator, Parser, Payload, RefType, ValType};
 
 /// The memory, once more: the mark of such a module. Its mutable globals are `ringgate:state:0`,
 /// `ringgate:state:1`, ...
@@ -18,14 +18,6 @@ pub(super) const VERSION: &[u8] = b"state 1";
 
 /// An instance with more of them is no plugin of any compiler.
 const GLOBALS_MAX: usize = 64;
-
-const EXPORT_SECTION: u8 = 7;
-
-/// Whether an export was added here.
-#[must_use]
-pub fn is_added_export(name: &str) -> bool {
-    name.starts_with(MARK)
-}
 
 /// The name of the export of a mutable global.
 pub(super) fn global_name(at: usize) -> String {
@@ -48,13 +40,6 @@ struct Found {
     globals: u32,
     /// The mutable ones.
     mutable: Vec<u32>,
-    /// The export section's content, and where the whole section is.
-    exports: Option<Exports>,
-}
-
-struct Exports {
-    content: Range<usize>,
-    count: u32,
 }
 
 impl Found {
@@ -105,12 +90,10 @@ impl Found {
                 }
             }
             Payload::ExportSection(exports) => {
-                for export in exports.clone() {
-                    let export = export.ok()?;
-                    (!is_added_export(export.name)).then_some(())?;
+                for export in exports {
+                    // Somebody has our names.
+                    (!export.ok()?.name.starts_with(MARK)).then_some(())?;
                 }
-                let (content, count) = (exports.range(), exports.count());
-                self.exports = Some(Exports { content, count });
             }
             Payload::CodeSectionEntry(body) => {
                 for operator in body.get_operators_reader().ok()? {
@@ -125,37 +108,13 @@ impl Found {
 
     /// The same module with more exports.
     fn rewritten(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let exports = self.exports.as_ref()?;
-        let old = bytes.get(exports.content.clone())?;
-        let count_len = leb_len(old)?;
-        let added = 1 + u32::try_from(self.mutable.len()).ok()?;
-        let mut content = Vec::with_capacity(old.len() + 64);
-        leb(exports.count.checked_add(added)?, &mut content);
-        content.extend_from_slice(&old[count_len..]);
-        entry(MARK, ExternalKind::Memory, 0, &mut content);
+        let mut exports = Entries::default();
+        exports.export(MARK, Kind::Memory, 0);
         for (at, global) in self.mutable.iter().enumerate() {
-            entry(&global_name(at), ExternalKind::Global, *global, &mut content);
+            exports.export(&global_name(at), Kind::Global, *global);
         }
-        // Before the content: the section's number and its length.
-        let head = section_head(bytes, &exports.content)?;
-        let mut out = Vec::with_capacity(bytes.len() + content.len());
-        out.extend_from_slice(&bytes[..head]);
-        out.push(EXPORT_SECTION);
-        leb(u32::try_from(content.len()).ok()?, &mut out);
-        out.extend_from_slice(&content);
-        out.extend_from_slice(&bytes[exports.content.end..]);
-        Some(out)
+        Additions { sections: vec![(EXPORTS, exports)], ..Additions::default() }.to(bytes)
     }
-}
-
-/// Where a section begins whose content is there: its length may be written in up to five bytes.
-fn section_head(bytes: &[u8], content: &Range<usize>) -> Option<usize> {
-    (2..=6).filter_map(|back| content.start.checked_sub(back)).find(|&head| {
-        let length = &bytes[head + 1..content.start];
-        bytes[head] == EXPORT_SECTION
-            && leb_len(length) == Some(length.len())
-            && leb_value(length) == content.len() as u64
-    })
 }
 
 fn is_number(ty: ValType) -> bool {
@@ -178,34 +137,6 @@ fn is_harmless(operator: &Operator<'_>) -> bool {
             | Operator::ElemDrop { .. }
             | Operator::DataDrop { .. }
     )
-}
-
-fn entry(name: &str, kind: ExternalKind, index: u32, out: &mut Vec<u8>) {
-    leb(name.len() as u32, out);
-    out.extend_from_slice(name.as_bytes());
-    out.push(match kind {
-        ExternalKind::Memory => 2,
-        _ => 3,
-    });
-    leb(index, out);
-}
-
-/// An unsigned number as wasm has it.
-fn leb(mut value: u32, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// Bytes of the number that these begin with.
-fn leb_len(bytes: &[u8]) -> Option<usize> {
-    Some(bytes.iter().take(5).position(|byte| byte & 0x80 == 0)? + 1)
-}
-
-fn leb_value(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f))
 }
 
 #[cfg(test)]
@@ -231,15 +162,6 @@ mod tests {
         assert_eq!(exports(text), [&["memory", "b", "f"][..], &added].concat());
         let text = r#"(module (memory (export "memory") 1))"#;
         assert_eq!(exports(text), ["memory", "ringgate:state"]);
-    }
-
-    #[test]
-    fn long_sections_keep_their_content() {
-        let functions: String =
-            (0..3_000).map(|at| format!("(func (export \"function {at}\"))")).collect();
-        let names = exports(&format!("(module (memory 1) {functions})"));
-        assert_eq!(names.len(), 3_001);
-        assert_eq!((&*names[2_999], &*names[3_000]), ("function 2999", "ringgate:state"));
     }
 
     #[test]
@@ -269,16 +191,5 @@ mod tests {
         for junk in [&b""[..], b"junk", b"\0asm\x01\0\0\0\x07\x01"] {
             assert_eq!(with_state_exported(Cow::Borrowed(junk)), junk);
         }
-    }
-
-    #[test]
-    fn numbers_are_written_as_they_are_read() {
-        for value in [0, 1, 127, 128, 300, 1 << 14, (1 << 21) - 1, u32::MAX] {
-            let mut bytes = Vec::new();
-            leb(value, &mut bytes);
-            assert_eq!(leb_len(&bytes), Some(bytes.len()));
-            assert_eq!(leb_value(&bytes), u64::from(value));
-        }
-        assert_eq!(leb_len(&[0x80; 9]), None);
     }
 }

@@ -3,17 +3,36 @@
 use super::super::abi::Status;
 use super::super::guest::Ending;
 use super::{Host, Outcome};
+use std::sync::Arc;
 
 pub(super) fn proxy_set_effective_context(mut host: Host<'_>, context: u32) -> Outcome {
+    let step = step(&mut host);
     let guest = host.data_mut();
     if !guest.is_live(context) {
         return Err(Status::BadArgument.into());
     }
     guest.frame.effective = context;
+    guest.frame.step = step;
     if guest.streams.contains_key(&context) {
         guest.visit(context);
     }
     Ok(())
+}
+
+/// Ends what [`proxy_set_effective_context`] began if the callback that asked for it has returned.
+#[cold]
+pub(super) fn leave_with_step(host: &mut Host<'_>) {
+    if step(host) != host.data().frame.step {
+        let guest = host.data_mut();
+        guest.frame.effective = 0;
+        guest.end_visit();
+    }
+}
+
+/// Which callback of a joined call runs.
+fn step(host: &mut Host<'_>) -> i32 {
+    let facts = Arc::clone(&host.data().facts);
+    facts.exports.step(host)
 }
 
 /// The guest has finished a root context that it asked us to wait for.

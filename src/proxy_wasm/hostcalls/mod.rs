@@ -142,14 +142,24 @@ macro_rules! functions {
         $($linker.func_wrap(
             "env",
             stringify!($name),
-            |host: Host<'_>, $($word),*| answer($family::$name(host, $($word),*)),
+            |host: Host<'_>, $($word),*| answer($family::$name(at_step(host), $($word),*)),
         )?;)*
     };
     ($linker:expr, world $family:ident: $($name:ident($($word:ident),*))*) => {
         $($linker.func_wrap("env", stringify!($name), |host: Host<'_>, $($word),*| {
-            answer($family::$name(meet(host), $($word),*))
+            answer($family::$name(meet(at_step(host)), $($word),*))
         })?;)*
     };
+}
+
+/// The effective context holds until the callback that set it returns (ABI reference §5), also
+/// where the next one follows in the same call.
+#[inline]
+fn at_step(mut host: Host<'_>) -> Host<'_> {
+    if host.data().frame.effective != 0 {
+        context::leave_with_step(&mut host);
+    }
+    host
 }
 
 /// Notes that the guest is no longer what every other instance is ([`Guest::mark`]).

@@ -6,6 +6,7 @@ mod rig;
 
 mod calls;
 mod faults;
+mod joins;
 mod lifecycle;
 mod loading;
 mod modules;

@@ -5,16 +5,21 @@ use crate::plugin::{
     Action, Ask, Errand, Locals, Mailbox, Message, Plugin, PropertyTraits, ReplyTo, ResponseSource,
     Services, Stream, StreamKey,
 };
-use crate::vm::{Engine, EngineSettings, Module};
+use crate::vm::{Engine, EngineSettings, Join, Module};
 use serde_json::json;
 use std::cell::RefCell;
 use std::sync::{Arc, LazyLock, Mutex, Once};
 use std::task::Waker;
 
-static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
-    let settings = EngineSettings { instances_max: 500, ..EngineSettings::default() };
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| engine(super::super::JOINS));
+
+/// One whose modules have no joined callbacks.
+static APART: LazyLock<Engine> = LazyLock::new(|| engine(&[]));
+
+fn engine(joins: &'static [Join]) -> Engine {
+    let settings = EngineSettings { instances_max: 500, joins, ..EngineSettings::default() };
     Engine::new(&settings).expect("engine")
-});
+}
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -46,12 +51,16 @@ pub(super) fn host() -> Host {
 }
 
 fn host_on(node: Node) -> Host {
+    host_with(&ENGINE, node)
+}
+
+fn host_with(engine: &Engine, node: Node) -> Host {
     static LOGGER: Once = Once::new();
     LOGGER.call_once(|| {
         log::set_logger(&Lines).expect("the only logger");
         log::set_max_level(log::LevelFilter::Debug);
     });
-    Host::on_node(ENGINE.clone(), node)
+    Host::on_node(engine.clone(), node)
 }
 
 /// Pairs as the ABI encodes them.
@@ -103,6 +112,13 @@ impl Rig {
     /// The same, in a process that has a place among others.
     pub(super) fn on_node(settings: PluginSettings, node: Node) -> Self {
         let rig = Self::on_host(host_on(node), settings);
+        rig.unwrap_or_else(|errors| panic!("{errors:?}"))
+    }
+
+    /// The same with callbacks that are called one by one.
+    pub(super) fn apart(text: &str) -> Self {
+        let rig = Self::on_host(host_with(&APART, Node::default()), settings(text));
+        lines();
         rig.unwrap_or_else(|errors| panic!("{errors:?}"))
     }
 
