@@ -194,6 +194,39 @@ fn a_trusted_client_is_believed() {
     }
 }
 
+/// As in APISIX: what a plugin says of how a request came reaches the upstream; plugins see what
+/// the gateway observed where nobody trusts the client.
+#[test]
+fn plugins_say_how_a_request_came() {
+    let upstream = Upstream::hello();
+    let route = |id: &str, set: &str| {
+        let node = upstream.node();
+        format!(
+            "{{id: {id}, uri: /{id}, plugins: {{proxy-rewrite: {{headers: {{set: {{{set}}}}}}}}},
+              upstream: {{nodes: {{\"{node}\": 1}}}}}}"
+        )
+    };
+    let routes = [
+        route("set", "X-Forwarded-Proto: https"),
+        route("seen", "X-Seen: $http_x_forwarded_proto"),
+    ];
+    let gateway = Setup::new(format!("routes: [{}]", routes.join(", "))).start();
+    for (path, claimed, proto, seen) in [
+        ("set", None, "https", None),
+        ("set", Some("ftp"), "https", None),
+        ("seen", Some("https"), "http", Some("http")),
+    ] {
+        let claim =
+            claimed.map(|proto| format!("X-Forwarded-Proto: {proto}\r\nForwarded: a=b\r\n"));
+        let claim = claim.unwrap_or_default();
+        gateway.ask(format!("GET /{path} HTTP/1.1\r\nHost: a.test\r\n{claim}\r\n"));
+        let request = upstream.requests().pop().expect("it was asked");
+        assert_eq!(request.field("x-forwarded-proto"), Some(proto), "{path} {claimed:?}");
+        assert_eq!(request.field("x-seen"), seen);
+        assert_eq!(request.field("forwarded"), None);
+    }
+}
+
 /// It is the proxy that is believed, not the client that it names.
 #[test]
 fn a_trusted_proxy_is_believed_whoever_its_client_is() {

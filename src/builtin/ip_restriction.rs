@@ -3,6 +3,7 @@
 //! As APISIX's plugin of that name (`apisix/plugins/ip-restriction/init.lua`).
 
 use super::refusal::Refusal;
+use crate::expr::canonical_network;
 use crate::plugin::{Action, Hooks, Plugin, Stream};
 use crate::schema::{Fault, Object, Reader};
 use ipnet::IpNet;
@@ -54,7 +55,7 @@ pub(super) fn read_networks(object: &mut Object<'_>, key: &'static str) -> Optio
             let fault = Fault::new(format!("invalid ip address: {text}"));
             reader.error(fault.hint("as in `10.1.2.3`, `10.0.0.0/8` or `fd00::/8`"));
         }
-        network.ok().map(|network| network.trunc())
+        network.ok().map(|network| canonical_network(network).trunc())
     })
 }
 
@@ -84,6 +85,7 @@ mod tests {
     #[test]
     fn addresses() {
         let white = json!({ "whitelist": ["127.0.0.0/24", "113.74.26.106", "fd00::/8"] });
+        let mapped = json!({ "whitelist": ["::ffff:10.0.0.0/104", "::ffff:8.8.8.8"] });
         let black = json!({ "blacklist": ["127.0.0.0/24", "113.74.26.106"] });
         let both = json!({ "whitelist": ["10.0.0.0/8"], "blacklist": ["10.1.0.0/16"] });
         for (conf, peer, passes) in [
@@ -93,6 +95,9 @@ mod tests {
             (&white, "::ffff:127.0.0.9", true),
             (&white, "fd12::1", true),
             (&white, "::1", false),
+            (&mapped, "10.9.9.9", true),
+            (&mapped, "::ffff:8.8.8.8", true),
+            (&mapped, "11.0.0.1", false),
             (&black, "127.0.0.1", false),
             (&black, "113.74.26.106", false),
             (&black, "8.8.8.8", true),

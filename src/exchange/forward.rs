@@ -18,8 +18,6 @@ pub(super) struct Hop<'a> {
     pub(super) via: bool,
     /// What the client offers of other protocols is offered.
     pub(super) upgrades: bool,
-    /// The client's word is taken for how the request came to it.
-    pub(super) trusted: bool,
 }
 
 /// The forwarding fields that were written last: a gateway's requests come from a few clients and
@@ -48,12 +46,11 @@ pub(super) fn write_request_head(
     out.extend_from_slice(&request.target);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(host(message, hop.upstream, hop.peer));
-    forwarding.write(out, message, hop.trusted);
-    let kept = if hop.trusted { TRUSTED } else { KnownSet::default() };
+    forwarding.write(out, message);
     let mut takes_trailers = false;
     request.headers.write_lines(out, |line| {
         takes_trailers |= line.known() == Known::Te && names_trailers(line.value());
-        !REMADE.has(line.known()) || kept.has(line.known())
+        !REMADE.has(line.known())
     });
     if hop.via {
         write_via(out, request.version);
@@ -117,16 +114,16 @@ fn host<'a>(message: &'a Message, upstream: &'a Upstream, peer: Option<&'a Peer>
 const REMEMBERED_BYTES_MAX: usize = 255 + 6;
 
 impl Forwarding {
-    fn write(&mut self, out: &mut Vec<u8>, message: &Message, trusted: bool) {
+    fn write(&mut self, out: &mut Vec<u8>, message: &Message) {
         let (peer, port) = (message.connection.peer.ip(), message.connection.local.port());
         let authority = &message.request.authority;
-        let forwarded = message.request.headers.get_known(Known::XForwardedFor).is_some();
-        if trusted || forwarded || authority.len() > REMEMBERED_BYTES_MAX {
-            return write_forwarding_fields(out, message, trusted);
+        let said = message.request.headers.has_any(SAID);
+        if said || authority.len() > REMEMBERED_BYTES_MAX {
+            return write_forwarding_fields(out, message);
         }
         if self.peer != Some(peer) || self.port != port || self.authority != *authority {
             self.text.clear();
-            write_forwarding_fields(&mut self.text, message, false);
+            write_forwarding_fields(&mut self.text, message);
             self.authority.clone_from(authority);
             (self.peer, self.port) = (Some(peer), port);
         }
@@ -134,32 +131,56 @@ impl Forwarding {
     }
 }
 
-/// `X-Real-IP`, `X-Forwarded-*`: what we observed, not what the client claims, except that
-/// `X-Forwarded-For` is continued, and what a trusted client says stays. Ends the line before them.
-fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message, trusted: bool) {
-    let is_said = |known| trusted && message.request.headers.get_known(known).is_some();
+/// `X-Real-IP`, `X-Forwarded-*`: what we observed; `X-Forwarded-For` is continued, and what is said
+/// already of the other three stays ([`correct_claims`]). Ends the line before them.
+fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message) {
+    let headers = &message.request.headers;
     out.extend_from_slice(b"\r\nX-Real-IP: ");
     let from = out.len();
     write_ip(out, message.connection.peer.ip());
     let peer = from..out.len();
     out.extend_from_slice(b"\r\nX-Forwarded-For: ");
-    for value in message.request.headers.values_known(Known::XForwardedFor) {
+    for value in headers.values_known(Known::XForwardedFor) {
         out.extend_from_slice(value);
         out.extend_from_slice(b", ");
     }
     out.extend_from_within(peer);
     out.extend_from_slice(b"\r\n");
-    if !is_said(Known::XForwardedProto) {
+    if headers.get_known(Known::XForwardedProto).is_none() {
         out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
     }
-    if !is_said(Known::XForwardedHost) {
-        let authority = &message.request.authority;
-        write_field(out, b"X-Forwarded-Host", &authority[..host_len(authority)]);
+    if headers.get_known(Known::XForwardedHost).is_none() {
+        write_field(out, b"X-Forwarded-Host", host_asked_for(message));
     }
-    if !is_said(Known::XForwardedPort) {
+    if headers.get_known(Known::XForwardedPort).is_none() {
         let port = message.connection.local.port();
         write_number_field(out, b"X-Forwarded-Port", u64::from(port));
     }
+}
+
+/// What a client says of how its request came to it that nobody trusts to know: there is what we
+/// observed in its place, for plugins too. `Forwarded`, which may say anything, goes. So what a
+/// plugin writes there reaches the upstream, and what a client makes up never does.
+#[cold]
+pub(super) fn correct_claims(message: &mut Message) {
+    let host = host_asked_for(message).to_vec();
+    let port = message.connection.local.port().to_string();
+    let headers = &mut message.request.headers;
+    for (known, name, observed) in [
+        (Known::XForwardedProto, &b"X-Forwarded-Proto"[..], &b"http"[..]),
+        (Known::XForwardedHost, b"X-Forwarded-Host", &host),
+        (Known::XForwardedPort, b"X-Forwarded-Port", port.as_bytes()),
+    ] {
+        if headers.get_known(known).is_some() {
+            headers.set(name, observed);
+        }
+    }
+    headers.remove(b"Forwarded");
+}
+
+fn host_asked_for(message: &Message) -> &[u8] {
+    let authority = &message.request.authority;
+    &authority[..host_len(authority)]
 }
 
 /// Bytes of an authority without its port.
@@ -204,24 +225,23 @@ const OCTETS: [([u8; 3], u8); 256] = {
     octets
 };
 
-/// What a trusted client says of the request as it came to it.
-const TRUSTED: KnownSet = KnownSet::of(&[
+/// What a client says of how its request came to it, believed only if it is trusted.
+pub(super) const CLAIMS: KnownSet = KnownSet::of(&[
     Known::Forwarded,
     Known::XForwardedHost,
     Known::XForwardedPort,
     Known::XForwardedProto,
 ]);
 
+/// With any of these the forwarding fields are no longer those of the next request.
+const SAID: KnownSet = CLAIMS.and(&[Known::XForwardedFor]);
+
 /// Fields that are written from what we know, or answered by us, and those of the client's hop.
 const REMADE: KnownSet = KnownSet::HOP_BY_HOP.and(&[
     Known::ContentLength,
     Known::Expect,
-    Known::Forwarded,
     Known::Host,
     Known::XForwardedFor,
-    Known::XForwardedHost,
-    Known::XForwardedPort,
-    Known::XForwardedProto,
     Known::XRealIp,
 ]);
 
@@ -249,13 +269,7 @@ mod tests {
         let peer = Peer { node, host: b"node:81".to_vec(), weight: 1, priority: 0 };
         let mut out = Vec::new();
         let upstream = upstream(host);
-        let hop = Hop {
-            upstream: &upstream,
-            peer: Some(&peer),
-            via: true,
-            upgrades: false,
-            trusted: false,
-        };
+        let hop = Hop { upstream: &upstream, peer: Some(&peer), via: true, upgrades: false };
         write_request_head(&mut out, message, &hop, framing, &mut Forwarding::default());
         String::from_utf8(out).expect("text")
     }
@@ -308,6 +322,7 @@ mod tests {
         ] {
             message.request.headers.append(name.as_bytes(), value.as_bytes());
         }
+        correct_claims(&mut message);
         let head = written(&message, HostPolicy::Pass, Encoder::Length(3));
         let fields: Vec<&str> = head.lines().skip(1).collect();
         assert_eq!(
@@ -316,10 +331,10 @@ mod tests {
                 "Host: shop.example:8080",
                 "X-Real-IP: 10.0.0.1",
                 "X-Forwarded-For: 1.1.1.1, 10.0.0.1",
-                "X-Forwarded-Proto: http",
                 "X-Forwarded-Host: shop.example",
                 "X-Forwarded-Port: 9080",
                 "Via: 1.0 fred",
+                "X-Forwarded-Proto: http",
                 "X-Kept: yes",
                 "Via: 1.1 ringgate",
                 "TE: trailers",
@@ -335,8 +350,7 @@ mod tests {
         let mut message = message();
         let upstream = upstream(HostPolicy::Pass);
         let fields = |message: &Message| {
-            let hop =
-                Hop { upstream: &upstream, peer: None, via: false, upgrades: false, trusted: true };
+            let hop = Hop { upstream: &upstream, peer: None, via: false, upgrades: false };
             let (mut out, mut forwarding) = (Vec::new(), Forwarding::default());
             write_request_head(&mut out, message, &hop, Encoder::None, &mut forwarding);
             let head = String::from_utf8(out).expect("text");
@@ -371,6 +385,18 @@ mod tests {
             "",
         ];
         assert_eq!(fields(&message), said);
+        // What nobody trusts is what we observed, for plugins too, and what they write stays.
+        correct_claims(&mut message);
+        message.request.headers.set(b"x-forwarded-proto", b"wss");
+        let corrected = [
+            "X-Real-IP: 10.0.0.1",
+            "X-Forwarded-For: 1.1.1.1, 10.0.0.1",
+            "X-Forwarded-Proto: wss",
+            "X-Forwarded-Host: shop.example",
+            "X-Forwarded-Port: 9080",
+            "",
+        ];
+        assert_eq!(fields(&message), corrected);
     }
 
     #[test]
@@ -380,8 +406,7 @@ mod tests {
         message.request.headers.append(b"Upgrade", b"foo/1");
         message.request.headers.append(b"TE", b"trailers");
         let upstream = upstream(HostPolicy::Pass);
-        let hop =
-            Hop { upstream: &upstream, peer: None, via: false, upgrades: true, trusted: false };
+        let hop = Hop { upstream: &upstream, peer: None, via: false, upgrades: true };
         let mut out = Vec::new();
         write_request_head(&mut out, &message, &hop, Encoder::None, &mut Forwarding::default());
         let head = String::from_utf8(out).expect("text");
@@ -394,8 +419,8 @@ mod tests {
         let mut forwarding = Forwarding::default();
         let mut check = |message: &Message| {
             let (mut remembered, mut anew) = (Vec::new(), Vec::new());
-            forwarding.write(&mut remembered, message, false);
-            write_forwarding_fields(&mut anew, message, false);
+            forwarding.write(&mut remembered, message);
+            write_forwarding_fields(&mut anew, message);
             assert_eq!(remembered, anew);
         };
         let mut message = message();

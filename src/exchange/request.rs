@@ -3,6 +3,7 @@
 use super::body::Decoder;
 use super::cause::Cause;
 use super::flow::{Direction, Flow, Passed};
+use super::forward::{CLAIMS, correct_claims};
 use super::outgoing::remove_nominated;
 use super::upstream::State;
 use super::{Arrival, Cx, Exchange, Timer};
@@ -162,6 +163,9 @@ impl Exchange {
             remove_nominated(&mut request.headers);
         }
         request.body = head.body;
+        if request.headers.has_any(CLAIMS) && !self.rules().trusts(self.message.sender()) {
+            correct_claims(&mut self.message);
+        }
     }
 
     pub(super) fn on_request_head(&mut self, cx: &mut Cx<'_>) {

@@ -435,8 +435,7 @@ impl Exchange {
         let upgrades = self.offers_upgrade();
         let side = &mut self.upstream;
         let rules = &pinned.snapshot.rules;
-        let trusted = rules.trusts(self.message.sender());
-        let hop = forward::Hop { upstream, peer, via: rules.via, upgrades, trusted };
+        let hop = forward::Hop { upstream, peer, via: rules.via, upgrades };
         let (out, forwarding) = (&mut side.out, &mut side.forwarding);
         forward::write_request_head(out, &self.message, &hop, side.encoder, forwarding);
         side.head_written = true;

@@ -9,7 +9,7 @@
 //! What plugins add goes to the end of the arena, so an edit never moves what is already there.
 //! Both vectors are kept between exchanges: nothing is allocated in the steady state.
 
-use super::{Known, write_field};
+use super::{Known, KnownSet, write_field};
 
 /// A range of an arena or of a received buffer. `u32` halves the table; heads are far below 4 GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,6 +185,12 @@ impl Headers {
         named.map(|field| field.value.of(&self.arena))
     }
 
+    /// Whether there is a field of that set.
+    #[must_use]
+    pub fn has_any(&self, set: KnownSet) -> bool {
+        self.fields.iter().any(|field| set.has(field.known))
+    }
+
     /// All fields in order, as `(name, value)`.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + '_ {
         self.fields.iter().map(|f| (f.name.of(&self.arena), f.value.of(&self.arena)))
@@ -303,6 +309,8 @@ mod tests {
         assert_eq!(headers.get(b"x-k"), Some(&b"v"[..]));
         assert_eq!(headers.get(b"x-l"), None);
         assert_eq!(headers.get_known(Known::Host), Some(&b"a"[..]));
+        assert!(headers.has_any(KnownSet::of(&[Known::Te, Known::Host])));
+        assert!(!headers.has_any(KnownSet::of(&[Known::Te])));
         headers.append(b"content-LENGTH", b"5");
         headers.append(b"Content-Length", b"6");
         let lengths: Vec<_> = headers.values_known(Known::ContentLength).collect();

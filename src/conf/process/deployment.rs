@@ -6,6 +6,7 @@ use super::super::operators::{
 use super::listen::{ip, port};
 use super::{Env, Once, ignore};
 use crate::conf::load::Duplicate;
+use crate::expr::canonical_network;
 use crate::schema::{Fault, Object, Reader};
 use ipnet::IpNet;
 use serde_json::Value;
@@ -198,7 +199,7 @@ pub(super) fn network(reader: &Reader<'_>) -> Option<IpNet> {
         let fault = Fault::new(format!("{text:?} is not an address or a network"));
         reader.error(fault.hint("as in `127.0.0.0/24`, `10.1.2.3` or `::1`"));
     }
-    parsed.ok().map(|network| network.trunc())
+    parsed.ok().map(|network| canonical_network(network).trunc())
 }
 
 /// Keys that are empty are left out: one is made when there is no other.

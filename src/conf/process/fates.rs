@@ -114,8 +114,9 @@ pub(super) const KEYS: [Key; 138] = [
         "apisix.trusted_addresses",
         "[127.0.0.1]",
         Same,
-        "whose Forwarded and X-Forwarded-Proto, -Host and -Port go on upstream; plugins and `vars` \
-         see anybody's, X-Forwarded-For is always continued",
+        "whose Forwarded and X-Forwarded-Proto, -Host and -Port are believed; of others plugins see \
+         what the gateway observed (`vars`, which choose the route, what was sent), X-Forwarded-For \
+         is always continued",
     ),
     key("apisix.worker_startup_time_threshold", "60", Nothing, "workers don't restart"),
     key("apisix.enable_admin", "true", Same, ""),

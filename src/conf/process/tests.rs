@@ -572,6 +572,15 @@ fn the_admin_api_has_keys() {
 }
 
 #[test]
+fn networks_are_canonical() {
+    let text =
+        "apisix: {trusted_addresses: ['::ffff:10.1.2.3/104', '::ffff:8.8.8.8', 'fd00::1/8']}";
+    let config = good(text);
+    let found: Vec<_> = config.trusted_addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["10.0.0.0/8", "8.8.8.8/32", "fd00::/8"]);
+}
+
+#[test]
 fn every_rule_has_a_message() {
     for (text, wanted) in [
         ("[]", "error: expected an object, found a list"),

@@ -1,6 +1,7 @@
 //! Fields that several kinds of resources have.
 
 use super::super::model::Timeout;
+use crate::expr::canonical_network;
 use crate::schema::{Fault, Object, Reader};
 use ipnet::IpNet;
 use serde_json::Value;
@@ -97,7 +98,7 @@ pub(super) fn network(reader: &Reader<'_>) -> Option<IpNet> {
         let fault = Fault::new(format!("{text:?} is not an address or a network"));
         reader.error(fault.hint("as in `10.1.2.3`, `10.0.0.0/8` or `fd00::/8`"));
     }
-    parsed.ok().map(|network| network.trunc())
+    parsed.ok().map(|network| canonical_network(network).trunc())
 }
 
 /// A list of at least so many strings, each there once.

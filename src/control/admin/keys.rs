@@ -52,6 +52,7 @@ impl Guard {
 
     /// Whether a client may ask at all.
     pub(super) fn allows(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
         self.allow.is_empty() || self.allow.iter().any(|network| network.contains(&client))
     }
 
@@ -186,5 +187,6 @@ mod tests {
     fn addresses() {
         let allows = |text: &str| guard().allows(text.parse().expect("an address"));
         assert!(allows("127.0.0.1") && !allows("127.0.1.1") && !allows("::1"));
+        assert!(allows("::ffff:127.0.0.1"), "over IPv6, from an IPv4 client");
     }
 }
