@@ -302,4 +302,24 @@ mod tests {
             assert_eq!(with_joined(Cow::Borrowed(junk), JOINS), junk);
         }
     }
+
+    /// Bytes of a file that is no module may say anything; so may a module's lengths and counts.
+    #[test]
+    fn broken_modules_are_no_reason_to_panic() {
+        let text = r#"(module (import "e" "f" (func (param i32))) (global (mut i32) (i32.const 1))
+            (func $one (export "a") (param i32)) (func $two (export "b") (param i32)))"#;
+        let whole = wat::parse_str(text).expect("a module");
+        assert_ne!(with_joined(Cow::Borrowed(&whole), JOINS), whole);
+        for end in 0..whole.len() {
+            let _ = with_joined(Cow::Borrowed(&whole[..end]), JOINS);
+        }
+        let mut broken = whole.clone();
+        for at in 0..whole.len() {
+            for byte in 0..=u8::MAX {
+                broken[at] = byte;
+                let _ = with_joined(Cow::Borrowed(&broken), JOINS);
+            }
+            broken[at] = whole[at];
+        }
+    }
 }

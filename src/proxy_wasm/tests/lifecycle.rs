@@ -295,6 +295,47 @@ fn a_root_context_may_take_its_time() {
 }
 
 #[test]
+fn a_conf_may_come_back_while_its_root_context_is_ending() {
+    let mut guest = Guest::new();
+    let create = guest.say_params("context_create", 2);
+    let (asked, deleted) = (guest.say_context("done"), guest.say_context("delete"));
+    // A request of the other conf tells that the root context 2 has finished.
+    let become_ending = guest.call("env.proxy_set_effective_context", &[2.into()]);
+    let done = guest.call("env.proxy_done", &[]);
+    guest.on("context_create", &create, 0);
+    guest.on("done", &asked, 0);
+    guest.on("delete", &deleted, 0);
+    guest.on("request_headers", &format!("(drop {become_ending}) (drop {done})"), 0);
+    let mut one = settings(&guest.text());
+    one.pool = 1;
+    let mut rig = Rig::with(one);
+    let other = |rig: &mut Rig| {
+        let other = rig.plugins.plugin("p", &json!({"conf": "d"})).expect("configured");
+        lines();
+        other.prepare(&mut rig.locals).expect("ready");
+        other
+    };
+    drop(other(&mut rig));
+    rig.plugin.maintain(&mut rig.locals);
+    assert_eq!(said(), ["context_create 20", "done 2"]);
+    let back = other(&mut rig);
+    assert_eq!(said(), ["context_create 30"], "a root context of its own");
+    rig.plugin.maintain(&mut rig.locals);
+    assert_eq!(said(), [""; 0], "the old one waits for the guest");
+    rig.request_headers();
+    assert_eq!(said(), ["context_create 41"]);
+    rig.plugin.maintain(&mut rig.locals);
+    assert_eq!(said(), ["delete 2"]);
+    rig.log();
+    rig.next();
+    lines();
+    // The new one serves on.
+    rig.plugin = back;
+    rig.request_headers();
+    assert_eq!(said(), ["context_create 53"]);
+}
+
+#[test]
 fn pools_of_entries_that_are_gone_are_swept() {
     let Rig { host: _host, plugins, plugin, mut locals, .. } = Rig::new(&tracer().text());
     lines();
