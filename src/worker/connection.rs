@@ -38,6 +38,9 @@ pub(super) struct Downstream {
     /// Requests it may still carry.
     pub(super) requests_left: u64,
     since_ms: u64,
+    /// The time, where nothing was waited for since the last exchange looked at it: requests that
+    /// came together follow each other at once. 0: not known.
+    pub(super) now_ns: u64,
     /// Bytes to send.
     pub(super) output: Vec<u8>,
     /// Bytes of the running exchange that were given to the socket.
@@ -101,6 +104,7 @@ pub(super) async fn serve(
         begun_with_head: false,
         requests_left: worker.pinned.borrow().snapshot.rules.requests_max,
         since_ms: worker.clock.now_ms(),
+        now_ns: 0,
         output: Vec::new(),
         sent: 0,
         scratch: Vec::new(),
@@ -156,6 +160,7 @@ impl Downstream {
     /// Reads behind what is in the buffer. Used bytes make room first; a head that fills the buffer
     /// gets more, up to its limit.
     pub(super) async fn read_more(&mut self, worker: &Rc<Worker>) -> Arrived {
+        self.now_ns = 0;
         self.make_room(worker);
         let idle = self.input.is_empty();
         let since = worker.clock.now_ms();
@@ -247,6 +252,7 @@ impl Downstream {
 
     /// Sends it from there on, as the client takes it.
     async fn send_output_from(&mut self, worker: &Rc<Worker>, from: usize) -> bool {
+        self.now_ns = 0;
         let send_ms = worker.pinned.borrow().snapshot.rules.send_ms;
         worker.arm(self.alarm, worker.clock.now_ms() + send_ms);
         let output = std::mem::take(&mut self.output);

@@ -139,6 +139,7 @@ impl Downstream {
         worker.see_to_errands();
         at_work(0);
         self.output = exchange.take_output();
+        self.now_ns = epoch_ns();
         let message = exchange.message();
         self.kept.inherit(&message.filter_state);
         let answer = Answer {
@@ -147,7 +148,7 @@ impl Downstream {
             egress: (self.sent + self.output.len() as u64).saturating_sub(of_others),
             // How long a tunnel was open says nothing about how fast an answer came.
             latency_ns: (message.response.status != 101)
-                .then(|| epoch_ns().saturating_sub(message.started_ns)),
+                .then(|| self.now_ns.saturating_sub(message.started_ns)),
         };
         worker.count(pinned, route, &answer);
         if pinned.snapshot.access_log.is_some() {
@@ -187,7 +188,7 @@ impl Downstream {
             route,
             connection: self.facts,
             kept: &self.kept,
-            started_ns: epoch_ns(),
+            started_ns: if self.now_ns == 0 { epoch_ns() } else { self.now_ns },
             number,
             closing: self.requests_left <= 1 || worker.closes_after(&pinned.snapshot.rules),
         };
