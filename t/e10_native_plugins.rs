@@ -52,6 +52,20 @@ fn clients_are_sent_elsewhere() {
     assert_eq!(upstream.connections(), 0);
 }
 
+/// Whose word counts for having come by HTTPS: without it a redirect would never end.
+#[test]
+fn only_trusted_clients_came_by_https() {
+    for (trusted, status) in [("127.0.0.1", 200), ("192.0.2.0/24", 301)] {
+        let upstream = Upstream::hello();
+        let resources = routes(&upstream, &[("/s", "{redirect: {http_to_https: true}}")]);
+        let trusted = format!("trusted_addresses: [{trusted}]");
+        let gateway = Setup::new(resources).apisix(&trusted).start();
+        let response =
+            gateway.ask("GET /s HTTP/1.1\r\nHost: a.b\r\nX-Forwarded-Proto: https\r\n\r\n");
+        assert_eq!(response.status(), status, "{trusted}");
+    }
+}
+
 #[test]
 fn the_told_address_is_the_clients() {
     let upstream = Upstream::hello();

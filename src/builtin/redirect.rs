@@ -92,8 +92,8 @@ impl Redirect {
     }
 }
 
-/// Whether the client spoke plain HTTP, to us or to the proxy before us. A client that lies about
-/// it misleads only itself.
+/// Whether the client spoke plain HTTP, to us or to the proxy before us. Only what a client in
+/// `apisix.trusted_addresses` says of it is still there.
 fn came_by_http(message: &Message) -> bool {
     match message.request.headers.get(b"x-forwarded-proto") {
         Some(scheme) => scheme.eq_ignore_ascii_case(b"http"),

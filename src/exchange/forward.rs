@@ -132,7 +132,7 @@ impl Forwarding {
 }
 
 /// `X-Real-IP`, `X-Forwarded-*`: what we observed; `X-Forwarded-For` is continued, and what is said
-/// already of the other three stays ([`correct_claims`]). Ends the line before them.
+/// already of the other three stays ([`drop_claims`]). Ends the line before them.
 fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message) {
     let headers = &message.request.headers;
     out.extend_from_slice(b"\r\nX-Real-IP: ");
@@ -158,24 +158,11 @@ fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message) {
     }
 }
 
-/// What a client says of how its request came to it that nobody trusts to know: there is what we
-/// observed in its place, for plugins too. `Forwarded`, which may say anything, goes. So what a
-/// plugin writes there reaches the upstream, and what a client makes up never does.
+/// Takes away what a client says of how its request came to it, if nobody trusts it to know: then
+/// what is there later was written by a plugin, and else what we observe goes upstream.
 #[cold]
-pub(super) fn correct_claims(message: &mut Message) {
-    let host = host_asked_for(message).to_vec();
-    let port = message.connection.local.port().to_string();
-    let headers = &mut message.request.headers;
-    for (known, name, observed) in [
-        (Known::XForwardedProto, &b"X-Forwarded-Proto"[..], &b"http"[..]),
-        (Known::XForwardedHost, b"X-Forwarded-Host", &host),
-        (Known::XForwardedPort, b"X-Forwarded-Port", port.as_bytes()),
-    ] {
-        if headers.get_known(known).is_some() {
-            headers.set(name, observed);
-        }
-    }
-    headers.remove(b"Forwarded");
+pub(super) fn drop_claims(headers: &mut Headers) {
+    headers.remove_if(|_, line| CLAIMS.has(line.known()));
 }
 
 fn host_asked_for(message: &Message) -> &[u8] {
@@ -322,7 +309,7 @@ mod tests {
         ] {
             message.request.headers.append(name.as_bytes(), value.as_bytes());
         }
-        correct_claims(&mut message);
+        drop_claims(&mut message.request.headers);
         let head = written(&message, HostPolicy::Pass, Encoder::Length(3));
         let fields: Vec<&str> = head.lines().skip(1).collect();
         assert_eq!(
@@ -331,10 +318,10 @@ mod tests {
                 "Host: shop.example:8080",
                 "X-Real-IP: 10.0.0.1",
                 "X-Forwarded-For: 1.1.1.1, 10.0.0.1",
+                "X-Forwarded-Proto: http",
                 "X-Forwarded-Host: shop.example",
                 "X-Forwarded-Port: 9080",
                 "Via: 1.0 fred",
-                "X-Forwarded-Proto: http",
                 "X-Kept: yes",
                 "Via: 1.1 ringgate",
                 "TE: trailers",
@@ -385,15 +372,17 @@ mod tests {
             "",
         ];
         assert_eq!(fields(&message), said);
-        // What nobody trusts is what we observed, for plugins too, and what they write stays.
-        correct_claims(&mut message);
-        message.request.headers.set(b"x-forwarded-proto", b"wss");
+        // What nobody trusts goes, and what a plugin writes stays; the host is the one asked for
+        // now, whether the client claimed one or not.
+        drop_claims(&mut message.request.headers);
+        message.request.headers.append(b"x-forwarded-proto", b"wss");
+        message.request.authority = b"inner".to_vec();
         let corrected = [
             "X-Real-IP: 10.0.0.1",
             "X-Forwarded-For: 1.1.1.1, 10.0.0.1",
-            "X-Forwarded-Proto: wss",
-            "X-Forwarded-Host: shop.example",
+            "X-Forwarded-Host: inner",
             "X-Forwarded-Port: 9080",
+            "x-forwarded-proto: wss",
             "",
         ];
         assert_eq!(fields(&message), corrected);

@@ -3,7 +3,7 @@
 use super::body::Decoder;
 use super::cause::Cause;
 use super::flow::{Direction, Flow, Passed};
-use super::forward::{CLAIMS, correct_claims};
+use super::forward::{CLAIMS, drop_claims};
 use super::outgoing::remove_nominated;
 use super::upstream::State;
 use super::{Arrival, Cx, Exchange, Timer};
@@ -164,7 +164,7 @@ impl Exchange {
         }
         request.body = head.body;
         if request.headers.has_any(CLAIMS) && !self.rules().trusts(self.message.sender()) {
-            correct_claims(&mut self.message);
+            drop_claims(&mut self.message.request.headers);
         }
     }
 

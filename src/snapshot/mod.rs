@@ -200,7 +200,7 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Whether what a peer says of the request before it came here is passed on as it is.
+    /// Whether what a peer says of the request before it came here is believed.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(&peer.to_canonical()))

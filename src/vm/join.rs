@@ -107,7 +107,9 @@ impl Found {
                     self.functions.push(ty.ok()?);
                 }
             }
-            Payload::GlobalSection(globals) => self.globals += globals.count(),
+            Payload::GlobalSection(globals) => {
+                self.globals = self.globals.checked_add(globals.count())?;
+            }
             Payload::ExportSection(exports) => {
                 for export in exports {
                     let export = export.ok()?;

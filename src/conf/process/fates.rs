@@ -115,8 +115,8 @@ pub(super) const KEYS: [Key; 138] = [
         "[127.0.0.1]",
         Same,
         "whose Forwarded and X-Forwarded-Proto, -Host and -Port are believed; of others plugins see \
-         what the gateway observed (`vars`, which choose the route, what was sent), X-Forwarded-For \
-         is always continued",
+         none of these (`vars`, which choose the route, do), so behind a balancer that ends TLS \
+         `redirect: http_to_https` needs it; X-Forwarded-For is always continued",
     ),
     key("apisix.worker_startup_time_threshold", "60", Nothing, "workers don't restart"),
     key("apisix.enable_admin", "true", Same, ""),

@@ -34,6 +34,19 @@ fn play(mut rig: Rig) -> (Vec<String>, Vec<Action>, u64) {
     (lines(), actions, counters.calls.get() - before)
 }
 
+/// Else both ways would be the same, and everything below would hold.
+#[test]
+fn they_are_joined() {
+    let text = guest(0b11111, &|_, _| String::new()).text();
+    let joined = |rig: Rig| {
+        let module = rig.plugins_module();
+        let names = ["ringgate:open", "ringgate:close", "ringgate:step"];
+        names.map(|name| module.wasmtime().get_export(name).is_some())
+    };
+    assert_eq!(joined(Rig::new(&text)), [true; 3]);
+    assert_eq!(joined(Rig::apart(&text)), [false; 3]);
+}
+
 fn both_ways(guest: &Guest) -> (Vec<String>, Vec<Action>, u64) {
     let (joined, apart) = (play(Rig::new(&guest.text())), play(Rig::apart(&guest.text())));
     assert_eq!(joined, apart, "{}", guest.text());
