@@ -150,7 +150,8 @@ fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message) {
         out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
     }
     if headers.get_known(Known::XForwardedHost).is_none() {
-        write_field(out, b"X-Forwarded-Host", host_asked_for(message));
+        let authority = &message.request.authority;
+        write_field(out, b"X-Forwarded-Host", &authority[..host_len(authority)]);
     }
     if headers.get_known(Known::XForwardedPort).is_none() {
         let port = message.connection.local.port();
@@ -163,11 +164,6 @@ fn write_forwarding_fields(out: &mut Vec<u8>, message: &Message) {
 #[cold]
 pub(super) fn drop_claims(headers: &mut Headers) {
     headers.remove_if(|_, line| CLAIMS.has(line.known()));
-}
-
-fn host_asked_for(message: &Message) -> &[u8] {
-    let authority = &message.request.authority;
-    &authority[..host_len(authority)]
 }
 
 /// Bytes of an authority without its port.

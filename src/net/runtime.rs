@@ -61,7 +61,7 @@ pub fn run<F: Future>(
 /// kernel knows to be one: the default ring interrupts the thread for every completion and costs a
 /// third more CPU.
 ///
-/// Leaving the completions' own work to the loop's waiting call as well (Linux 6.1) is 2 to 8 %
+/// Leaving the completions' own work to the loop's waiting call as well (Linux 6.1) is 2 to 9 %
 /// cheaper than doing it at whichever system call comes next (6.0). The waiting call is then the
 /// only one that sees completions: a run queue that never empties would starve I/O. Every wait in
 /// here is for I/O, a timer, or a task that waits for one, so it does empty.

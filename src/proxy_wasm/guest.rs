@@ -84,7 +84,7 @@ pub(super) struct Frame {
     pub(super) current: u32,
     /// The context set by `proxy_set_effective_context`, or 0.
     pub(super) effective: u32,
-    /// Which callback of a joined call set it.
+    /// Where the instance's joined calls were when it was set: elsewhere, it holds no more.
     pub(super) step: i32,
     /// The stream whose message is here, or 0.
     pub(super) stream: u32,
