@@ -29,6 +29,8 @@ pub enum Measured {
     ResponseBody,
     /// `proxy_on_done`, `proxy_on_log` and `proxy_on_delete` of a stream.
     End,
+    /// All of a stream at once, as requests run it.
+    Whole,
     /// The instance is dropped, its memory made clean for the next.
     Drop,
 }
@@ -92,10 +94,23 @@ impl Bench {
     }
 }
 
+/// The callbacks of a request and of its response, and who has them.
+const REQUEST: [(Phase, Hooks, Measured); 2] = [
+    (Phase::RequestHeaders, Hooks::REQUEST_HEADERS, Measured::RequestHeaders),
+    (Phase::RequestBody, Hooks::REQUEST_BODY, Measured::RequestBody),
+];
+const RESPONSE: [(Phase, Hooks, Measured); 2] = [
+    (Phase::ResponseHeaders, Hooks::RESPONSE_HEADERS, Measured::ResponseHeaders),
+    (Phase::ResponseBody, Hooks::RESPONSE_BODY, Measured::ResponseBody),
+];
+
+/// Gets what each step took; `None`: no clock is looked at.
+type Record<'a> = Option<&'a mut dyn FnMut(Measured, Duration)>;
+
 impl BenchInstance {
-    /// One stream from its first callback to its last. The request is in `message`; `response`
-    /// makes the upstream's response in it; `body` is the body of both. The exchange's part of a
-    /// local response is left out.
+    /// One stream from its first callback to its last, each by itself. The request is in `message`;
+    /// `response` makes the upstream's response in it, unless the plugin answers; `body` is the
+    /// body of the request and of the upstream's response.
     ///
     /// # Errors
     /// How the guest failed; the instance is then of no more use.
@@ -106,13 +121,38 @@ impl BenchInstance {
         response: impl FnOnce(&mut Message),
         mut record: impl FnMut(Measured, Duration),
     ) -> Result<Outcome, Fault> {
-        let root = self.root;
-        let id = self.timed(message, Measured::ContextCreate, &mut record, |instance| {
-            instance.open_stream(root, None)
-        })?;
-        let outcome = self.callbacks(message, id, body, response, &mut record)?;
+        let (root, mut record) = (self.root, Some(&mut record as &mut dyn FnMut(_, _)));
+        let create = Measured::ContextCreate;
+        let id =
+            self.timed(message, create, &mut record, |instance| instance.open_stream(root, None))?;
+        let stopped = self.pass(&REQUEST, (message, id), body, &mut record)?;
+        let outcome = self.respond((message, id), stopped, body, response, &mut record)?;
         self.timed(message, Measured::End, &mut record, |instance| instance.close_stream(id))?;
         Ok(outcome)
+    }
+
+    /// The same stream as requests run it: some callbacks joined, and no clock in between. What it
+    /// took, with the making of the response.
+    ///
+    /// # Errors
+    /// As for [`Self::stream`].
+    pub fn whole_stream(
+        &mut self,
+        message: &mut Box<Message>,
+        body: &[u8],
+        response: impl FnOnce(&mut Message),
+    ) -> Result<Duration, Fault> {
+        let (root, end, start) = (self.root, body.is_empty(), Instant::now());
+        let first = Measured::RequestHeaders;
+        let (id, action) = self
+            .timed(message, first, &mut None, |instance| instance.enter_stream(root, None, end))?;
+        let mut stopped = stops(action, end, first);
+        if stopped.is_none() {
+            stopped = self.pass(&REQUEST[1..], (message, id), body, &mut None)?;
+        }
+        self.respond((message, id), stopped, body, response, &mut None)?;
+        self.timed(message, Measured::End, &mut None, |instance| instance.close_stream(id))?;
+        Ok(start.elapsed())
     }
 
     /// Drops the instance; `record` gets what that took.
@@ -122,29 +162,43 @@ impl BenchInstance {
         record(Measured::Drop, start.elapsed());
     }
 
-    fn callbacks(
+    /// Shows it the response: the upstream's, or its own if it answered.
+    fn respond(
         &mut self,
-        message: &mut Box<Message>,
-        id: u32,
+        (message, id): (&mut Box<Message>, u32),
+        stopped: Option<Outcome>,
         body: &[u8],
-        response: impl FnOnce(&mut Message),
-        record: &mut impl FnMut(Measured, Duration),
+        upstreams: impl FnOnce(&mut Message),
+        record: &mut Record<'_>,
     ) -> Result<Outcome, Fault> {
-        let mut make_response = Some(response);
-        for (phase, hook, measured) in [
-            (Phase::RequestHeaders, Hooks::REQUEST_HEADERS, Measured::RequestHeaders),
-            (Phase::RequestBody, Hooks::REQUEST_BODY, Measured::RequestBody),
-            (Phase::ResponseHeaders, Hooks::RESPONSE_HEADERS, Measured::ResponseHeaders),
-            (Phase::ResponseBody, Hooks::RESPONSE_BODY, Measured::ResponseBody),
-        ] {
+        let seen = match stopped {
+            None => {
+                upstreams(message);
+                self.pass(&RESPONSE, (message, id), body, record)?
+            }
+            Some(Outcome::Responded) => {
+                let body = take_local(message);
+                self.pass(&RESPONSE, (message, id), &body, record)?;
+                message.local.body = Some(body);
+                stopped
+            }
+            Some(_) => stopped,
+        };
+        Ok(seen.unwrap_or(Outcome::Passed))
+    }
+
+    /// Runs these callbacks up to the first that lets the message go no further.
+    fn pass(
+        &mut self,
+        callbacks: &[(Phase, Hooks, Measured)],
+        (message, id): (&mut Box<Message>, u32),
+        body: &[u8],
+        record: &mut Record<'_>,
+    ) -> Result<Option<Outcome>, Fault> {
+        for (phase, hook, measured) in callbacks.iter().copied() {
             let of_body = matches!(phase, Phase::RequestBody | Phase::ResponseBody);
             if !self.hooks.has(hook) || of_body && body.is_empty() {
                 continue;
-            }
-            if phase == Phase::ResponseHeaders
-                && let Some(make) = make_response.take()
-            {
-                make(message);
             }
             message.body.clear();
             if of_body {
@@ -153,16 +207,11 @@ impl BenchInstance {
             let end = of_body || body.is_empty();
             let action =
                 self.timed(message, measured, record, |instance| instance.on(phase, id, end))?;
-            match action {
-                Action::Continue => {}
-                Action::Respond => return Ok(Outcome::Responded),
-                Action::Close => return Ok(Outcome::Closed),
-                // Headers are often held until the body is seen.
-                Action::Pause(_) if !end => {}
-                Action::Pause(_) => return Ok(Outcome::Paused(measured)),
+            if let Some(outcome) = stops(action, end, measured) {
+                return Ok(Some(outcome));
             }
         }
-        Ok(Outcome::Passed)
+        Ok(None)
     }
 
     /// Runs a part of the stream's life, with the message swapped in and out as for a request.
@@ -170,14 +219,35 @@ impl BenchInstance {
         &mut self,
         message: &mut Box<Message>,
         measured: Measured,
-        record: &mut impl FnMut(Measured, Duration),
+        record: &mut Record<'_>,
         run: impl FnOnce(&mut Instance) -> T,
     ) -> T {
-        let start = Instant::now();
+        let start = record.is_some().then(Instant::now);
         self.instance.swap(message);
         let done = run(&mut self.instance);
         self.instance.swap(message);
-        record(measured, start.elapsed());
+        if let (Some(record), Some(start)) = (record, start) {
+            record(measured, start.elapsed());
+        }
         done
     }
+}
+
+/// Whether an action ends the message's way. Headers are often held until the body is seen.
+fn stops(action: Action, end: bool, measured: Measured) -> Option<Outcome> {
+    match action {
+        Action::Continue => None,
+        Action::Respond => Some(Outcome::Responded),
+        Action::Close => Some(Outcome::Closed),
+        Action::Pause(_) if !end => None,
+        Action::Pause(_) => Some(Outcome::Paused(measured)),
+    }
+}
+
+/// Makes the plugin's response the message's, as the exchange does. Its body.
+fn take_local(message: &mut Message) -> Vec<u8> {
+    let (local, response) = (&mut message.local, &mut message.response);
+    response.status = local.status;
+    std::mem::swap(&mut response.headers, &mut local.headers);
+    local.body.take().unwrap_or_default()
 }

@@ -118,6 +118,7 @@ struct OpenExport {
 }
 
 /// A stream's first callbacks in an instance: the context's making and the request's headers.
+#[derive(Clone, Copy)]
 pub(super) enum Open {
     /// Joined, with a headers callback of two parameters or of three.
     Two(Function<3, u32>),
@@ -153,6 +154,9 @@ pub(super) struct Callbacks {
 impl Exports {
     /// Finds them all.
     pub(super) fn of(module: &Module) -> Self {
+        let step = module.wasmtime().get_export_index(STEP);
+        // Without the step, or with another version's, joined calls are not what we call.
+        let is_joined = step.is_some();
         Self {
             memory: module.wasmtime().get_export_index("memory"),
             allocate: first(module, &["proxy_on_memory_allocate", "malloc"]),
@@ -179,9 +183,9 @@ impl Exports {
             done: first(module, &["proxy_on_done"]),
             log: first(module, &["proxy_on_log"]),
             delete: first(module, &["proxy_on_delete"]),
-            open: OpenExport { two: first(module, &[OPEN]), three: first(module, &[OPEN]) },
-            close: first(module, &[CLOSE]),
-            step: module.wasmtime().get_export_index(STEP),
+            open: if is_joined { OpenExport::of(module) } else { OpenExport::default() },
+            close: if is_joined { first(module, &[CLOSE]) } else { None },
+            step,
         }
     }
 
@@ -231,6 +235,10 @@ impl Callbacks {
 }
 
 impl OpenExport {
+    fn of(module: &Module) -> Self {
+        Self { two: first(module, &[OPEN]), three: first(module, &[OPEN]) }
+    }
+
     fn find(&self, store: &mut Store<Guest>, instance: Instance) -> Open {
         match find(&self.three, store, instance) {
             Some(function) => Open::Three(function),

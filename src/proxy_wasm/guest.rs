@@ -84,8 +84,10 @@ pub(super) struct Frame {
     pub(super) current: u32,
     /// The context set by `proxy_set_effective_context`, or 0.
     pub(super) effective: u32,
-    /// Where the instance's joined calls were when it was set: elsewhere, it holds no more.
+    /// Where in a joined call it was set: elsewhere in the call, it holds no more.
     pub(super) step: i32,
+    /// The callback may be one of several in this call.
+    pub(super) joined: bool,
     /// The stream whose message is here, or 0.
     pub(super) stream: u32,
 }
@@ -97,6 +99,7 @@ impl Frame {
         current: 0,
         effective: 0,
         step: 0,
+        joined: false,
         stream: 0,
     };
 

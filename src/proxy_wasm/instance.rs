@@ -211,23 +211,23 @@ impl Instance {
         end: bool,
     ) -> Result<(u32, Action), Fault> {
         let phase = Phase::RequestHeaders;
-        if let Open::Apart = self.callbacks.open {
-            let id = self.open_stream(root, key)?;
-            return Ok((id, self.on(phase, id, end)?));
-        }
+        // Before the context is made, which may add some: joined, nothing is counted in between.
+        let count = Map::RequestHeaders.len(&self.store.data().message);
         let id = self.new_stream(root, key);
-        let (store, deadline) = (&mut self.store, self.deadline);
-        let count = Map::RequestHeaders.len(&store.data().message);
         let frame = Frame::stream(phase, id, end);
-        let returned = match &self.callbacks.open {
+        let (store, deadline) = (&mut self.store, self.deadline);
+        let returned = match self.callbacks.open {
             Open::Two(function) => {
-                Some(run_joined(store, (function, 2), frame, deadline, [id, root, count])?)
+                Some(run_joined(store, (&function, 2), frame, deadline, [id, root, count])?)
             }
             Open::Three(function) => {
                 let params = [id, root, count, end.into()];
-                Some(run_joined(store, (function, 2), frame, deadline, params)?)
+                Some(run_joined(store, (&function, 2), frame, deadline, params)?)
             }
-            Open::Apart => None,
+            Open::Apart => {
+                call(store, &self.callbacks.context_create, frame, deadline, [id, root])?;
+                headers(store, &self.callbacks.request_headers, frame, deadline, count)?
+            }
         };
         Ok((id, self.action(phase, returned)))
     }
@@ -242,10 +242,12 @@ impl Instance {
         }
         let returned = match phase {
             Phase::RequestHeaders => {
-                headers(store, &self.callbacks.request_headers, frame, deadline)?
+                let count = Map::RequestHeaders.len(&store.data().message);
+                headers(store, &self.callbacks.request_headers, frame, deadline, count)?
             }
             Phase::ResponseHeaders => {
-                headers(store, &self.callbacks.response_headers, frame, deadline)?
+                let count = Map::ResponseHeaders.len(&store.data().message);
+                headers(store, &self.callbacks.response_headers, frame, deadline, count)?
             }
             Phase::RequestBody => body(store, &self.callbacks.request_body, frame, deadline)?,
             Phase::ResponseBody => body(store, &self.callbacks.response_body, frame, deadline)?,
@@ -404,12 +406,9 @@ fn headers(
     callback: &Headers,
     frame: Frame,
     deadline: u64,
+    count: u32,
 ) -> Result<Option<u32>, Fault> {
-    let map = match frame.phase {
-        Phase::RequestHeaders => Map::RequestHeaders,
-        _ => Map::ResponseHeaders,
-    };
-    let (id, count) = (frame.current, map.len(&store.data().message));
+    let id = frame.current;
     let returned = match callback {
         Headers::None => return Ok(None),
         Headers::Two(function) => run(store, function, frame, deadline, [id, count]),
@@ -464,7 +463,7 @@ fn run_joined<const N: usize, R: Returned>(
     params: [u32; N],
 ) -> Result<R, Fault> {
     let guest = store.data_mut();
-    guest.frame = frame;
+    guest.frame = Frame { joined: calls > 1, ..frame };
     guest.limiter.take_refused();
     let is_timed = guest.counters.as_ref().is_some_and(|counters| counters.begin_calls(calls));
     let start = is_timed.then(Instant::now);

@@ -3,6 +3,7 @@
 use super::cache::{Cache, ContentHash, content_hash, map_trusted};
 use super::engine::{Engine, EngineSettings};
 use super::join::{Join, with_joined};
+use super::sections::export_with_our_name;
 use super::state::with_state_exported;
 use super::ticker::Ticker;
 use std::borrow::Cow;
@@ -167,14 +168,20 @@ fn cached(
 /// When the bytes are no valid module.
 pub fn precompile(bytes: &[u8], joins: &'static [Join]) -> Result<Vec<u8>, LoadError> {
     let engine = Engine::new(&EngineSettings { joins, ..EngineSettings::default() })?;
-    let invalid = |error: wasmtime::Error| LoadError::Invalid(format!("{error:#}"));
-    let bytes = rewritten(bytes, joins)?;
-    engine.wasmtime().precompile_module(&bytes).map_err(invalid)
+    let bytes = rewritten(&engine, bytes)?;
+    engine.wasmtime().precompile_module(&bytes).map_err(|error| invalid(&error))
 }
 
-/// The binary form, with what the host wants to have in it.
-fn rewritten<'a>(bytes: &'a [u8], joins: &[Join]) -> Result<Cow<'a, [u8]>, LoadError> {
-    Ok(with_joined(with_state_exported(binary(bytes)?), joins))
+/// The binary form of a valid module, with what the host wants to have in it.
+fn rewritten<'a>(engine: &Engine, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
+    let bytes = binary(bytes)?;
+    // As it came: nothing that is added may make it valid, or be there already.
+    wasmtime::Module::validate(engine.wasmtime(), &bytes).map_err(|error| invalid(&error))?;
+    if let Some(name) = export_with_our_name(&bytes) {
+        let why = format!("its export `{name}` has a name that is kept for the host");
+        return Err(LoadError::Invalid(why));
+    }
+    Ok(with_joined(with_state_exported(bytes), engine.joins()))
 }
 
 /// The binary form; text is translated.
@@ -190,9 +197,12 @@ pub(super) fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
 }
 
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<wasmtime::Module, LoadError> {
-    let bytes = rewritten(bytes, engine.joins())?;
-    wasmtime::Module::from_binary(engine.wasmtime(), &bytes)
-        .map_err(|error| LoadError::Invalid(format!("{error:#}")))
+    let bytes = rewritten(engine, bytes)?;
+    wasmtime::Module::from_binary(engine.wasmtime(), &bytes).map_err(|error| invalid(&error))
+}
+
+fn invalid(error: &wasmtime::Error) -> LoadError {
+    LoadError::Invalid(format!("{error:#}"))
 }
 
 fn first_line(text: &str) -> String {
@@ -259,6 +269,38 @@ mod tests {
         assert!(matches!(engine.load(&bytes[..9]), Err(LoadError::Invalid(_))));
         let missing = engine.load_file(Path::new("/nowhere/x.wasm"));
         assert!(matches!(missing, Err(LoadError::Read(_))));
+    }
+
+    /// Whatever is called like our additions would be taken for them.
+    #[test]
+    fn our_names_are_refused() {
+        let engine = Engine::new(&EngineSettings { instances_max: 2, ..EngineSettings::default() })
+            .expect("engine");
+        for name in ["ringgate:open", "ringgate:step:2", "ringgate:state", "ringgate:"] {
+            let text = format!(r#"(module (memory (export "m") 1) (memory (export "{name}") 1))"#);
+            let refused = engine.load(text.as_bytes()).expect_err("refused").to_string();
+            let why = format!("its export `{name}` has a name that is kept for the host");
+            assert!(refused.ends_with(&why), "{refused}");
+            assert!(precompile(text.as_bytes(), &[]).is_err());
+        }
+        engine.load(br#"(module (memory (export "ringgate") 1))"#).expect("another name");
+    }
+
+    /// The global that joined calls add is what this one lacks.
+    #[test]
+    fn additions_make_nothing_valid() {
+        const JOINS: &[Join] = &[Join { name: "ringgate:both", calls: &["a", "b"] }];
+        let settings =
+            EngineSettings { instances_max: 2, joins: JOINS, ..EngineSettings::default() };
+        let engine = Engine::new(&settings).expect("engine");
+        let module = |global| {
+            let text = r#"(module (global (mut i32) (i32.const 0)) (func (export "a") (param i32))
+                (func (export "b") (param i32) (global.set GLOBAL (local.get 0))))"#;
+            wat::parse_str(text.replace("GLOBAL", global)).expect("a module")
+        };
+        assert_eq!(exports(&engine.load(&module("0")).expect("valid")).len(), 4);
+        let refused = engine.load(&module("1"));
+        assert!(matches!(refused, Err(LoadError::Invalid(_))), "{refused:?}");
     }
 
     #[test]

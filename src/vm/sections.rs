@@ -4,6 +4,7 @@
 //! so nothing that refers to one of them by its number changes.
 
 use std::ops::Range;
+use wasmparser::{Parser, Payload};
 
 pub(super) const TYPES: u8 = 1;
 pub(super) const FUNCTIONS: u8 = 3;
@@ -23,6 +24,16 @@ const ADDED: &str = "ringgate:";
 #[must_use]
 pub fn is_added_export(name: &str) -> bool {
     name.starts_with(ADDED)
+}
+
+/// The first export of a module that is called like one that is added.
+pub(super) fn export_with_our_name(module: &[u8]) -> Option<String> {
+    let exports = Parser::new(0).parse_all(module).find_map(|payload| match payload {
+        Ok(Payload::ExportSection(exports)) => Some(exports),
+        _ => None,
+    })?;
+    let mut names = exports.into_iter().flatten().map(|export| export.name);
+    names.find(|name| is_added_export(name)).map(str::to_owned)
 }
 
 /// The magic number and the version.

@@ -6,7 +6,7 @@ use super::{Host, Outcome};
 use std::sync::Arc;
 
 pub(super) fn proxy_set_effective_context(mut host: Host<'_>, context: u32) -> Outcome {
-    let step = step(&mut host);
+    let step = if host.data().frame.joined { step(&mut host) } else { 0 };
     let guest = host.data_mut();
     if !guest.is_live(context) {
         return Err(Status::BadArgument.into());

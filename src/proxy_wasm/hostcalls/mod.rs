@@ -156,7 +156,8 @@ macro_rules! functions {
 /// where the next one follows in the same call.
 #[inline]
 fn at_step(mut host: Host<'_>) -> Host<'_> {
-    if host.data().frame.effective != 0 {
+    let frame = &host.data().frame;
+    if frame.joined && frame.effective != 0 {
         context::leave_with_step(&mut host);
     }
     host

@@ -40,7 +40,7 @@ fn they_are_joined() {
     let text = guest(0b11111, &|_, _| String::new()).text();
     let joined = |rig: Rig| {
         let module = rig.plugins_module();
-        let names = ["ringgate:open", "ringgate:close", "ringgate:step"];
+        let names = ["ringgate:open", "ringgate:close", "ringgate:step:2"];
         names.map(|name| module.wasmtime().get_export(name).is_some())
     };
     assert_eq!(joined(Rig::new(&text)), [true; 3]);
@@ -133,4 +133,20 @@ fn an_effective_context_ends_with_its_callback() {
         let expected = ["INFO [p] sees nothing", "INFO [p] sees it"];
         assert_eq!(seen, [expected, expected].concat().iter().collect::<Vec<_>>(), "{root_in}");
     }
+}
+
+/// What comes into the map while the context is made is not in the number, whichever way.
+#[test]
+fn headers_added_before_they_are_shown() {
+    let guest = guest(0b11111, &|guest, name| {
+        let (key, len) = guest.bytes(b"x-new");
+        let args = [0, key, len, key, len].map(Arg::W);
+        let add = guest.call("env.proxy_add_header_map_value", &args);
+        match name {
+            "context_create" => format!("(if (local.get 1) (then (drop {add})))"),
+            _ => String::new(),
+        }
+    });
+    let (said, ..) = both_ways(&guest);
+    assert_eq!(said[1], "INFO [p] request_headers 251");
 }
