@@ -228,7 +228,9 @@ mod tests {
 
     /// What the calls of an export say, each with its step, and what it gives.
     fn say(text: &str, name: &str, params: &[i32]) -> (Vec<(i32, i32)>, Vec<i32>) {
-        let engine = Engine::default();
+        let mut config = wasmtime::Config::new();
+        config.wasm_gc(true).wasm_function_references(true).wasm_exceptions(true);
+        let engine = Engine::new(&config).expect("an engine");
         let module = Module::new(&engine, joined(text)).expect("valid");
         let mut store = Store::new(&engine, Vec::new());
         let mut linker = Linker::<Vec<(i32, i32)>>::new(&engine);
@@ -268,6 +270,23 @@ mod tests {
             (func (export "a") (param i32) (result i32) (call $say (local.get 0)) (i32.const 1))
             (func (export "c") (param i32) (call $say (local.get 0))))"#;
         assert_eq!(say(text, "ringgate:all", &[5]), (vec![(0, 5), (1, 5)], vec![]));
+    }
+
+    /// Numbers of types, functions and globals count what is imported, grouped or no function.
+    #[test]
+    fn other_things_in_the_module_are_counted() {
+        let text = r#"(module
+            (rec (type $pair (struct (field i32) (field (mut i64)))) (type $list (array (mut i8))))
+            (type $event (func (param i32 i32)))
+            (import "env" "say" (func $say (param i32)))
+            (rec (type $one (func (param i32))) (type $other (func (result (ref null $pair)))))
+            (tag $oops (type $event))
+            (global $mine (mut i32) (i32.const 5)) (global $null (ref null $list) (ref.null $list))
+            (func $unused (type $other) (ref.null $pair))
+            (func (export "a") (type $one) (call $say (global.get $mine)) (global.set $mine (i32.const 6)))
+            (func (export "b") (type $one) (call $say (global.get $mine)))
+            (func (export "c") (param i32 i32) (result i32) (call $say (local.get 1)) (i32.const 4)))"#;
+        assert_eq!(say(text, "ringgate:all", &[1, 7]), (vec![(0, 5), (1, 6), (2, 7)], vec![4]));
     }
 
     #[test]
