@@ -3,7 +3,7 @@
 //! As APISIX's plugin of that name (`apisix/plugins/ip-restriction/init.lua`).
 
 use super::refusal::Refusal;
-use crate::expr::canonical_network;
+use crate::expr::parse_network;
 use crate::plugin::{Action, Hooks, Plugin, Stream};
 use crate::schema::{Fault, Object, Reader};
 use ipnet::IpNet;
@@ -49,13 +49,12 @@ pub(super) fn contains(networks: &[IpNet], address: IpAddr) -> bool {
 pub(super) fn read_networks(object: &mut Object<'_>, key: &'static str) -> Option<Vec<IpNet>> {
     object.get(key)?.list_of(1..=usize::MAX, |reader| {
         let text = reader.string(1..=usize::MAX)?;
-        let address = || text.parse::<IpAddr>().map(IpNet::from);
-        let network = text.parse::<IpNet>().or_else(|_| address());
-        if network.is_err() {
+        let network = parse_network(text);
+        if network.is_none() {
             let fault = Fault::new(format!("invalid ip address: {text}"));
             reader.error(fault.hint("as in `10.1.2.3`, `10.0.0.0/8` or `fd00::/8`"));
         }
-        network.ok().map(|network| canonical_network(network).trunc())
+        network
     })
 }
 

@@ -9,7 +9,7 @@ mod pattern;
 mod rule;
 mod template;
 
-pub use operators::canonical_network;
+pub use operators::parse_network;
 pub use pattern::{Groups, Pattern, Replacement, WithGroups};
 pub use rule::{Expr, ExprError};
 pub use template::Template;

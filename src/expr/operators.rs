@@ -219,6 +219,7 @@ fn addresses(right: &Value) -> Result<Vec<IpNet>, String> {
     if list.is_empty() || matches!(right, Value::Null | Value::Bool(false)) || *right == "" {
         return Err("invalid ip address".to_owned());
     }
+    let network = |one: &Value| one.as_str().and_then(parse_network);
     list.iter().map(|one| network(one).ok_or_else(|| invalid_address(one))).collect()
 }
 
@@ -229,17 +230,16 @@ fn invalid_address(value: &Value) -> String {
     }
 }
 
-fn network(value: &Value) -> Option<IpNet> {
-    let text = value.as_str()?;
-    let net =
-        if text.contains('/') { text.parse().ok()? } else { text.parse::<IpAddr>().ok()?.into() };
-    Some(canonical_network(net))
+/// An address or a network, as text; an address is a network of itself. The bits behind the
+/// network's are zero, and one of IPv4-mapped IPv6 addresses is the IPv4 network it means: addresses
+/// are compared in their canonical form too ([`IpAddr::to_canonical`]).
+#[must_use]
+pub fn parse_network(text: &str) -> Option<IpNet> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.ok().map(|network| canonical(network).trunc())
 }
 
-/// A network of IPv4-mapped IPv6 addresses as the IPv4 network it means, any other as it is.
-/// Addresses are compared in their canonical form too ([`IpAddr::to_canonical`]).
-#[must_use]
-pub fn canonical_network(net: IpNet) -> IpNet {
+fn canonical(net: IpNet) -> IpNet {
     let (IpNet::V6(v6), IpAddr::V4(v4)) = (net, net.addr().to_canonical()) else { return net };
     let length = v6.prefix_len().checked_sub(96);
     length.and_then(|length| Ipv4Net::new(v4, length).ok()).map_or(net, IpNet::V4)

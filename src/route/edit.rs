@@ -4,7 +4,6 @@ use super::candidate::{Candidate, Conditions, Glob, HostPattern, Part, Rest};
 use super::table::{Table, hash};
 use super::tree::Tree;
 use super::{ANY_HOST, Leaf, NONE, RouteMatch, Router, RouterKind};
-use crate::expr::canonical_network;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -146,7 +145,7 @@ impl Router {
         let hosts = route.hosts.iter().filter(|_| filtered);
         let stars = route.uris.iter().filter(|uri| uri.contains('*'));
         let conditions = Conditions {
-            remote_addrs: route.remote_addrs.iter().copied().map(canonical_network).collect(),
+            remote_addrs: route.remote_addrs.iter().copied().collect(),
             hosts: hosts.map(|host| HostPattern::new(host)).collect(),
             vars: route.vars.clone(),
             globs: stars.filter_map(|uri| Glob::of(uri)).collect(),

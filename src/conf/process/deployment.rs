@@ -6,7 +6,7 @@ use super::super::operators::{
 use super::listen::{ip, port};
 use super::{Env, Once, ignore};
 use crate::conf::load::Duplicate;
-use crate::expr::canonical_network;
+use crate::expr::parse_network;
 use crate::schema::{Fault, Object, Reader};
 use ipnet::IpNet;
 use serde_json::Value;
@@ -194,12 +194,12 @@ pub(super) fn listeners(
 /// An address or a network; an address is a network of itself.
 pub(super) fn network(reader: &Reader<'_>) -> Option<IpNet> {
     let text = reader.string(1..=usize::MAX)?;
-    let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    if parsed.is_err() {
+    let network = parse_network(text);
+    if network.is_none() {
         let fault = Fault::new(format!("{text:?} is not an address or a network"));
         reader.error(fault.hint("as in `127.0.0.0/24`, `10.1.2.3` or `::1`"));
     }
-    parsed.ok().map(|network| canonical_network(network).trunc())
+    network
 }
 
 /// Keys that are empty are left out: one is made when there is no other.

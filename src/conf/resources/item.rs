@@ -1,12 +1,11 @@
 //! Fields that several kinds of resources have.
 
 use super::super::model::Timeout;
-use crate::expr::canonical_network;
+use crate::expr::parse_network;
 use crate::schema::{Fault, Object, Reader};
 use ipnet::IpNet;
 use serde_json::Value;
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// An id: a string of `[a-zA-Z0-9-_.]`, or an integer from 1, which becomes a string.
@@ -92,13 +91,12 @@ pub(super) fn host(reader: &Reader<'_>) -> Option<String> {
 /// An address or a network; an address is a network of itself.
 pub(super) fn network(reader: &Reader<'_>) -> Option<IpNet> {
     let text = reader.string(1..=usize::MAX)?;
-    let address = || text.parse::<IpAddr>().map(IpNet::from);
-    let parsed = text.parse::<IpNet>().or_else(|_| address());
-    if parsed.is_err() {
+    let network = parse_network(text);
+    if network.is_none() {
         let fault = Fault::new(format!("{text:?} is not an address or a network"));
         reader.error(fault.hint("as in `10.1.2.3`, `10.0.0.0/8` or `fd00::/8`"));
     }
-    parsed.ok().map(|network| canonical_network(network).trunc())
+    network
 }
 
 /// A list of at least so many strings, each there once.
