@@ -25,10 +25,26 @@ pub const CHUNK_EXTENSIONS_BYTES_MAX: usize = 16 * 1024;
 /// Trailer section, counted like a head.
 pub const TRAILERS_BYTES_MAX: usize = 8 * 1024;
 
+/// Header fields of one section once plugins edit it, and pairs of a map they hand over (as in
+/// proxy-wasm-cpp-host). Far more than any peer takes; without a bound a guest could make a section
+/// that takes a worker seconds to look through.
+pub const SECTION_FIELDS_MAX: usize = 1024;
+
+/// Bytes of such a section, as lines, and of such a map.
+pub const SECTION_BYTES_MAX: usize = 1024 * 1024;
+
 /// Body bytes a plugin may hold back per direction of one exchange, default. Beyond it a request is
 /// answered 413 and a response 500 (Proxy-Wasm ABI reference §9). Key: `limits.body_mb` of a
 /// plugin.
 pub const HELD_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes that the running HTTP calls of one instance have to send, and those that one callback leaves
+/// behind in calls and messages: they are copies, which the guest's own limit does not count.
+pub const CALLOUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of messages that wait to be sent on one gRPC stream: a peer that takes them slowly must not
+/// fill our memory.
+pub const GRPC_BACKLOG_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// First size of a connection's read buffer: one small request, half a page of waste at most.
 pub const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -163,6 +179,9 @@ const _: () = assert!(IDLE_CONNECTION_BYTES_MAX == 260 * 1024);
 const _: () = assert!(EXCHANGE_BYTES_MAX == 2498 * 1024);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX < READ_BUFFER_BYTES);
 const _: () = assert!(HEADERS_MAX <= HEADERS_CEILING);
+const _: () = assert!(HEADERS_CEILING <= SECTION_FIELDS_MAX);
+const _: () = assert!(HEAD_BYTES_MAX <= SECTION_BYTES_MAX);
+const _: () = assert!(GRPC_BACKLOG_BYTES_MAX <= CALLOUT_BYTES_MAX);
 const _: () = assert!(READ_BUFFER_BYTES <= HEAD_BYTES_MAX);
 const _: () = assert!(POOLED_BUFFER_BYTES_MAX <= BUFFER_POOL_BYTES_MAX);
 const _: () = assert!(TRAILERS_BYTES_MAX <= HEAD_BYTES_MAX);

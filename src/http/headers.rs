@@ -10,6 +10,7 @@
 //! Both vectors are kept between exchanges: nothing is allocated in the steady state.
 
 use super::{Known, KnownSet, write_field};
+use crate::limits;
 
 /// A range of an arena or of a received buffer. `u32` halves the table; heads are far below 4 GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,9 +136,10 @@ impl Headers {
         Self { arena: Vec::new(), fields: Vec::new() }
     }
 
-    /// Forgets everything and keeps the memory.
+    /// Forgets everything and keeps the memory, unless that is a lot.
     pub fn clear(&mut self) {
         self.arena.clear();
+        self.arena.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
         self.fields.clear();
     }
 
@@ -222,6 +224,7 @@ impl Headers {
     /// Adds a field at the end; an existing one of that name stays.
     pub fn append(&mut self, name: &[u8], value: &[u8]) {
         let known = Known::of(name);
+        self.make_room(name.len() + value.len());
         let (name, value) = (self.store(name), self.store(value));
         self.fields.push(Field { name, value, known });
     }
@@ -229,6 +232,7 @@ impl Headers {
     /// Gives `name` this one value: the first field of that name keeps its place, others go.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
         let Some(first) = self.position(name) else { return self.append(name, value) };
+        self.make_room(value.len());
         let value = self.store(value);
         self.fields[first].value = value;
         let arena = &self.arena;
@@ -268,6 +272,24 @@ impl Headers {
 
     fn position(&self, name: &[u8]) -> Option<usize> {
         self.fields.iter().position(|field| field.is_named(name, &self.arena))
+    }
+
+    /// Before the arena grows, what was replaced or removed goes, if that is most of it.
+    fn make_room(&mut self, bytes: usize) {
+        let grows = self.arena.len() + bytes > self.arena.capacity();
+        if grows && self.arena.len() > 2 * self.encoded_len() {
+            self.compact();
+        }
+    }
+
+    fn compact(&mut self) {
+        let arena = std::mem::take(&mut self.arena);
+        for field in &mut self.fields {
+            let (start, name) = (self.arena.len(), field.name.of(&arena));
+            write_field(&mut self.arena, name, field.value.of(&arena));
+            let (name_end, end) = (start + name.len(), self.arena.len() - 2);
+            (field.name, field.value) = (Span::new(start, name_end), Span::new(name_end + 2, end));
+        }
     }
 
     fn store(&mut self, bytes: &[u8]) -> Span {
@@ -317,6 +339,24 @@ mod tests {
         assert_eq!(lengths, [b"5", b"6"]);
         headers.remove(b"content-length");
         assert_eq!(headers.encoded_len(), head.len());
+    }
+
+    #[test]
+    fn what_was_replaced_is_not_kept_for_ever() {
+        let mut headers = section(&[("A", "1"), ("B", "2"), ("C", "")]);
+        headers.remove(b"b");
+        let long = vec![b'x'; 1000];
+        for round in 0..1000 {
+            headers.set(b"a", &long[round % 7..]);
+            headers.append(b"D", b"4");
+            headers.remove(b"d");
+        }
+        headers.set(b"A", b"9");
+        assert_eq!(pairs(&headers), [("A", "9"), ("C", "")].map(|(n, v)| (n.into(), v.into())));
+        assert!(headers.arena.capacity() < 8 * long.len(), "{}", headers.arena.capacity());
+        headers.set(b"a", &vec![b'x'; limits::POOLED_BUFFER_BYTES_MAX + 1]);
+        headers.clear();
+        assert!(headers.arena.capacity() <= limits::POOLED_BUFFER_BYTES_MAX);
     }
 
     #[test]

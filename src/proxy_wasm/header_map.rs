@@ -6,6 +6,7 @@
 use super::abi::{Phase, Status};
 use super::pairs::{Pairs, encode};
 use crate::http::{Headers, is_field_value, is_token, uri};
+use crate::limits;
 use crate::plugin::Message;
 
 /// The maps an exchange has.
@@ -113,10 +114,9 @@ impl Map {
     /// Adds a field; one of that name stays. A pseudo header has one value, so it is replaced.
     pub(super) fn add(self, message: &mut Message, key: &[u8], value: &[u8]) -> Result<(), Status> {
         self.check(key, value)?;
-        match self.pseudo(key) {
-            Some(pseudo) => set_pseudo(message, pseudo, value),
-            None => self.section_mut(message).append(key, value),
-        }
+        let section = self.section(message);
+        check_room(section.len() + 1, section.encoded_len() + key.len() + value.len())?;
+        self.put(message, key, value);
         Ok(())
     }
 
@@ -128,10 +128,18 @@ impl Map {
         value: &[u8],
     ) -> Result<(), Status> {
         self.check(key, value)?;
-        match self.pseudo(key) {
-            Some(pseudo) => set_pseudo(message, pseudo, value),
-            None => self.section_mut(message).set(key, value),
+        if let Some(pseudo) = self.pseudo(key) {
+            set_pseudo(message, pseudo, value);
+            return Ok(());
         }
+        let section = self.section_mut(message);
+        let (mut fields, mut replaced) = (section.len() + 1, 0);
+        for old in section.values(key) {
+            (fields, replaced) = (fields - 1, replaced + key.len() + old.len());
+        }
+        let bytes = section.encoded_len() - replaced + key.len() + value.len();
+        check_room(fields.max(1), bytes)?;
+        section.set(key, value);
         Ok(())
     }
 
@@ -149,7 +157,16 @@ impl Map {
     pub(super) fn set_all(self, message: &mut Message, pairs: Pairs<'_>) -> Result<(), Status> {
         pairs.iter().try_for_each(|(key, value)| self.check(key, value))?;
         self.section_mut(message).clear();
-        pairs.iter().try_for_each(|(key, value)| self.add(message, key, value))
+        // There is room: a section may have what a map may have.
+        pairs.iter().for_each(|(key, value)| self.put(message, key, value));
+        Ok(())
+    }
+
+    fn put(self, message: &mut Message, key: &[u8], value: &[u8]) {
+        match self.pseudo(key) {
+            Some(pseudo) => set_pseudo(message, pseudo, value),
+            None => self.section_mut(message).append(key, value),
+        }
     }
 
     /// Appends the encoded map to `out`.
@@ -217,6 +234,12 @@ impl Map {
         };
         if good { Ok(()) } else { Err(Status::BadArgument) }
     }
+}
+
+/// Whether a section may have so many fields and bytes: whoever makes it longer is told.
+fn check_room(fields: usize, bytes: usize) -> Result<(), Status> {
+    let fits = fields <= limits::SECTION_FIELDS_MAX && bytes <= limits::SECTION_BYTES_MAX;
+    if fits { Ok(()) } else { Err(Status::InternalFailure) }
 }
 
 /// Sets a pseudo header to a checked value.
@@ -423,5 +446,33 @@ mod tests {
         message.request.trailers.append(b"t", b"1");
         message.response.status = 0;
         assert_eq!(there(&message, Log, true), [1, 1, 0, 0]);
+    }
+
+    /// Who makes a section longer than that is told; nothing else changes.
+    #[test]
+    fn sections_have_bounds() {
+        let map = Map::ResponseHeaders;
+        let mut message = message();
+        let long = vec![b'v'; limits::SECTION_BYTES_MAX - 100];
+        assert_eq!(map.add(&mut message, b"long", &long), Ok(()));
+        for result in [
+            map.add(&mut message, b"more", &long),
+            map.replace(&mut message, b"server", &long),
+            map.replace(&mut message, b"other", &long[..100]),
+        ] {
+            assert_eq!(result, Err(Status::InternalFailure));
+        }
+        assert_eq!(map.replace(&mut message, b"long", &long), Ok(()), "in its own place");
+        assert_eq!(map.replace(&mut message, b"long", b"short"), Ok(()));
+        while message.response.headers.len() < limits::SECTION_FIELDS_MAX {
+            assert_eq!(map.add(&mut message, b"many", b"1"), Ok(()));
+        }
+        assert_eq!(map.add(&mut message, b"many", b"1"), Err(Status::InternalFailure));
+        assert_eq!(map.replace(&mut message, b"new", b"1"), Err(Status::InternalFailure));
+        assert_eq!(map.replace(&mut message, b"server", b"1"), Ok(()));
+        let mut pairs = Vec::new();
+        encode(|| std::iter::repeat_n((&b"a"[..], &b"1"[..]), 1024), &mut pairs);
+        let all = map.set_all(&mut message, Pairs::lenient(&pairs, "p"));
+        assert_eq!((all, message.response.headers.len()), (Ok(()), limits::SECTION_FIELDS_MAX));
     }
 }

@@ -4,9 +4,11 @@
 //! count │ key len, value len │ ... │ key \0 value \0 │ key \0 value \0 │ ...      all u32 LE
 //! ```
 
+use crate::limits;
+
 /// Maps above these are not believed (proxy-wasm-cpp-host's limits).
-const BYTES_MAX: usize = 1 << 20;
-const PAIRS_MAX: usize = 1024;
+const BYTES_MAX: usize = limits::SECTION_BYTES_MAX;
+const PAIRS_MAX: usize = limits::SECTION_FIELDS_MAX;
 
 /// A checked map in guest memory.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,7 @@ use super::super::node::Node;
 use super::{Kind, int, is_over, kept, number, some_text, split, text, tree, uint, wall_clock_ns};
 use crate::http::{BodyLength, Headers, Version};
 use crate::plugin::{Message, RouteFacts};
+use rustc_hash::FxHashSet;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
@@ -122,10 +123,10 @@ impl Attributes<'_> {
     /// The keys of the map at a path.
     pub(super) fn keys(&self, path: &[u8]) -> Vec<Vec<u8>> {
         let names = |map: Map| {
-            let mut names: Vec<Vec<u8>> = Vec::new();
+            let (mut names, mut seen) = (Vec::new(), FxHashSet::default());
             map.for_each_name(self.message, |name| {
                 let name = name.to_ascii_lowercase();
-                if !names.contains(&name) {
+                if seen.insert(name.clone()) {
                     names.push(name);
                 }
             });
