@@ -83,7 +83,7 @@ impl Exchange {
         if len > step.plugin.held_bytes_max() { Passed::TooMuch } else { Passed::Held }
     }
 
-    /// Trailers wait where the headers are held.
+    /// Trailers wait where the headers are held, or where a plugin pauses on them.
     pub(super) fn keep_trailers(
         &mut self,
         direction: Direction,
@@ -91,7 +91,11 @@ impl Exchange {
         step: &Step,
         cx: &Cx<'_>,
     ) -> Passed {
-        self.flow(direction).trailers_at = Some(position);
+        let flow = self.flow(direction);
+        flow.trailers_at = Some(position);
+        if flow.held.is_none() {
+            self.arm_hold(direction, cx);
+        }
         self.keep(direction, position, false, step, cx)
     }
 
@@ -116,7 +120,11 @@ impl Exchange {
     }
 
     /// Everything that a position holds goes on: headers, then the pieces kept there, then the end.
+    /// Of a message that nobody wants any more, for one was answered instead, nothing does.
     pub(super) fn let_go(&mut self, direction: Direction, position: usize, cx: &mut Cx<'_>) {
+        if !self.is_passing(direction) {
+            return;
+        }
         self.message.body.clear();
         let hold = self.flow(direction).hold_at(position);
         // What waited behind a strict hold was not shown to this plugin yet.

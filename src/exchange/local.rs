@@ -24,9 +24,10 @@ impl Exchange {
     /// Sends `message.local`, made by the plugin of `step` or by the gateway. It takes the
     /// response's way through the chain, unless a response is on that way already: then it takes
     /// that one's place, as far as that one has come. A response that has begun can only be cut
-    /// off, unless nothing of it was sent and the gateway itself answers instead.
+    /// off, unless nothing of it was sent and the gateway itself answers instead; one that is whole
+    /// stays what it is.
     pub(super) fn respond(&mut self, step: Option<usize>, cx: &mut Cx<'_>) {
-        if self.stage != Stage::Running {
+        if self.stage != Stage::Running || self.response.is_complete() {
             return;
         }
         if self.response.has_begun() {

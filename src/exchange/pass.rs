@@ -116,7 +116,7 @@ impl Exchange {
 
     /// Runs trailers callbacks from `from` on, after the last body piece. A plugin that kept body
     /// pieces sees them in its trailers callback and may edit them there; they go on to the next
-    /// plugin after it. A pause holds only what held headers hold: trailers are all that is left.
+    /// plugin after it, or wait with the trailers where it pauses.
     pub(super) fn pass_trailers(
         &mut self,
         direction: Direction,
@@ -138,10 +138,8 @@ impl Exchange {
             }
             let action = self.call_trailers(direction, at, position, step, cx);
             match action {
-                Action::Pause(_) if held.is_some() => {
-                    return self.keep_trailers(direction, position, step, cx);
-                }
-                Action::Continue | Action::Pause(_) => {}
+                Action::Continue => {}
+                Action::Pause(_) => return self.keep_trailers(direction, position, step, cx),
                 Action::Respond => return Passed::Respond(at),
                 Action::Close => return Passed::Close,
             }
@@ -184,7 +182,8 @@ impl Exchange {
         })
     }
 
-    /// What earlier plugins kept arrives as one last piece, then come the trailers.
+    /// What earlier plugins kept arrives as one last piece, then come the trailers. A plugin that
+    /// does not ask for trailers lets them go on, and what it kept before them.
     fn call_trailers(
         &mut self,
         direction: Direction,
@@ -204,7 +203,11 @@ impl Exchange {
         if arrived && chain_hooks.has(body_hook) {
             action = self.call_body(direction, at, step, false, cx);
         }
-        if chain_hooks.has(hook) && matches!(action, Action::Continue | Action::Pause(_)) {
+        if !matches!(action, Action::Continue | Action::Pause(_)) {
+            return action;
+        }
+        action = Action::Continue;
+        if chain_hooks.has(hook) {
             action = self.call(direction, at, cx, |stream| match direction {
                 Direction::Request => step.plugin.on_request_trailers(stream),
                 Direction::Response => step.plugin.on_response_trailers(stream),

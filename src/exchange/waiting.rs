@@ -4,7 +4,7 @@ use super::cause::Cause;
 use super::flow::Direction;
 use super::pass::headers_order;
 use super::{Cx, Exchange, Stage};
-use crate::plugin::{Action, Ask, HeldBody, Reply, StreamKey};
+use crate::plugin::{Action, Ask, HeldBody, Plugin, Stream, StreamKey};
 use std::task::Waker;
 
 /// Whether the message is on its seat, and what went with it.
@@ -74,24 +74,44 @@ impl Exchange {
             }
             Ask::Respond => self.answer_for(step, cx),
             Ask::Close => self.close_for(),
-            Ask::Reply(reply) => self.on_reply(step, reply, cx),
+            Ask::Reply(reply) => {
+                let held = self.held_by(step);
+                self.come_back(step, held, cx, |plugin, stream| plugin.on_reply(stream, reply));
+            }
+            Ask::Lost => {
+                // Where it holds nothing it is asked again in its next callback, if there is one.
+                if let held @ Some(_) = self.held_by(step) {
+                    self.come_back(step, held, cx, |plugin, stream| plugin.on_lost(stream));
+                }
+            }
         }
     }
 
-    /// A plugin gets what it waited for, with the body it holds back.
-    fn on_reply(&mut self, at: usize, reply: Reply, cx: &mut Cx<'_>) {
+    /// Where a plugin holds something back.
+    fn held_by(&mut self, at: usize) -> Option<(Direction, usize)> {
         let chain = &*self.running_chain();
-        let step = &chain.steps()[at];
-        let held = [Direction::Response, Direction::Request].into_iter().find_map(|direction| {
+        [Direction::Response, Direction::Request].into_iter().find_map(|direction| {
             let order = headers_order(chain, direction).0;
             let position = order.iter().position(|step| usize::from(*step) == at)?;
             self.flow(direction).waits_at(position).then_some((direction, position))
-        });
+        })
+    }
+
+    /// A plugin is called between its callbacks, with the body it holds back.
+    fn come_back(
+        &mut self,
+        at: usize,
+        held: Option<(Direction, usize)>,
+        cx: &mut Cx<'_>,
+        callback: impl FnOnce(&dyn Plugin, &mut Stream<'_>) -> Action,
+    ) {
+        let chain = &*self.running_chain();
+        let plugin = &*chain.steps()[at].plugin;
         let direction = held.map_or(Direction::Request, |(direction, _)| direction);
         if let Some((direction, position)) = held {
             self.swap_kept(direction, position);
         }
-        let action = self.call(direction, at, cx, |stream| step.plugin.on_reply(stream, reply));
+        let action = self.call(direction, at, cx, |stream| callback(plugin, stream));
         if let Some((direction, position)) = held {
             self.swap_kept(direction, position);
         }
@@ -112,6 +132,7 @@ impl Exchange {
 
     /// A plugin answers; what is said already can't be said again.
     fn answer_for(&mut self, step: usize, cx: &mut Cx<'_>) {
+        self.message.answered = false;
         if !self.response.is_complete() {
             self.respond(Some(step), cx);
         }
@@ -133,15 +154,19 @@ impl Exchange {
         waiting.sit(seat)
     }
 
-    /// Puts what a plugin holds back of a body where it can be read and edited.
+    /// Puts what a plugin holds back of a body, or of one with trailers, where it can be read and
+    /// edited.
     fn lend_body(&mut self) -> Parked {
         for direction in [Direction::Response, Direction::Request] {
-            let Some(position) = self.flow(direction).keeps_at() else { continue };
+            let flow = self.flow(direction);
+            let trailers_at = flow.trailers_at;
+            let Some(position) = flow.keeps_at().or(trailers_at) else { continue };
             let order = headers_order(self.chain(), direction).0;
             let of_response = direction == Direction::Response;
             let step = order[position];
             self.message.body.clear();
-            self.message.held_body = Some(HeldBody { step, of_response });
+            let with_trailers = trailers_at == Some(position);
+            self.message.held_body = Some(HeldBody { step, of_response, with_trailers });
             self.swap_kept(direction, position);
             return Parked::WithBody(direction, position);
         }

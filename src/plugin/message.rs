@@ -131,13 +131,15 @@ pub struct RouteFacts {
 /// The facts of a route, counted by one worker alone, so that workers share no cache line.
 pub type RouteRef = Rc<Arc<RouteFacts>>;
 
-/// A body that a paused plugin holds back.
+/// A body, or its trailers too, that a paused plugin holds back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldBody {
     /// The plugin's step in the chain.
     pub step: u16,
     /// A response's body; else the request's.
     pub of_response: bool,
+    /// The trailers behind it wait there as well.
+    pub with_trailers: bool,
 }
 
 /// Everything plugins see of one exchange.
@@ -178,6 +180,8 @@ pub struct Message {
     /// Dynamic metadata that plugins set: names are paths of NUL-joined segments, beginning with
     /// the namespace.
     pub metadata: Properties,
+    /// While the exchange waits: some plugin has asked for `local` to be its answer.
+    pub answered: bool,
     /// A plugin asks: choose the route again.
     pub clear_route: bool,
     /// A plugin asks: let the held request go on.
@@ -214,6 +218,7 @@ impl Message {
         self.attempts.clear();
         self.filter_state.clear();
         self.metadata.clear();
+        self.answered = false;
         self.clear_route = false;
         self.resume_request = false;
         self.resume_response = false;

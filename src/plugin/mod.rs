@@ -231,6 +231,13 @@ pub trait Plugin: Send + Sync + Debug {
         Action::Continue
     }
 
+    /// What this plugin had for the stream is gone, and it holds a message back that nobody would let
+    /// go. `Continue` lets it go.
+    fn on_lost(&self, stream: &mut Stream<'_>) -> Action {
+        let _ = stream;
+        Action::Continue
+    }
+
     /// The exchange is over, however it ended. Called exactly once for each plugin of the chain
     /// that asked for it, also for those whose request callbacks were never reached.
     fn on_log(&self, stream: &mut Stream<'_>) {

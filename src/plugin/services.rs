@@ -67,7 +67,8 @@ pub enum Errand {
         /// The [`GrpcOpen::call`].
         call: u64,
     },
-    /// Wait this many milliseconds, then [`Root::on_timer`], once.
+    /// Wait this many milliseconds, then [`Root::on_timer`], once. A timer of the same root and id
+    /// that runs is set anew; 0 stops it.
     Timer {
         /// Whom to call.
         to: ReplyTo,
@@ -81,7 +82,27 @@ pub enum Errand {
     RunnerRelease(RunnerLink),
 }
 
+impl ReplyTo {
+    /// Whether both mean the same.
+    fn is(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(self.root.as_ptr(), other.root.as_ptr()) && self.id == other.id
+    }
+}
+
 impl Errand {
+    /// Bytes of the bodies and messages it is to send.
+    fn byte_len(&self) -> usize {
+        match self {
+            Self::HttpCall(call) => call.body.len(),
+            Self::GrpcOpen(open) => open.message.as_ref().map_or(0, Vec::len),
+            Self::GrpcSend { message, .. } => message.as_ref().map_or(0, Vec::len),
+            Self::GrpcCancel { .. }
+            | Self::Timer { .. }
+            | Self::RunnerSend(_)
+            | Self::RunnerRelease(_) => 0,
+        }
+    }
+
     /// Who gets its outcome, if somebody does.
     pub fn reply_to_mut(&mut self) -> Option<&mut ReplyTo> {
         match self {
@@ -114,6 +135,7 @@ pub struct Services {
     pub mailbox: Arc<dyn Mailbox>,
     upstreams: RefCell<Arc<UpstreamNames>>,
     errands: RefCell<Vec<Errand>>,
+    pending_bytes: Cell<usize>,
     next_call: Cell<u64>,
 }
 
@@ -126,18 +148,35 @@ impl Services {
             mailbox,
             upstreams: RefCell::default(),
             errands: RefCell::default(),
+            pending_bytes: Cell::new(0),
             next_call: Cell::new(1),
         })
     }
 
-    /// Leaves an errand for the worker.
+    /// Leaves an errand for the worker. A timer that is set again and again is one errand.
     pub fn ask(&self, errand: Errand) {
-        self.errands.borrow_mut().push(errand);
+        let mut errands = self.errands.borrow_mut();
+        if let Errand::Timer { to, after_ms } = &errand
+            && let Some(Errand::Timer { to: known, after_ms: known_ms }) = errands.last_mut()
+            && known.is(to)
+        {
+            *known_ms = *after_ms;
+            return;
+        }
+        self.pending_bytes.set(self.pending_bytes.get().saturating_add(errand.byte_len()));
+        errands.push(errand);
+    }
+
+    /// Bytes that errands are to send which nobody has seen to yet.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes.get()
     }
 
     /// Moves all errands to `into`, which is empty; true if there were any.
     pub fn take_errands(&self, into: &mut Vec<Errand>) -> bool {
         let mut errands = self.errands.borrow_mut();
+        self.pending_bytes.set(0);
         std::mem::swap(&mut *errands, into);
         !into.is_empty()
     }

@@ -32,6 +32,8 @@ pub enum Ask {
     Close,
     /// Call [`Plugin::on_reply`](super::Plugin::on_reply) with this.
     Reply(Reply),
+    /// Call [`Plugin::on_lost`](super::Plugin::on_lost), if it holds something back.
+    Lost,
 }
 
 /// What a plugin waited for; of a type that it knows.

@@ -18,12 +18,16 @@ pub(super) struct Call {
     pub(super) root: u32,
     /// The worker's number of a gRPC call.
     pub(super) number: u64,
+    /// What it has to send, of an HTTP or unary call.
+    pub(super) bytes: usize,
 }
 
 /// All running calls of an instance.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     running: FxHashMap<u32, Call>,
+    /// The sum of theirs.
+    bytes: usize,
     last: u32,
 }
 
@@ -36,6 +40,7 @@ impl Calls {
             let token = (self.last & !3) | call.kind as u32;
             if let std::collections::hash_map::Entry::Vacant(place) = self.running.entry(token) {
                 place.insert(call);
+                self.bytes += call.bytes;
                 return token;
             }
         }
@@ -46,16 +51,27 @@ impl Calls {
     }
 
     pub(super) fn end(&mut self, token: u32) -> Option<Call> {
-        self.running.remove(&token)
+        let call = self.running.remove(&token)?;
+        self.bytes -= call.bytes;
+        Some(call)
     }
 
     pub(super) fn len(&self) -> usize {
         self.running.len()
     }
 
-    /// Ends all calls: their worker's numbers, of gRPC calls.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Call> + '_ {
-        self.running.drain().map(|(_, call)| call)
+    /// What all of them have to send.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Ends the calls of a root context, or all of them.
+    pub(super) fn drain(&mut self, root: Option<u32>) -> Vec<Call> {
+        let ends = |call: &Call| root.is_none_or(|root| call.root == root);
+        let ended: Vec<_> =
+            self.running.extract_if(|_, call| ends(call)).map(|(_, call)| call).collect();
+        self.bytes -= ended.iter().map(|call| call.bytes).sum::<usize>();
+        ended
     }
 
     /// The kind that a token would be of.
@@ -71,7 +87,7 @@ mod tests {
     #[test]
     fn tokens_tell_kinds_and_are_never_shared() {
         let mut calls = Calls { last: u32::MAX - 8, ..Calls::default() };
-        let call = |kind| Call { kind, root: 1, number: 0 };
+        let call = |kind| Call { kind, root: 1, number: 0, bytes: 5 };
         let kinds = [CallKind::Http, CallKind::GrpcCall, CallKind::GrpcStream];
         let mut seen = Vec::new();
         for kind in kinds.into_iter().cycle().take(12) {
@@ -82,6 +98,9 @@ mod tests {
         }
         assert_eq!(calls.len(), 12);
         assert!(calls.end(seen[0]).is_some() && calls.end(seen[0]).is_none());
-        assert_eq!(calls.drain().count(), 11);
+        assert_eq!(calls.bytes(), 55);
+        assert_eq!(calls.drain(Some(2)).len(), 0);
+        assert_eq!(calls.drain(Some(1)).len(), 11);
+        assert_eq!((calls.len(), calls.bytes()), (0, 0));
     }
 }

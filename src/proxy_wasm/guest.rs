@@ -11,6 +11,7 @@ use super::root::root_id;
 use super::settings::{PluginSettings, Source};
 use super::shared::{Handle, Metrics, Namespace, Shared};
 use super::visit::Visit;
+use crate::limits;
 use crate::plugin::{
     Errand, Message, PropertyTraits, ReplyTo, Root as RootTrait, Services, StreamKey,
 };
@@ -133,16 +134,16 @@ pub(super) struct Root {
     pub(super) conf: Arc<[u8]>,
     /// 0: no ticks.
     pub(super) tick_ms: u32,
-    /// The timer it waits for; an older one that is due means nothing. 0: none.
-    pub(super) timer: u32,
+    /// How often its ticks were set.
+    pub(super) armed: u64,
     pub(super) ending: Ending,
     /// What `declare_property` said of values to be set.
     pub(super) declared: FxHashMap<Vec<u8>, PropertyTraits>,
 }
 
 impl Root {
-    fn changes(&self) -> (u32, u32, u32, usize) {
-        (self.id, self.tick_ms, self.timer, self.declared.len())
+    fn changes(&self) -> (u32, u32, u64, usize) {
+        (self.id, self.tick_ms, self.armed, self.declared.len())
     }
 }
 
@@ -161,8 +162,9 @@ pub(super) enum Ending {
 #[derive(Debug)]
 pub(super) struct Mark {
     next_context: u32,
-    /// Of each root context what can change: its id, its ticks, their timer, what it declared.
-    roots: Vec<(u32, u32, u32, usize)>,
+    /// Of each root context what can change: its id, its ticks, how often they were set, what it
+    /// declared.
+    roots: Vec<(u32, u32, u64, usize)>,
 }
 
 /// A live stream context.
@@ -201,7 +203,6 @@ pub(super) struct Guest {
     /// The waiting stream that the guest looks at.
     pub(super) visit: Option<Visit>,
     pub(super) spare_message: Option<Box<Message>>,
-    last_timer: u32,
     /// Queues it registered, with its roots' confs: it is told of their items while it works.
     listens: Vec<(usize, u32)>,
     /// Metrics this instance has used, by id.
@@ -248,7 +249,6 @@ impl Guest {
             reply: Reply::default(),
             visit: None,
             spare_message: None,
-            last_timer: 0,
             listens: Vec::new(),
             metrics: FxHashMap::default(),
             counters: None,
@@ -266,6 +266,13 @@ impl Guest {
         let settings = PluginSettings::new("", 0, Source::Bytes(Arc::default()));
         let facts = Facts::new(settings, Abi::V0_2_1, Exports::default(), &Shared::default());
         Self::new(Arc::new(facts), Weak::<super::host::Entry>::new(), None)
+    }
+
+    /// Keeps a buffer for what goes to the guest next, unless it is a large one.
+    pub(super) fn keep_scratch(&mut self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        bytes.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
+        self.scratch = bytes;
     }
 
     /// The context host functions act for (ABI reference §5).
@@ -314,17 +321,23 @@ impl Guest {
 
     /// The effects of the stream that host functions act for.
     pub(super) fn effects_mut(&mut self) -> &mut Effects {
-        let (own, context) = (self.is_stream(), self.context());
+        let is_visiting = self.is_visiting();
         match &mut self.visit {
-            Some(visit) if !own && visit.context == context => &mut visit.effects,
+            Some(visit) if is_visiting => &mut visit.effects,
             _ => &mut self.effects,
         }
+    }
+
+    /// Whether host functions act for another stream than the callback's own.
+    pub(super) fn is_visiting(&self) -> bool {
+        let context = self.context();
+        !self.is_stream() && self.visit.as_ref().is_some_and(|visit| visit.context == context)
     }
 
     /// The phase whose rules hold for the stream that host functions act for.
     pub(super) fn phase(&self) -> Phase {
         match &self.visit {
-            Some(visit) if !self.is_stream() && visit.context == self.context() => visit.phase(),
+            Some(visit) if self.is_visiting() => visit.phase(),
             _ => self.frame.phase,
         }
     }
@@ -349,18 +362,49 @@ impl Guest {
         }
     }
 
-    /// Sets the next tick of a root context.
+    /// Sets the next tick of a root context, or stops its ticks.
     pub(super) fn arm_tick(&mut self, root: u32) {
-        self.last_timer = self.last_timer.wrapping_add(1).max(1);
-        let timer = self.last_timer;
         let Some(root) = self.roots.iter_mut().find(|known| known.id == root) else { return };
-        root.timer = if root.tick_ms == 0 { 0 } else { timer };
-        let after_ms = u64::from(root.tick_ms);
-        // A spare's ticks begin when it is put to work.
-        if after_ms != 0 && self.number != 0 {
-            let to = self.reply_to(timer);
+        root.armed += 1;
+        let (id, after_ms) = (root.id, u64::from(root.tick_ms));
+        self.set_timer(id, after_ms);
+    }
+
+    /// A spare's ticks begin when it is put to work.
+    fn set_timer(&mut self, root: u32, after_ms: u64) {
+        if self.number != 0 {
+            let to = self.reply_to(root);
             self.ask(Errand::Timer { to, after_ms });
         }
+    }
+
+    /// A root context is gone: so is what it waited for.
+    pub(super) fn end_root(&mut self, id: u32) {
+        let Some(at) = self.roots.iter().position(|root| root.id == id) else { return };
+        let root = self.roots.remove(at);
+        self.end_calls(Some(id));
+        if root.tick_ms > 0 {
+            self.set_timer(id, 0);
+        }
+        // The conf may be back already, with another root.
+        if self.roots.iter().all(|other| other.conf_index != root.conf_index) {
+            self.listens.retain(|(conf_index, _)| *conf_index != root.conf_index);
+        }
+    }
+
+    /// Ends the calls of a root context, or all of them.
+    fn end_calls(&mut self, root: Option<u32>) {
+        for call in self.calls.drain(root) {
+            if call.kind != CallKind::Http {
+                self.ask(Errand::GrpcCancel { call: call.number });
+            }
+        }
+    }
+
+    /// Whether so many bytes more may be left for the worker to send.
+    pub(super) fn may_send(&self, bytes: usize) -> bool {
+        let pending = self.services.as_ref().map_or(0, |services| services.pending_bytes());
+        pending.saturating_add(bytes) <= limits::CALLOUT_BYTES_MAX
     }
 
     /// From now on this worker's active instance is told of items in the queue.
@@ -502,12 +546,14 @@ impl Guest {
     }
 }
 
-/// Calls that nobody waits for any more end.
+/// Calls and timers that nobody waits for any more end.
 impl Drop for Guest {
     fn drop(&mut self) {
-        let Some(services) = &self.services else { return };
-        for call in self.calls.drain().filter(|call| call.kind != CallKind::Http) {
-            services.ask(Errand::GrpcCancel { call: call.number });
+        self.end_calls(None);
+        for root in std::mem::take(&mut self.roots) {
+            if root.tick_ms > 0 {
+                self.set_timer(root.id, 0);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use super::pool::{self, Place};
 use super::settings::OnError;
 use super::upkeep::Gate;
 use crate::http::BodyLength;
-use crate::plugin::{Action, Hold, Hooks, Locals, Message, Plugin, Reply, Stream, StreamKey};
+use crate::plugin::{Action, Hold, Hooks, Locals, Message, Plugin, Stream, StreamKey};
 use crate::vm::Fault;
 use std::sync::Arc;
 
@@ -249,7 +249,7 @@ impl Plugin for HttpPlugin {
     }
 
     /// The instance was dropped while the stream waited.
-    fn on_reply(&self, stream: &mut Stream<'_>, _: Reply) -> Action {
+    fn on_lost(&self, stream: &mut Stream<'_>) -> Action {
         if !Place::from_word(*stream.state).is_inside() {
             return Action::Continue;
         }

@@ -70,7 +70,7 @@ impl Instance {
             conf_index: conf.index,
             conf: Arc::clone(&conf.bytes),
             tick_ms: 0,
-            timer: 0,
+            armed: 0,
             ending: Ending::Live,
             declared: FxHashMap::default(),
         });
@@ -322,7 +322,7 @@ impl Instance {
             return Ok(false);
         }
         self.call_rare(|exports| &exports.delete, frame, [id])?;
-        self.store.data_mut().roots.retain(|root| root.id != id);
+        self.store.data_mut().end_root(id);
         Ok(true)
     }
 

@@ -15,7 +15,7 @@ use super::host::{Conf, Entry};
 use super::instance::Instance;
 use super::settings::Isolation;
 use super::upkeep::{self, Upkeep};
-use crate::plugin::{Locals, Services, SlotId, SlotIds};
+use crate::plugin::{Ask, Locals, Services, SlotId, SlotIds};
 use crate::vm::Fault;
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
@@ -54,10 +54,6 @@ pub(super) struct Pool {
     retry_ms: u64,
     pub(super) upkeep: Upkeep,
 }
-
-/// What a waiting stream is told when its instance is dropped.
-#[derive(Debug)]
-struct Gone;
 
 struct Numbered {
     number: u32,
@@ -361,7 +357,7 @@ impl Pool {
             self.upkeep.counters.memory_bytes_high.raise(instance.memory_bytes_high());
         }
         for key in dropped.iter().flat_map(Instance::stream_keys) {
-            self.services.waiting.reply(key, Box::new(Gone));
+            self.services.waiting.ask(key, Ask::Lost);
         }
     }
 

@@ -7,7 +7,7 @@
 
 use super::abi::Phase;
 use super::calls::{Call, CallKind};
-use super::guest::Frame;
+use super::guest::{Frame, Guest};
 use super::host::Entry;
 use super::instance::Instance;
 use super::pool;
@@ -42,8 +42,8 @@ impl Root for Entry {
     }
 
     fn on_timer(&self, id: u64, locals: &mut Locals) {
-        let (number, timer) = parts(id);
-        self.run(number, "proxy_on_tick", locals, |instance| instance.on_timer(timer));
+        let (number, root) = parts(id);
+        self.run(number, "proxy_on_tick", locals, |instance| instance.on_timer(root));
     }
 
     /// An item is in a queue: the conf's index above, the queue's id below. Whichever instance is
@@ -129,18 +129,22 @@ impl Instance {
         }
     }
 
-    /// A tick, if the timer is still the one that its root waits for. The next one is set when the
-    /// callback has returned, so that ticks never pile up.
-    fn on_timer(&mut self, timer: u32) -> Result<(), Fault> {
-        let guest = self.guest();
-        let Some(root) = guest.roots.iter().find(|root| root.timer == timer) else { return Ok(()) };
-        let id = root.id;
+    /// A tick of a root context. The next one is set when the callback has returned, so that ticks
+    /// never pile up, unless the callback itself has done so.
+    fn on_timer(&mut self, id: u32) -> Result<(), Fault> {
+        let armed = |guest: &Guest| {
+            let root = guest.roots.iter().find(|root| root.id == id && root.tick_ms > 0);
+            root.map(|root| root.armed)
+        };
+        let before = armed(self.guest());
+        if before.is_none() {
+            return Ok(());
+        }
         self.show(id, Reply::default(), |this, frame| {
             this.call_rare(|exports| &exports.tick, frame, [id])
         })?;
         let guest = self.guest();
-        let waits = guest.roots.iter().any(|root| root.id == id && root.timer == timer);
-        if waits {
+        if armed(guest) == before {
             guest.arm_tick(id);
         }
         Ok(())

@@ -21,8 +21,14 @@ impl Visit {
     /// The phase whose rules hold for the message: how far it has come.
     pub(super) fn phase(&self) -> Phase {
         match self.message.held_body {
-            Some(held) if held.step == self.key.step() && held.of_response => Phase::ResponseBody,
-            Some(held) if held.step == self.key.step() => Phase::RequestBody,
+            Some(held) if held.step == self.key.step() => {
+                match (held.of_response, held.with_trailers) {
+                    (false, false) => Phase::RequestBody,
+                    (false, true) => Phase::RequestTrailers,
+                    (true, false) => Phase::ResponseBody,
+                    (true, true) => Phase::ResponseTrailers,
+                }
+            }
             _ if self.message.response.status != 0 => Phase::ResponseHeaders,
             _ => Phase::RequestHeaders,
         }

@@ -50,7 +50,7 @@ impl Worker {
     fn run_errand(self: &Rc<Self>, errand: Errand) {
         match errand {
             Errand::HttpCall(call) => net::spawn(callout::run(Rc::clone(self), call)),
-            Errand::Timer { to, after_ms } => net::spawn(wait(Rc::clone(self), to, after_ms)),
+            Errand::Timer { to, after_ms } => self.set_timer(to, after_ms),
             Errand::GrpcOpen(open) => super::grpc::open(self, open),
             Errand::GrpcSend { call, message, end } => super::grpc::send(self, call, message, end),
             Errand::GrpcCancel { call } => super::grpc::cancel(self, call),
@@ -58,9 +58,4 @@ impl Worker {
             Errand::RunnerRelease(link) => self.release_runner(link),
         }
     }
-}
-
-async fn wait(worker: Rc<Worker>, to: ReplyTo, after_ms: u64) {
-    net::sleep_ms(after_ms.max(1)).await;
-    worker.tell(&to, |root, id, locals| root.on_timer(id, locals));
 }

@@ -32,6 +32,7 @@ mod shared;
 mod slots;
 mod start;
 mod tick;
+mod timers;
 
 pub use access::{AccessSink, AccessSource, access_log};
 pub use lookup::{Question, Resolve};
@@ -55,6 +56,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use timers::Timers;
 
 thread_local! {
     static AT_WORK: Cell<u64> = const { Cell::new(0) };
@@ -110,6 +112,7 @@ struct Worker {
     lookups: Lookups,
     runners: runner::Pools,
     grpc: Grpc,
+    timers: Timers,
     access: AccessBuffer,
     listeners: RefCell<Vec<Rc<Listener>>>,
 }

@@ -162,6 +162,7 @@ fn build(
         lookups: super::Lookups::new(resolver),
         runners: super::runner::Pools::default(),
         grpc: super::Grpc::default(),
+        timers: super::Timers::default(),
         access: super::AccessBuffer::new(settings.access.clone()),
         listeners: RefCell::default(),
     };

@@ -73,8 +73,12 @@ pub(super) enum Later {
     /// Edits the body that the plugin holds back, then resumes both directions.
     EditHeld,
     Respond(u16),
+    /// Answers, and then lets the request go on all the same.
+    RespondAndResume(u16),
     Close,
     Reply,
+    /// What the plugin had for the exchange is gone.
+    Lost,
 }
 
 /// What is still to be asked, of whom.
@@ -279,6 +283,10 @@ impl Plugin for Scripted {
     }
 
     fn on_reply(&self, stream: &mut Stream<'_>, _: Reply) -> Action {
+        self.play(Phase::Reply, false, stream)
+    }
+
+    fn on_lost(&self, stream: &mut Stream<'_>) -> Action {
         self.play(Phase::Reply, false, stream)
     }
 

@@ -240,3 +240,73 @@ fn a_waiting_exchange_can_be_answered_or_closed() {
         }
     }
 }
+
+/// A verdict on trailers comes before anything that waits for it has gone on.
+#[test]
+fn trailers_and_what_was_kept_wait_where_a_plugin_pauses_on_them() {
+    const TRAILED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                           3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n";
+    for (body, trailers, resume, answered) in [
+        (Phase::RequestBody, Phase::RequestTrailers, Later::ResumeRequest, "hello"),
+        (Phase::ResponseBody, Phase::ResponseTrailers, Later::ResumeResponse, "abc"),
+    ] {
+        let peer = if answered == "abc" { TRAILED } else { OK };
+        let case = |act| {
+            let a = Scripted::new("a").on(body, &[pause(Hold::Body)]).on(trailers, &[act]);
+            let b = Scripted::new("b").on(body, &[edit(Effect::Upper)]).on(trailers, &[go()]);
+            Case::chunked("3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n").plugin(a).plugin(b).peer(peer)
+        };
+        let paused = pause(Hold::All);
+        let outcome = whole(case(paused.clone()));
+        assert_eq!((outcome.status(), outcome.ms), (504, 60_000), "{trailers:?}");
+        assert!(outcome.calls_of(&format!("{trailers:?}")).iter().all(|c| c.starts_with('a')));
+        let denied = paused.clone().and(Effect::Later(Later::Respond(403)));
+        let outcome = whole(case(denied));
+        assert_eq!((outcome.status(), outcome.body().as_str()), (403, "asked"));
+        if trailers == Phase::RequestTrailers {
+            let bodies = (0..outcome.links.len()).map(|link| outcome.request(link).body);
+            assert!(bodies.into_iter().all(|body| body.is_empty()), "nothing of it went upstream");
+        }
+        for later in [resume, Later::Reply, Later::EditHeld] {
+            check(
+                || case(paused.clone().and(Effect::Later(later))),
+                |outcome| {
+                    assert_eq!((outcome.status(), outcome.ms), (200, 0), "{later:?}");
+                    let calls = outcome.calls_of(&format!("{trailers:?}"));
+                    assert_eq!(calls.len(), 2, "each sees them once: {calls:?}");
+                    if trailers == Phase::RequestTrailers {
+                        let request = outcome.request(0);
+                        assert_eq!((&request.body[..], request.trailers.len()), (&b"ABC"[..], 1));
+                    } else {
+                        assert_eq!(outcome.body(), "ABC");
+                        assert_eq!(outcome.parsed().trailers.len(), 1);
+                    }
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn what_was_answered_does_not_go_on() {
+    let act = pause(Hold::All).and(Effect::Later(Later::RespondAndResume(403)));
+    let a = Scripted::new("a").on(Phase::RequestHeaders, &[act]);
+    let b = Scripted::new("b").on(Phase::RequestHeaders, &[respond(429, Some("too many"))]);
+    let outcome = whole(Case::get().plugin(a).plugin(b).peer(OK));
+    assert_eq!((outcome.status(), outcome.body().as_str()), (403, "asked"));
+    assert_eq!(outcome.calls_of("RequestHeaders").len(), 1);
+}
+
+/// A plugin whose instance is gone fails the streams it holds, not those it let go.
+#[test]
+fn what_is_lost_matters_where_something_is_held() {
+    for phase in [Phase::RequestHeaders, Phase::RequestBody, Phase::ResponseHeaders] {
+        for (act, status) in [(go(), 200), (pause(Hold::All), 503)] {
+            let act = act.and(Effect::Later(Later::Lost));
+            let plugin =
+                Scripted::new("a").on(phase, &[act]).on(Phase::Reply, &[respond(503, None)]);
+            let outcome = whole(Case::post("abc").plugin(plugin).peer(OK));
+            assert_eq!((outcome.status(), outcome.ms), (status, 0), "{phase:?}");
+        }
+    }
+}

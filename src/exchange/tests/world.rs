@@ -357,7 +357,9 @@ impl World {
         let held = visitor.held_body.is_some_and(|held| held.step == key.step());
         match later {
             Later::EditHeld if held => visitor.body.make_ascii_uppercase(),
-            Later::Respond(status) => visitor.respond(status, Some(b"asked")),
+            Later::Respond(status) | Later::RespondAndResume(status) => {
+                visitor.respond(status, Some(b"asked"))
+            }
             _ => {}
         }
         assert!(waiting.swap(key, &mut visitor), "and given back");
@@ -456,8 +458,10 @@ fn asks_of(later: Later) -> impl Iterator<Item = Ask> {
         Later::ResumeResponse => vec![Ask::ResumeResponse],
         Later::EditHeld => vec![Ask::ResumeRequest, Ask::ResumeResponse],
         Later::Respond(_) => vec![Ask::Respond],
+        Later::RespondAndResume(_) => vec![Ask::Respond, Ask::ResumeRequest],
         Later::Close => vec![Ask::Close],
         Later::Reply => vec![Ask::Reply(Box::new(()))],
+        Later::Lost => vec![Ask::Lost],
     };
     asks.into_iter()
 }

@@ -20,7 +20,7 @@ fn stream() -> Guest {
         conf_index: 0,
         conf: Arc::default(),
         tick_ms: 0,
-        timer: 0,
+        armed: 0,
         ending: Ending::Live,
         declared: FxHashMap::default(),
     });

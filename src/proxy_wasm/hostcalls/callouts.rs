@@ -12,6 +12,8 @@ use crate::plugin::{CallTarget, Errand, GrpcOpen, HttpCall};
 use crate::vm::{GuestMemory, Module};
 use wasmtime::Linker;
 
+const TOO_MUCH: &str = "has more to send in callouts than one plugin may";
+
 /// A slice of guest memory: where, how long.
 type Slice = (u32, u32);
 
@@ -52,7 +54,7 @@ pub(super) fn proxy_http_call(
         body_bytes_max: guest.facts.settings.body_bytes_max,
     });
     read_head(&mut call, headers)?;
-    let token = begin(guest, CallKind::Http, 0)?;
+    let token = begin(guest, CallKind::Http, 0, call.body.len())?;
     call.to = guest.reply_to(token);
     guest.ask(Errand::HttpCall(call));
     memory.write_u32(token_at, token)?;
@@ -110,6 +112,10 @@ pub(super) fn proxy_grpc_send(
         return Err(Status::BadArgument.into());
     }
     let call = guest.calls.find(token).ok_or(Status::NotFound)?.number;
+    if !guest.may_send(message.len()) {
+        guest.complain_once(TOO_MUCH);
+        return Err(Status::InternalFailure.into());
+    }
     // An end without a message is an end alone; an empty message is one.
     let message = (len > 0 || end == 0).then(|| message.to_vec());
     guest.ask(Errand::GrpcSend { call, message, end: end != 0 });
@@ -195,7 +201,7 @@ fn grpc(
     let timeout_ms = timeout_ms(timeout)?;
     let kind = if message.is_some() { CallKind::GrpcCall } else { CallKind::GrpcStream };
     let call = guest.services.as_ref().map_or(0, |services| services.new_call());
-    let token = begin(guest, kind, call)?;
+    let token = begin(guest, kind, call, message.as_ref().map_or(0, Vec::len))?;
     let opened = Box::new(GrpcOpen {
         to: guest.reply_to(token),
         call,
@@ -212,8 +218,8 @@ fn grpc(
     Ok(())
 }
 
-/// Counts a call in, if there is room for it.
-fn begin(guest: &mut Guest, kind: CallKind, number: u64) -> Result<u32, Status> {
+/// Counts a call in, if there is room for it and for what it has to send.
+fn begin(guest: &mut Guest, kind: CallKind, number: u64, bytes: usize) -> Result<u32, Status> {
     if guest.frame.phase == Phase::Start {
         return Err(Status::InternalFailure);
     }
@@ -221,8 +227,12 @@ fn begin(guest: &mut Guest, kind: CallKind, number: u64) -> Result<u32, Status> 
         guest.complain_once("has more callouts running than `limits.callouts` allows");
         return Err(Status::InternalFailure);
     }
+    if !guest.may_send(guest.calls.bytes().saturating_add(bytes)) {
+        guest.complain_once(TOO_MUCH);
+        return Err(Status::InternalFailure);
+    }
     let root = guest.root().ok_or(Status::BadArgument)?.id;
-    Ok(guest.calls.begin(Call { kind, root, number }))
+    Ok(guest.calls.begin(Call { kind, root, number, bytes }))
 }
 
 fn cancel(guest: &mut Guest, token: u32) -> Result<(), Status> {

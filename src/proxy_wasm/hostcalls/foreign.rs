@@ -2,7 +2,6 @@
 
 use super::super::foreign;
 use super::{Host, Outcome, give, open};
-use crate::limits::POOLED_BUFFER_BYTES_MAX;
 
 /// Either place for the answer may be null: the guest does not want it.
 pub(super) fn proxy_call_foreign_function(
@@ -27,6 +26,5 @@ pub(super) fn proxy_call_foreign_function(
     if ptr_at != 0 && len_at != 0 {
         give(&mut host, ptr_at, len_at)?;
     }
-    host.data_mut().scratch.shrink_to(POOLED_BUFFER_BYTES_MAX);
     Ok(())
 }

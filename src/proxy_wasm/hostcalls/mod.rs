@@ -96,7 +96,7 @@ fn check_answer(memory: &GuestMemory<'_>, ptr_at: u32, len_at: u32) -> Result<()
 fn give(host: &mut Host<'_>, ptr_at: u32, len_at: u32) -> Outcome {
     let bytes = std::mem::take(&mut host.data_mut().scratch);
     let given = give_bytes(host, &bytes, ptr_at, len_at);
-    host.data_mut().scratch = bytes;
+    host.data_mut().keep_scratch(bytes);
     given
 }
 

@@ -58,7 +58,8 @@ pub(super) fn proxy_clear_route_cache(mut host: Host<'_>) -> Outcome {
     Ok(())
 }
 
-/// Prepares the local response. The first one counts; when all is over there is nobody to answer.
+/// Prepares the local response. The first one counts, for a waiting stream that of whichever
+/// callback came first; when all is over there is nobody to answer.
 fn respond(
     guest: &mut Guest,
     status: u32,
@@ -68,15 +69,17 @@ fn respond(
     grpc: u32,
 ) -> Result<(), Status> {
     let (phase, already) = (guest.phase(), guest.effects_mut().respond);
+    let is_visit = guest.is_visiting();
     let message = guest.stream_message_mut().ok_or(Status::BadArgument)?;
     let fields = headers.iter().filter(|(name, _)| !name.starts_with(b":"));
     let good = (200..=999).contains(&status) && fields.clone().all(|(k, v)| is_field(k, v));
     if !good {
         return Err(Status::BadArgument);
     }
-    if already || phase == Phase::Log {
+    if already || message.answered || phase == Phase::Log {
         return Ok(());
     }
+    message.answered = is_visit;
     message.respond(status as u16, Some(body).filter(|body| !body.is_empty()));
     message.local.verbatim = true;
     let one_word = details.iter().map(|b| if b.is_ascii_whitespace() { b'_' } else { *b });

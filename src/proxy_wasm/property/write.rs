@@ -62,6 +62,7 @@ fn response(
     name: &[u8],
     value: &[u8],
 ) -> Option<Result<(), Status>> {
+    let open = message.response.status != 0 && phase != Phase::Log;
     let digits;
     let (key, value): (&[u8], &[u8]) = match split(name) {
         (b"code", b"") => {
@@ -69,16 +70,15 @@ fn response(
             (b":status", digits.as_deref().unwrap_or(value))
         }
         (b"headers", key) if !key.is_empty() => (key, value),
-        (b"code_details", b"") => {
+        (b"code_details", b"") if open => {
             message.response.details.clear();
             message.response.details.extend_from_slice(value);
             return Some(Ok(()));
         }
+        (b"code_details", b"") => return Some(Err(Status::BadArgument)),
         _ => return None,
     };
-    let open = message.response.status != 0 && phase != Phase::Log;
     let map = Map::ResponseHeaders;
-    let open = open && message.attempts.count == 0;
     Some(if open { map.replace(message, key, value) } else { Err(Status::BadArgument) })
 }
 

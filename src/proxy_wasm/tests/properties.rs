@@ -366,15 +366,26 @@ fn a_request_without_a_query() {
 
 /// Sets one property and keeps the status.
 fn setting(path: &str, value: &[u8], writable: bool) -> (Rig, u32) {
+    setting_in("request_headers", path, value, writable)
+}
+
+/// The same in another callback; that of the response comes when an upstream was asked.
+fn setting_in(callback: &str, path: &str, value: &[u8], writable: bool) -> (Rig, u32) {
     let mut guest = Guest::new();
     let (path, value) = (guest.bytes(path.as_bytes()), guest.bytes(value));
     let set = guest.call("env.proxy_set_property", &[path.0, path.1, value.0, value.1].map(Arg::W));
     let report = guest.report(&set);
-    guest.on("request_headers", &report, 0);
+    guest.on(callback, &report, 0);
     let settings = PluginSettings { writable_properties: writable, ..settings(&guest.text()) };
     let mut rig = Rig::with(settings);
     rig.message.response.status = 200;
     rig.request_headers();
+    if callback == "response_headers" {
+        rig.message.attempts.count = 1;
+        rig.response_headers();
+    } else if callback == "log" {
+        rig.log();
+    }
     let (status, _) = rig.reported();
     (rig, status)
 }
@@ -411,6 +422,18 @@ fn attributes_change_only_where_they_may() {
         let (rig, status) = setting("response\0code", code, true);
         assert_eq!((status, rig.message.response.status), (0, 404));
     }
+    for (path, value) in [("code", "404"), ("headers\0x-new", "v"), ("code_details", "because")] {
+        let path = format!("response\0{path}");
+        let (rig, status) = setting_in("response_headers", &path, value.as_bytes(), true);
+        let response = &rig.message.response;
+        let changed = response.status == 404
+            || response.headers.get(b"x-new").is_some()
+            || response.details == b"because";
+        assert_eq!((status, changed), (0, true), "{path:?} of an upstream's response");
+        assert_eq!(setting_in("log", &path, value.as_bytes(), true).1, 2, "{path:?} afterwards");
+    }
+    let late = setting_in("response_headers", "request\0path", b"/b", true);
+    assert_eq!(late.1, 2, "the request is upstream already");
     let (rig, status) = setting("response\0code_details", b"because", true);
     assert_eq!((status, &rig.message.response.details[..]), (0, &b"because"[..]));
     let (rig, status) = setting("metadata\0filter_metadata\0ns\0key", b"v", true);

@@ -3,8 +3,8 @@
 use super::guest::{Arg, OUT, OUT_LEN};
 use super::{Guest, Rig, lines, pairs, settings};
 use crate::plugin::{
-    Action, Ask, CallFailure, CallTarget, Chore, Errand, GrpcEvent, Hold, HttpCall, HttpReply,
-    ReplyTo,
+    Action, Ask, CallFailure, CallTarget, Chore, Errand, GrpcEvent, HeldBody, Hold, HttpCall,
+    HttpReply, ReplyTo,
 };
 use crate::proxy_wasm::{Isolation, OnError, PluginSettings};
 
@@ -51,21 +51,34 @@ fn only_the_instance_that_works_ticks_and_ticks_do_not_pile_up() {
     due(&mut rig, &first);
     assert_eq!(said(), ["tick 1"]);
     let (after_ms, second) = timer(&mut rig);
-    assert_eq!(after_ms, 70);
-    due(&mut rig, &first);
-    assert!(said().is_empty() && rig.errands().is_empty(), "an old timer means nothing");
+    assert_eq!((after_ms, second.id), (70, first.id), "a root has one timer");
     // A period set from a stream belongs to its root and takes the old one's place.
     rig.request_headers();
     let (after_ms, third) = timer(&mut rig);
-    assert_eq!(after_ms, 9);
-    due(&mut rig, &second);
-    assert!(said().is_empty());
+    assert_eq!((after_ms, third.id), (9, first.id));
     due(&mut rig, &third);
     assert_eq!(said(), ["tick 1"]);
-    let (_, fourth) = timer(&mut rig);
+    timer(&mut rig);
     rig.response_headers();
-    due(&mut rig, &fourth);
+    let (after_ms, stopped) = timer(&mut rig);
+    assert_eq!((after_ms, stopped.id), (0, first.id));
+    due(&mut rig, &stopped);
     assert!(said().is_empty() && rig.errands().is_empty(), "0 stops");
+}
+
+#[test]
+fn a_period_set_a_thousand_times_is_one_timer_and_ends_with_its_instance() {
+    let mut guest = Guest::new();
+    let set = set_tick(&mut guest, 70_000);
+    guest.on("request_headers", &set.repeat(1_000), 0);
+    guest.on("response_headers", "unreachable", 0);
+    let mut rig = Rig::new(&guest.text());
+    rig.request_headers();
+    let (after_ms, first) = timer(&mut rig);
+    assert_eq!(after_ms, 70_000);
+    rig.response_headers();
+    let (after_ms, last) = timer(&mut rig);
+    assert_eq!((after_ms, last.id), (0, first.id));
 }
 
 #[test]
@@ -275,6 +288,78 @@ fn a_reply_can_answer_or_close_the_stream() {
     }
 }
 
+/// A denial stays one, whatever else a later reply says.
+#[test]
+fn the_first_answer_of_a_waiting_stream_counts() {
+    let mut guest = Guest::new();
+    let calls = [1, 2].map(|_| http_call(&mut guest, "auth", &HEAD, 250));
+    guest.on("request_headers", &calls.map(|call| format!("(drop {call})")).concat(), 1);
+    let become_stream = become_context(&mut guest, 2);
+    let [deny, pass] = [403, 200].map(|status| {
+        let words = [status, 0, 0, 0, 0, 0, 0, u32::MAX];
+        let call = guest.call("env.proxy_send_local_response", &words.map(Arg::W));
+        format!("(drop {call})")
+    });
+    let which = format!("(if (i32.eq (local.get 1) (i32.const 4)) (then {deny}) (else {pass}))");
+    guest.on("http_call_response", &format!("{become_stream} {which}"), 0);
+    let mut rig = Rig::new(&guest.text());
+    rig.request_headers();
+    let errands = rig.errands();
+    rig.park();
+    for errand in &errands {
+        let Errand::HttpCall(call) = errand else { panic!("a call, not {errand:?}") };
+        reply(&mut rig, call, response());
+    }
+    let asks = rig.unpark();
+    assert!(matches!(asks[..], [Ask::Respond]), "{asks:?}");
+    assert_eq!(rig.message.local.status, 403);
+}
+
+#[test]
+fn trailers_that_wait_can_be_read_and_edited() {
+    let guest = caller(|guest| {
+        let become_stream = become_context(guest, 2);
+        let look = map_value(guest, 1, "x-sig");
+        let look = guest.say_answer(&look);
+        let (key, len) = guest.bytes(b"x-sig");
+        let set =
+            guest.call("env.proxy_replace_header_map_value", &[1, key, len, key, len].map(Arg::W));
+        format!("{become_stream} {look} (drop {set})")
+    });
+    for with_trailers in [true, false] {
+        let mut rig = Rig::new(&guest.text());
+        rig.message.request.trailers.append(b"X-Sig", b"bad");
+        rig.request_headers();
+        let call = the_call(&mut rig);
+        rig.message.held_body = Some(HeldBody { step: 0, of_response: false, with_trailers });
+        rig.park();
+        lines();
+        reply(&mut rig, &call, response());
+        rig.unpark();
+        let expected = if with_trailers { ["0", "bad"] } else { ["2", ""] };
+        assert_eq!(said()[1..], expected);
+        let kept: &[u8] = if with_trailers { b"x-sig" } else { b"bad" };
+        assert_eq!(rig.message.request.trailers.get(b"x-sig"), Some(kept));
+    }
+}
+
+/// Copies are not in the guest's memory, so they have a bound of their own.
+#[test]
+fn callouts_have_a_bound_on_what_they_send() {
+    let mut guest = Guest::new();
+    let (upstream, head) = (guest.bytes(b"auth"), guest.bytes(&pairs(&HEAD)));
+    let words = [upstream.0, upstream.1, head.0, head.1, 0, 40 << 20, 0, 0, 250, 24];
+    let call = guest.call("env.proxy_http_call", &words.map(Arg::W));
+    let twice = guest.say_answer(&call).repeat(2);
+    guest.on("request_headers", &format!("(drop (memory.grow (i32.const 700))) {twice}"), 1);
+    let mut rig = Rig::new(&guest.text());
+    rig.request_headers();
+    assert_eq!(rig.errands().len(), 1);
+    // Statuses are digits: 10 is the one after 9.
+    let complaint = "WARN [p] has more to send in callouts than one plugin may";
+    assert_eq!(said(), ["0", "", complaint, ":", ""]);
+}
+
 #[test]
 fn a_reply_after_the_stream_comes_to_the_root_alone() {
     let guest = caller(|guest| {
@@ -299,12 +384,12 @@ fn a_trap_in_a_reply_is_told_to_all_streams_of_the_instance() {
         let call = the_call(&mut rig);
         rig.park();
         reply(&mut rig, &call, response());
-        let mut asks = rig.unpark();
-        let Some(Ask::Reply(told)) = asks.pop() else { panic!("told nothing") };
+        let asks = rig.unpark();
+        assert!(matches!(asks[..], [Ask::Lost]), "{asks:?}");
         let log = lines();
         assert!(log.iter().any(|line| line.contains("proxy_on_http_call_response trapped")));
         let (plugin, mut stream) = rig.stream();
-        let action = plugin.on_reply(&mut stream, told);
+        let action = plugin.on_lost(&mut stream);
         match on_error {
             OnError::Closed => assert_eq!(action, Action::Respond),
             OnError::Open => assert_eq!(action, Action::Continue),

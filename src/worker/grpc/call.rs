@@ -1,7 +1,7 @@
 //! One gRPC call or stream.
 
 use super::super::Worker;
-use super::{Outgoing, Peer, Wish};
+use super::{Cut, Outgoing, Peer, Wish};
 use crate::exchange::grpc::{self, GrpcMessages, status};
 use crate::http::Headers;
 use crate::net::{self, Http2Sender};
@@ -44,11 +44,14 @@ pub(super) async fn run(worker: Rc<Worker>, open: Box<GrpcOpen>, outgoing: Rc<Ou
             }
         };
         let mut bounded = pin!(bounded);
-        poll_fn(|cx| {
-            if outgoing.is_cancelled(cx) {
-                return Poll::Ready(Err(Cancelled));
+        poll_fn(|cx| match outgoing.poll_end(cx) {
+            Poll::Pending => bounded.as_mut().poll(cx),
+            Poll::Ready(Cut::Cancelled) => Poll::Ready(Err(Cancelled)),
+            Poll::Ready(Cut::Overflowed) => {
+                outgoing.give_up();
+                let words = "messages wait that the peer does not take";
+                Poll::Ready(Ok(End::new(status::RESOURCE_EXHAUSTED, words)))
             }
-            bounded.as_mut().poll(cx)
         })
         .await
     };
@@ -154,13 +157,44 @@ async fn send_all(mut stream: SendStream<Bytes>, first: Option<Vec<u8>>, outgoin
             Some(Wish::Message(message)) => {
                 let mut framed = Vec::with_capacity(message.len() + 5);
                 let framing = grpc::write_grpc_message(&mut framed, &message);
-                framing.is_ok() && stream.send_data(framed.into(), unary).is_ok()
+                drop(message);
+                framing.is_ok() && send_framed(&mut stream, framed.into(), unary, &outgoing).await
             }
         };
         if unary || !sent {
             return;
         }
     }
+}
+
+/// Sends a message as its peer gives room for it, so that no more than one is buffered below.
+async fn send_framed(
+    stream: &mut SendStream<Bytes>,
+    mut rest: Bytes,
+    end: bool,
+    outgoing: &Outgoing,
+) -> bool {
+    while !rest.is_empty() {
+        stream.reserve_capacity(rest.len());
+        let room = poll_fn(|cx| match (outgoing.stops_sending(cx), stream.capacity()) {
+            (true, _) => Poll::Ready(None),
+            (false, 0) => stream.poll_capacity(cx),
+            (false, room) => Poll::Ready(Some(Ok(room))),
+        });
+        let room = match room.await {
+            Some(Ok(0)) => continue,
+            Some(Ok(room)) => room,
+            Some(Err(_)) | None => {
+                stream.send_reset(Reason::CANCEL);
+                return false;
+            }
+        };
+        let piece = rest.split_to(room.min(rest.len()));
+        if stream.send_data(piece, end && rest.is_empty()).is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// Reads the response and tells of everything that comes; how it ended is the answer.

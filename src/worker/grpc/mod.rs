@@ -8,6 +8,7 @@
 mod call;
 
 use super::Worker;
+use crate::limits;
 use crate::net::{self, Http2Sender};
 use crate::plugin::GrpcOpen;
 use crate::proxy_protocol::{self, Version};
@@ -42,10 +43,22 @@ struct Outgoing {
 #[derive(Debug, Default)]
 struct Wishes {
     messages: VecDeque<Vec<u8>>,
+    /// The sum of theirs.
+    bytes: usize,
+    /// They were more than may wait.
+    overflowed: bool,
     ended: bool,
     cancelled: bool,
     sender: Option<Waker>,
     receiver: Option<Waker>,
+}
+
+/// Why a call is over before its peer says so.
+enum Cut {
+    /// Its plugin gave it up.
+    Cancelled,
+    /// The peer takes messages more slowly than the plugin makes them.
+    Overflowed,
 }
 
 /// The next thing to send.
@@ -66,8 +79,13 @@ pub(super) fn send(worker: &Worker, call: u64, message: Option<Vec<u8>>, end: bo
     let outgoing = worker.grpc.calls.borrow().get(&call).cloned();
     if let Some(outgoing) = outgoing {
         let mut wishes = outgoing.wishes.borrow_mut();
+        wishes.bytes += message.as_ref().map_or(0, Vec::len);
         wishes.messages.extend(message);
         wishes.ended |= end;
+        if wishes.bytes > limits::GRPC_BACKLOG_BYTES_MAX {
+            wishes.overflowed = true;
+            wishes.receiver.take().into_iter().for_each(Waker::wake);
+        }
         wishes.sender.take().into_iter().for_each(Waker::wake);
     }
 }
@@ -75,14 +93,20 @@ pub(super) fn send(worker: &Worker, call: u64, message: Option<Vec<u8>>, end: bo
 /// Ends a call at once.
 pub(super) fn cancel(worker: &Worker, call: u64) {
     if let Some(outgoing) = worker.grpc.calls.borrow_mut().remove(&call) {
-        let mut wishes = outgoing.wishes.borrow_mut();
-        wishes.cancelled = true;
-        wishes.sender.take().into_iter().for_each(Waker::wake);
-        wishes.receiver.take().into_iter().for_each(Waker::wake);
+        outgoing.give_up();
     }
 }
 
 impl Outgoing {
+    /// Nothing more is sent, and nobody hears of what still comes.
+    fn give_up(&self) {
+        let mut wishes = self.wishes.borrow_mut();
+        wishes.cancelled = true;
+        wishes.messages.clear();
+        wishes.sender.take().into_iter().for_each(Waker::wake);
+        wishes.receiver.take().into_iter().for_each(Waker::wake);
+    }
+
     /// The next thing to send; `None` once the call is cancelled.
     fn poll_wish(&self, cx: &mut Context<'_>) -> Poll<Option<Wish>> {
         let mut wishes = self.wishes.borrow_mut();
@@ -90,6 +114,7 @@ impl Outgoing {
             return Poll::Ready(None);
         }
         if let Some(message) = wishes.messages.pop_front() {
+            wishes.bytes -= message.len();
             return Poll::Ready(Some(Wish::Message(message)));
         }
         if wishes.ended {
@@ -99,11 +124,22 @@ impl Outgoing {
         Poll::Pending
     }
 
-    /// Whether the call was cancelled; remembers whom to wake when it is.
-    fn is_cancelled(&self, cx: &Context<'_>) -> bool {
+    /// Whether the call was cancelled, seen while a message goes out; remembers whom to wake.
+    fn stops_sending(&self, cx: &Context<'_>) -> bool {
+        let mut wishes = self.wishes.borrow_mut();
+        wishes.sender = Some(cx.waker().clone());
+        wishes.cancelled
+    }
+
+    /// Whether the call is over before its peer says so, and why; remembers whom to wake.
+    fn poll_end(&self, cx: &Context<'_>) -> Poll<Cut> {
         let mut wishes = self.wishes.borrow_mut();
         wishes.receiver = Some(cx.waker().clone());
-        wishes.cancelled
+        match (wishes.cancelled, wishes.overflowed) {
+            (true, _) => Poll::Ready(Cut::Cancelled),
+            (false, true) => Poll::Ready(Cut::Overflowed),
+            (false, false) => Poll::Pending,
+        }
     }
 }
 
