@@ -208,3 +208,38 @@ fn addresses_are_called_where_the_plugin_may() {
         assert_eq!(response.status(), status, "{target} {keys}: {}", response.text());
     }
 }
+
+/// What is kept for a verdict on trailers does not go upstream before it.
+#[test]
+fn a_body_and_its_trailers_wait_for_the_reply() {
+    for driver in drivers() {
+        for (verdict, status) in [("200 OK", 200), ("401 No", 403)] {
+            let upstream = Upstream::hello();
+            let auth =
+                Upstream::answering(&format!("HTTP/1.1 {verdict}\r\nContent-Length: 0\r\n\r\n"));
+            let gateway = Setup::new(format!(
+                "upstreams: [{{id: auth, nodes: {{\"{}\": 1}}}}]
+routes:
+  - {{uri: /*, plugins: {{verdict: {{conf: x}}}}, upstream: {{nodes: {{\"{}\": 1}}}}}}",
+                auth.node(),
+                upstream.node()
+            ))
+            .wasm("verdict", "t/plugins/verdict.wat", "")
+            .driver(*driver)
+            .start();
+            let mut client = gateway.client();
+            client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+            client.send("5\r\nhello\r\n0\r\nx-sig: bad\r\n\r\n");
+            assert_eq!(client.response().status(), status);
+            assert_eq!(auth.requests().len(), 1);
+            let seen = upstream.requests();
+            if status == 403 {
+                assert!(seen.iter().all(|request| request.body.is_empty()), "{seen:?}");
+                continue;
+            }
+            assert_eq!(seen.len(), 1);
+            assert_eq!(String::from_utf8_lossy(&seen[0].body), "hello");
+            assert_eq!(seen[0].trailers, [("x-sig".to_owned(), "seen".to_owned())]);
+        }
+    }
+}

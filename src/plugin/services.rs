@@ -91,7 +91,8 @@ impl ReplyTo {
 
 impl Errand {
     /// Bytes of the bodies and messages it is to send.
-    fn byte_len(&self) -> usize {
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
         match self {
             Self::HttpCall(call) => call.body.len(),
             Self::GrpcOpen(open) => open.message.as_ref().map_or(0, Vec::len),

@@ -404,7 +404,8 @@ impl Guest {
     /// Whether so many bytes more may be left for the worker to send.
     pub(super) fn may_send(&self, bytes: usize) -> bool {
         let pending = self.services.as_ref().map_or(0, |services| services.pending_bytes());
-        pending.saturating_add(bytes) <= limits::CALLOUT_BYTES_MAX
+        let held: usize = self.held.iter().map(Errand::byte_len).sum();
+        pending.saturating_add(held).saturating_add(bytes) <= limits::CALLOUT_BYTES_MAX
     }
 
     /// From now on this worker's active instance is told of items in the queue.

@@ -78,15 +78,7 @@ pub(super) fn open(worker: &Rc<Worker>, open: Box<GrpcOpen>) {
 pub(super) fn send(worker: &Worker, call: u64, message: Option<Vec<u8>>, end: bool) {
     let outgoing = worker.grpc.calls.borrow().get(&call).cloned();
     if let Some(outgoing) = outgoing {
-        let mut wishes = outgoing.wishes.borrow_mut();
-        wishes.bytes += message.as_ref().map_or(0, Vec::len);
-        wishes.messages.extend(message);
-        wishes.ended |= end;
-        if wishes.bytes > limits::GRPC_BACKLOG_BYTES_MAX {
-            wishes.overflowed = true;
-            wishes.receiver.take().into_iter().for_each(Waker::wake);
-        }
-        wishes.sender.take().into_iter().for_each(Waker::wake);
+        outgoing.add(message, end);
     }
 }
 
@@ -98,10 +90,22 @@ pub(super) fn cancel(worker: &Worker, call: u64) {
 }
 
 impl Outgoing {
+    fn add(&self, message: Option<Vec<u8>>, end: bool) {
+        let mut wishes = self.wishes.borrow_mut();
+        wishes.bytes += message.as_ref().map_or(0, Vec::len);
+        wishes.messages.extend(message);
+        wishes.ended |= end;
+        if wishes.bytes > limits::GRPC_BACKLOG_BYTES_MAX {
+            wishes.overflowed = true;
+            wishes.receiver.take().into_iter().for_each(Waker::wake);
+        }
+        wishes.sender.take().into_iter().for_each(Waker::wake);
+    }
+
     /// Nothing more is sent, and nobody hears of what still comes.
     fn give_up(&self) {
         let mut wishes = self.wishes.borrow_mut();
-        wishes.cancelled = true;
+        (wishes.cancelled, wishes.bytes) = (true, 0);
         wishes.messages.clear();
         wishes.sender.take().into_iter().for_each(Waker::wake);
         wishes.receiver.take().into_iter().for_each(Waker::wake);
@@ -166,5 +170,27 @@ impl Worker {
             worker.grpc.connections.borrow_mut().remove(&peer);
         });
         sender.ready().await.map_err(std::io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_has_a_bound() {
+        let outgoing = Outgoing::default();
+        let cx = &mut Context::from_waker(Waker::noop());
+        let most = limits::GRPC_BACKLOG_BYTES_MAX;
+        outgoing.add(Some(vec![0; most]), false);
+        assert!(outgoing.poll_end(cx).is_pending(), "so much may wait");
+        assert!(matches!(outgoing.poll_wish(cx), Poll::Ready(Some(Wish::Message(_)))));
+        outgoing.add(Some(vec![0; most]), false);
+        assert!(outgoing.poll_end(cx).is_pending(), "what was sent waits no more");
+        outgoing.add(Some(vec![0]), false);
+        assert!(matches!(outgoing.poll_end(cx), Poll::Ready(Cut::Overflowed)));
+        outgoing.give_up();
+        assert!(matches!(outgoing.poll_wish(cx), Poll::Ready(None)));
+        assert!(outgoing.stops_sending(cx));
     }
 }
