@@ -239,3 +239,45 @@ fn a_client_that_never_reads_is_cut_off() {
         assert!(bytes.len() < 50_000_000, "{} bytes", bytes.len());
     }
 }
+
+const DELAYED: &str = "routes:
+  - {uri: /delay, plugins: {fault-injection: {delay: {duration: 0.2}, abort: {http_status: 200}}}}
+  - {uri: /*, plugins: {fault-injection: {abort: {http_status: 200, body: ok}}}}";
+
+/// A head that began in the read that ended another one has its time too, and all of it.
+#[test]
+fn a_head_behind_another_one_has_its_own_time() {
+    for driver in drivers() {
+        for path in ["/delay", "/"] {
+            let setup = Setup::new(DELAYED).http("client_header_timeout: 500ms").driver(*driver);
+            let gateway = setup.start();
+            let mut client = gateway.client();
+            client.send(format!("GET {path} HTTP/1.1\r\nHo"));
+            std::thread::sleep(SHORT / 2);
+            let start = Instant::now();
+            client.send("st: a\r\n\r\nGET / HTTP/1.1\r\nHo");
+            assert_eq!(client.response().status(), 200);
+            let response = client.response();
+            about(start, SHORT);
+            assert_eq!(response.status(), 408, "{path}");
+            client.expect_end();
+        }
+    }
+}
+
+/// Two heads that took longer than the time for one, each in time.
+#[test]
+fn the_time_of_a_head_is_not_that_of_the_next() {
+    for driver in drivers() {
+        let setup = Setup::new(LOCAL).http("client_header_timeout: 2s").driver(*driver);
+        let gateway = setup.start();
+        let mut client = gateway.client();
+        client.send("GET / HTTP/1.1\r\nHo");
+        std::thread::sleep(Duration::from_millis(1_300));
+        client.send("st: a\r\n\r\nGET / HTTP/1.1\r\nHo");
+        assert_eq!(client.response().status(), 200);
+        std::thread::sleep(Duration::from_millis(1_300));
+        client.send("st: a\r\n\r\n");
+        assert_eq!(client.response().status(), 200);
+    }
+}

@@ -32,7 +32,7 @@ pub(super) struct Downstream {
     pub(super) input: Vec<u8>,
     pub(super) at: usize,
     /// Since when a head arrives.
-    head_since: Option<u64>,
+    pub(super) head_since: Option<u64>,
     /// What has come of it names the method HEAD.
     begun_with_head: bool,
     /// Requests it may still carry.

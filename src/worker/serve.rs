@@ -21,7 +21,8 @@ impl Downstream {
             return Served::Incomplete;
         }
         match self.head.parse(&self.input[self.at..], pinned.snapshot.rules.head) {
-            Ok(true) => {}
+            // What comes behind it is another head, with a time of its own.
+            Ok(true) => self.head_since = None,
             Ok(false) => return Served::Incomplete,
             Err(error) => {
                 self.refuse(worker, error);
