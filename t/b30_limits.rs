@@ -281,3 +281,38 @@ fn the_time_of_a_head_is_not_that_of_the_next() {
         assert_eq!(client.response().status(), 200);
     }
 }
+
+/// Twelve megabytes, all in the connection's output at once.
+fn huge() -> String {
+    let filter = |from: &str, to: &str| {
+        format!("{{regex: {from}, scope: global, replace: {}}}", to.repeat(1_000))
+    };
+    format!(
+        "routes: [{{uri: /*, plugins: {{fault-injection: {{abort: {{http_status: 200, body: \
+         xxxxxxxxxxxx}}}}, response-rewrite: {{filters: [{}, {}]}}}}}}]",
+        filter("x", "y"),
+        filter("y", "z"),
+    )
+}
+
+/// `send_timeout` is the time between two sends, not that of a whole response.
+#[test]
+fn a_client_that_reads_slowly_gets_everything() {
+    for driver in drivers() {
+        let setup = Setup::new(huge()).http("send_timeout: 2s").driver(*driver);
+        let gateway = setup.start();
+        let mut client = gateway.client();
+        let room = rustix::net::sockopt::set_socket_recv_buffer_size;
+        room(client.wire().stream(), 64 * 1024).expect("a socket");
+        let start = Instant::now();
+        client.send("GET / HTTP/1.0\r\n\r\n");
+        let message = client.wire().head().expect("a head");
+        assert_eq!(message.field("content-length"), Some("12000000"));
+        for _ in 0..12_000_000 / 60_000 {
+            client.wire().exactly(60_000);
+            std::thread::sleep(Duration::from_millis(40));
+        }
+        client.expect_end();
+        assert!(start.elapsed() > Duration::from_secs(6), "{:?}", start.elapsed());
+    }
+}

@@ -105,7 +105,7 @@ impl Exchange {
     }
 
     /// Something moved.
-    fn arm_tunnel(&mut self, cx: &Cx<'_>) {
+    pub(super) fn arm_tunnel(&mut self, cx: &Cx<'_>) {
         self.arm_upstream(Timer::UpstreamRead, cx);
     }
 

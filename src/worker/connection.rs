@@ -240,34 +240,38 @@ impl Downstream {
 
     /// Sends what is gathered; tells whether the connection goes on.
     pub(super) async fn send_output(&mut self, worker: &Rc<Worker>) -> bool {
-        match self.socket.send_now(&self.output) {
-            Ok(sent) if sent == self.output.len() => {
-                self.output.clear();
-                true
-            }
+        let sent = match self.socket.send_now(&self.output) {
+            Ok(sent) if sent == self.output.len() => true,
             Ok(sent) => self.send_output_from(worker, sent).await,
             Err(_) => false,
-        }
+        };
+        self.output.clear();
+        sent
     }
 
-    /// Sends it from there on, as the client takes it.
+    /// Sends it from there on, as the client takes it: its time begins anew whenever it took some.
     async fn send_output_from(&mut self, worker: &Rc<Worker>, from: usize) -> bool {
         self.now_ns = 0;
-        let send_ms = worker.pinned.borrow().snapshot.rules.send_ms;
-        worker.arm(self.alarm, worker.clock.now_ms() + send_ms);
-        let output = std::mem::take(&mut self.output);
-        let mut sending = pin!(Some(net::send_from(self.socket.clone(), output, from)));
-        loop {
-            match wait_for(worker, self.alarm, &mut sending).await {
-                Ok((result, mut buffer)) => {
-                    buffer.clear();
-                    self.output = buffer;
-                    return result.is_ok();
+        let mut sent = from;
+        while sent < self.output.len() {
+            let send_ms = worker.pinned.borrow().snapshot.rules.send_ms;
+            worker.arm(self.alarm, worker.clock.now_ms() + send_ms);
+            let output = std::mem::take(&mut self.output);
+            let mut sending = pin!(Some(net::send_some(self.socket.clone(), output, sent)));
+            let (result, output) = loop {
+                match wait_for(worker, self.alarm, &mut sending).await {
+                    Ok(done) => break done,
+                    Err(Ring::Drain) => {}
+                    Err(Ring::Due) => return false,
                 }
-                Err(Ring::Drain) => {}
-                Err(Ring::Due) => return false,
+            };
+            self.output = output;
+            match result {
+                Ok(now) => sent = now,
+                Err(_) => return false,
             }
         }
+        true
     }
 
     /// Reads and throws away what still comes, for a while.

@@ -261,3 +261,26 @@ fn a_client_that_takes_nothing_more() {
     let outcome = whole(case);
     assert_eq!((outcome.ending, outcome.ms), (Ending::Abort, 5_000));
 }
+
+/// A send may take as long as it needs, as long as some of it is taken in time.
+#[test]
+fn who_takes_slowly_is_not_stalled() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nslow text";
+    check(
+        || {
+            let case = Case::get().peer(answer).client(|client| client.slow = true);
+            case.with(|setup| setup.timeouts.read_ms = 1_000_000_000)
+        },
+        |outcome| assert_eq!((outcome.status(), outcome.body().as_str()), (200, "slow text")),
+    );
+    check(
+        || {
+            let case = Case::post("abc").peer(OK).takes(0, Takes::Slowly);
+            case.with(|setup| setup.rules.body_ms = 1_000_000_000)
+        },
+        |outcome| {
+            assert_eq!((outcome.status(), outcome.body().as_str()), (200, "hello"));
+            assert_eq!(outcome.attempts, 1);
+        },
+    );
+}

@@ -2,7 +2,7 @@
 //! chooses what happens next among what can; every command is checked against the contract.
 
 use super::double::{Asks, Calls, Later, Setup};
-use super::script::{ClientScript, Connects, Fate, Link, PeerScript, Takes, Then};
+use super::script::{ClientScript, Connects, Fate, Link, PART_MS, PARTS, PeerScript, Takes, Then};
 use crate::exchange::{Arrival, Command, Cx, Ending, Exchange};
 use crate::http::{HeadLimits, RequestHead};
 use crate::plugin::{Ask, Connection, Locals, Message, Properties};
@@ -374,12 +374,26 @@ impl World {
 
     fn take_down(&mut self) {
         let bytes = self.running.send_down.take().expect("a send runs");
+        if self.client.slow {
+            self.take_slowly(Exchange::on_downstream_takes);
+        }
         let fails = matches!(self.client.takes, Some((most, true))
             if self.seen.len() + bytes.len() > most);
         if !fails {
             self.seen.extend_from_slice(&bytes);
         }
         self.cx(|exchange, cx| exchange.on_downstream_sent(bytes, !fails, cx));
+    }
+
+    /// Each part of a piece is taken just in time.
+    fn take_slowly(&mut self, took: fn(&mut Exchange, &Cx<'_>)) {
+        for _ in 0..PARTS {
+            self.locals.now_ms += PART_MS;
+            self.cx(|exchange, cx| {
+                exchange.on_due(cx);
+                took(exchange, cx);
+            });
+        }
     }
 
     fn end_connect(&mut self) {
@@ -400,6 +414,9 @@ impl World {
 
     fn take_up(&mut self) {
         let bytes = self.running.send_up.take().expect("a send runs");
+        if self.link().is_some_and(|link| matches!(link.script.takes, Some((_, Takes::Slowly)))) {
+            self.take_slowly(Exchange::on_upstream_takes);
+        }
         let link = self.link().expect("a connection");
         let fails = matches!(link.script.takes, Some((most, Takes::ThenFails))
             if link.received.len() + bytes.len() > most);
