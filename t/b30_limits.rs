@@ -316,3 +316,18 @@ fn a_client_that_reads_slowly_gets_everything() {
         assert!(start.elapsed() > Duration::from_secs(6), "{:?}", start.elapsed());
     }
 }
+
+/// One that takes nothing of it sees a reset: what it got must not look whole.
+#[test]
+fn a_response_that_is_not_taken_is_reset() {
+    for driver in drivers() {
+        let setup = Setup::new(huge()).http("send_timeout: 500ms").driver(*driver);
+        let gateway = setup.start();
+        let mut silent = gateway.client();
+        silent.send("GET / HTTP/1.0\r\n\r\n");
+        crate::harness::eventually("the silent client is reset", || {
+            let error = silent.wire().stream().take_error().expect("a socket");
+            error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+        });
+    }
+}

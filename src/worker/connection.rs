@@ -149,7 +149,9 @@ impl Downstream {
                 Arrived::End => return,
                 Arrived::Late => {
                     self.write_error(worker, 408, self.begun_with_head);
-                    self.send_output(worker).await;
+                    if !self.send_output(worker).await {
+                        return;
+                    }
                     break;
                 }
             }
@@ -238,14 +240,23 @@ impl Downstream {
         }
     }
 
-    /// Sends what is gathered; tells whether the connection goes on.
+    /// Sends what is gathered; tells whether the connection goes on. If it does not, what the
+    /// client has of a response must not look whole: it sees a reset.
     pub(super) async fn send_output(&mut self, worker: &Rc<Worker>) -> bool {
         let sent = match self.socket.send_now(&self.output) {
             Ok(sent) if sent == self.output.len() => true,
-            Ok(sent) => self.send_output_from(worker, sent).await,
+            Ok(sent) => {
+                self.set_unfinished(worker, true);
+                let all = self.send_output_from(worker, sent).await;
+                self.set_unfinished(worker, false);
+                all
+            }
             Err(_) => false,
         };
         self.output.clear();
+        if !sent {
+            self.socket.reset_on_close();
+        }
         sent
     }
 
@@ -272,6 +283,12 @@ impl Downstream {
             }
         }
         true
+    }
+
+    /// Whether the connection's end would now cut a response off.
+    pub(super) fn set_unfinished(&self, worker: &Worker, unfinished: bool) {
+        let socket = unfinished.then(|| self.socket.clone());
+        worker.deadlines.borrow_mut().value_mut(self.alarm).unfinished = socket;
     }
 
     /// Reads and throws away what still comes, for a while.

@@ -133,8 +133,13 @@ impl Downstream {
         let ending = match worker.with_cx(|cx| exchange.poll(cx)) {
             // A local response, mostly: nothing to wait for, so no operations to set up.
             Some(Command::Finish(ending)) => ending,
-            // Awaited where it is: it is large, and would be copied.
-            first => pin!(self.drive(worker, &mut exchange, first)).await,
+            first => {
+                self.set_unfinished(worker, true);
+                // Awaited where it is: it is large, and would be copied.
+                let ending = pin!(self.drive(worker, &mut exchange, first)).await;
+                self.set_unfinished(worker, false);
+                ending
+            }
         };
         worker.counters.running.down();
         worker.see_to_errands();
