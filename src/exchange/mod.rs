@@ -28,11 +28,13 @@
 //!    use are shown again first. Of the client's there are some left only when its request is
 //!    complete: they are the next request. Of the upstream's, a call that used none needs more
 //!    behind them.
-//! 4. When [`Exchange::due_ms`] has come, call [`Exchange::on_due`]; calling it early does no harm.
-//! 5. If it [`Exchange::is_reachable`]: before it waits, [`Exchange::park`]; after,
+//! 4. A client that no operation would hear of may be found gone at any time:
+//!    [`Exchange::on_downstream_broken`].
+//! 5. When [`Exchange::due_ms`] has come, call [`Exchange::on_due`]; calling it early does no harm.
+//! 6. If it [`Exchange::is_reachable`]: before it waits, [`Exchange::park`]; after,
 //!    [`Exchange::unpark`]. When something was asked meanwhile ([`Exchange::is_asked`]),
 //!    [`Exchange::on_asked`].
-//! 6. `Finish` comes exactly once; [`Exchange::take_output`] then has what is still to be sent,
+//! 7. `Finish` comes exactly once; [`Exchange::take_output`] then has what is still to be sent,
 //!    unless it ends in [`Ending::Abort`], and the exchange is ready for [`Exchange::begin`] again.
 
 mod body;

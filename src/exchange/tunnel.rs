@@ -100,7 +100,8 @@ impl Exchange {
     }
 
     /// Whether both sides speak another protocol.
-    pub(super) fn is_tunnel(&self) -> bool {
+    #[must_use]
+    pub fn is_tunnel(&self) -> bool {
         matches!(self.stage, Stage::Tunnel(_))
     }
 

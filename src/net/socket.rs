@@ -63,6 +63,15 @@ impl Socket {
         peeked == Err(Errno::AGAIN)
     }
 
+    /// Whether nothing can be sent to the peer any more: it reset the connection, or closed a unix
+    /// socket. What it sent before stays unread. A peer that only ended its side is not gone.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = self.with_fd(|fd| rustix::net::send(fd, &[], flags));
+        sent.is_err_and(|error| !matches!(error, Errno::AGAIN | Errno::INTR))
+    }
+
     /// Sends what the socket takes without waiting; tells how many bytes that were.
     ///
     /// With epoll a send is a system call in any case, and this leaves out an operation with its

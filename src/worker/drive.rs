@@ -119,6 +119,8 @@ enum Event {
     TakesUp,
     Slept,
     Due,
+    /// The client reset the connection while nothing was read from it or sent to it.
+    Gone,
     /// A plugin asked something of the waiting exchange.
     Asked,
 }
@@ -150,7 +152,8 @@ where
         poll_slot(&mut self.sleep, cx).map(|()| Event::Slept)
     }
 
-    /// Waits for what happens next. Meanwhile the exchange's message can be reached.
+    /// Waits for what happens next. Meanwhile the exchange's message can be reached. A client that
+    /// no operation would hear of is looked at from time to time.
     async fn next(
         &mut self,
         worker: &Rc<Worker>,
@@ -158,11 +161,18 @@ where
         exchange: &mut Exchange,
     ) -> Event {
         worker.see_to_errands();
-        worker.arm(client.alarm, exchange.due_ms());
+        // A tunnel may have ended its own side.
+        let unheard = self.read_down.is_none() && self.send_down.is_none() && !exchange.is_tunnel();
+        let look_ms = worker.clock.now_ms() + limits::CLIENT_LOOK_MS;
+        let due_ms = exchange.due_ms();
+        worker.arm(client.alarm, if unheard { due_ms.min(look_ms) } else { due_ms });
         at_work(0);
         let event = poll_fn(|cx| {
             let rang = worker.rang(client.alarm, cx.waker());
             match (self.poll(cx), rang) {
+                (Poll::Pending, Some(Ring::Due)) if unheard && client.socket.is_gone() => {
+                    Poll::Ready(Event::Gone)
+                }
                 (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
                 (Poll::Pending, _) if exchange.is_reachable() => worker.park(exchange, cx.waker()),
                 (event, _) => event,
@@ -326,6 +336,7 @@ impl Downstream {
             Event::TakesUp => exchange.on_upstream_takes(cx),
             Event::Slept => exchange.on_slept(cx),
             Event::Due => exchange.on_due(cx),
+            Event::Gone => exchange.on_downstream_broken(cx),
             Event::Asked => exchange.on_asked(cx),
         }
     }

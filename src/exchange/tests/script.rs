@@ -81,6 +81,8 @@ pub(super) struct ClientScript {
     pub(super) takes: Option<(usize, bool)>,
     /// It takes everything slowly: see [`PARTS`].
     pub(super) slow: bool,
+    /// It is gone after so many milliseconds, and no operation hears of it.
+    pub(super) gone_ms: Option<u64>,
     /// Responses of the same batch that are gathered already.
     pub(super) gathered: Vec<u8>,
 }

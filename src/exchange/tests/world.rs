@@ -52,6 +52,7 @@ pub(super) struct World {
     pub(super) head: RequestHead,
     pub(super) sends: usize,
     steps: usize,
+    began_ms: u64,
     /// Nothing more is sent to the client, and it knows.
     pub(super) client_told: bool,
     /// What plugins keep for the connection.
@@ -79,6 +80,7 @@ impl World {
             head: RequestHead::default(),
             sends: 0,
             steps: 0,
+            began_ms: 1_000,
             client_told: false,
             kept: Properties::default(),
         }
@@ -456,9 +458,15 @@ impl World {
     fn pass_time(&mut self) {
         let due = self.exchange.due_ms();
         let slept = self.running.sleep.unwrap_or(u64::MAX);
-        let now = due.min(slept);
+        let gone = self.client.gone_ms.map_or(u64::MAX, |ms| self.began_ms + ms);
+        let now = due.min(slept).min(gone);
         assert!(now != u64::MAX, "hangs: nothing runs, no timer, nobody sleeps");
         self.locals.now_ms = self.locals.now_ms.max(now);
+        if now == gone {
+            let heard = self.running.read_down || self.running.send_down.is_some();
+            assert!(!heard, "an operation would tell");
+            return self.cx(|exchange, cx| exchange.on_downstream_broken(cx));
+        }
         if slept <= due {
             self.running.sleep = None;
             return self.cx(|exchange, cx| exchange.on_slept(cx));
