@@ -71,6 +71,10 @@ pub const BUFFER_POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The worker's tick: resolution of coarse deadlines, of the cached date and of the stop flag.
 pub const TICK_MS: u64 = 50;
 
+/// How often a client is looked at of which no operation would hear, as its request waits for the
+/// upstream or for a plugin: what it holds is free again soon, and a look is one system call.
+pub const CLIENT_LOOK_MS: u64 = 1_000;
+
 /// How long a connection of a draining worker is kept since its last answer: time for a request
 /// that was sent before the client could know to arrive. Longer than a round trip around the world.
 pub const DRAIN_IDLE_MS: u64 = 1_000;

@@ -239,3 +239,95 @@ fn a_client_that_never_reads_is_cut_off() {
         assert!(bytes.len() < 50_000_000, "{} bytes", bytes.len());
     }
 }
+
+const DELAYED: &str = "routes:
+  - {uri: /delay, plugins: {fault-injection: {delay: {duration: 0.2}, abort: {http_status: 200}}}}
+  - {uri: /*, plugins: {fault-injection: {abort: {http_status: 200, body: ok}}}}";
+
+/// A head that began in the read that ended another one has its time too, and all of it.
+#[test]
+fn a_head_behind_another_one_has_its_own_time() {
+    for driver in drivers() {
+        for path in ["/delay", "/"] {
+            let setup = Setup::new(DELAYED).http("client_header_timeout: 500ms").driver(*driver);
+            let gateway = setup.start();
+            let mut client = gateway.client();
+            client.send(format!("GET {path} HTTP/1.1\r\nHo"));
+            std::thread::sleep(SHORT / 2);
+            let start = Instant::now();
+            client.send("st: a\r\n\r\nGET / HTTP/1.1\r\nHo");
+            assert_eq!(client.response().status(), 200);
+            let response = client.response();
+            about(start, SHORT);
+            assert_eq!(response.status(), 408, "{path}");
+            client.expect_end();
+        }
+    }
+}
+
+/// Two heads that took longer than the time for one, each in time.
+#[test]
+fn the_time_of_a_head_is_not_that_of_the_next() {
+    for driver in drivers() {
+        let setup = Setup::new(LOCAL).http("client_header_timeout: 2s").driver(*driver);
+        let gateway = setup.start();
+        let mut client = gateway.client();
+        client.send("GET / HTTP/1.1\r\nHo");
+        std::thread::sleep(Duration::from_millis(1_300));
+        client.send("st: a\r\n\r\nGET / HTTP/1.1\r\nHo");
+        assert_eq!(client.response().status(), 200);
+        std::thread::sleep(Duration::from_millis(1_300));
+        client.send("st: a\r\n\r\n");
+        assert_eq!(client.response().status(), 200);
+    }
+}
+
+/// Twelve megabytes, all in the connection's output at once.
+fn huge() -> String {
+    let filter = |from: &str, to: &str| {
+        format!("{{regex: {from}, scope: global, replace: {}}}", to.repeat(1_000))
+    };
+    format!(
+        "routes: [{{uri: /*, plugins: {{fault-injection: {{abort: {{http_status: 200, body: \
+         xxxxxxxxxxxx}}}}, response-rewrite: {{filters: [{}, {}]}}}}}}]",
+        filter("x", "y"),
+        filter("y", "z"),
+    )
+}
+
+/// `send_timeout` is the time between two sends, not that of a whole response.
+#[test]
+fn a_client_that_reads_slowly_gets_everything() {
+    for driver in drivers() {
+        let setup = Setup::new(huge()).http("send_timeout: 2s").driver(*driver);
+        let gateway = setup.start();
+        let mut client = gateway.client();
+        let room = rustix::net::sockopt::set_socket_recv_buffer_size;
+        room(client.wire().stream(), 64 * 1024).expect("a socket");
+        let start = Instant::now();
+        client.send("GET / HTTP/1.0\r\n\r\n");
+        let message = client.wire().head().expect("a head");
+        assert_eq!(message.field("content-length"), Some("12000000"));
+        for _ in 0..12_000_000 / 60_000 {
+            client.wire().exactly(60_000);
+            std::thread::sleep(Duration::from_millis(40));
+        }
+        client.expect_end();
+        assert!(start.elapsed() > Duration::from_secs(6), "{:?}", start.elapsed());
+    }
+}
+
+/// One that takes nothing of it sees a reset: what it got must not look whole.
+#[test]
+fn a_response_that_is_not_taken_is_reset() {
+    for driver in drivers() {
+        let setup = Setup::new(huge()).http("send_timeout: 500ms").driver(*driver);
+        let gateway = setup.start();
+        let mut silent = gateway.client();
+        silent.send("GET / HTTP/1.0\r\n\r\n");
+        crate::harness::eventually("the silent client is reset", || {
+            let error = silent.wire().stream().take_error().expect("a socket");
+            error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+        });
+    }
+}

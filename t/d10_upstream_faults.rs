@@ -103,6 +103,7 @@ fn garbage_is_502() {
         "HTTP/1.1 2000 OK\r\n\r\n",
         "HTTP/3.0 200 OK\r\n\r\n",
         "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        "\n\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
         "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
         "HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n",

@@ -218,3 +218,38 @@ fn compressed_streams() {
         assert_eq!(client.get("/").field("content-encoding"), None);
     }
 }
+
+/// Trailers behind a body are no reason to leave it as it is, or to forget its end.
+#[test]
+fn bodies_with_trailers_are_changed_too() {
+    for driver in drivers() {
+        let upstream = Upstream::answering(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n\
+             3\r\nabc\r\n3\r\ndef\r\n0\r\nX-Sum: 1\r\n\r\n",
+        );
+        let filters = "response-rewrite: {filters: [{regex: cd, replace: '-'}]}";
+        let rows = [
+            ("/filters", format!("{{{filters}}}"), "ab-ef"),
+            ("/body", "{response-rewrite: {body: new}}".to_owned(), "new"),
+            ("/echo", "{echo: {before_body: '<', after_body: '>'}}".to_owned(), "<abcdef>"),
+            ("/instead", "{echo: {body: new}}".to_owned(), "new"),
+            ("/gzip", "{gzip: {}}".to_owned(), "abcdef"),
+            ("/all", format!("{{gzip: {{}}, echo: {{after_body: '>'}}, {filters}}}"), "ab-ef>"),
+        ];
+        let plugins: Vec<_> = rows.iter().map(|(path, plugins, _)| (*path, &**plugins)).collect();
+        let gateway = Setup::new(routes(&upstream, &plugins)).driver(*driver).start();
+        let mut client = gateway.client();
+        for (path, _, wanted) in &rows {
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n"));
+            let response = client.response();
+            assert_eq!(response.trailer("x-sum"), Some("1"), "{path}");
+            let mut text = response.text();
+            if response.field("content-encoding").is_some() {
+                text.clear();
+                let mut decoder = flate2::read::GzDecoder::new(&response.body[..]);
+                decoder.read_to_string(&mut text).expect("gzip");
+            }
+            assert_eq!(text, *wanted, "{path}");
+        }
+    }
+}

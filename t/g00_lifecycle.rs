@@ -1,7 +1,7 @@
 //! Stopping and loading again: signals, drain, exit codes.
 
 use crate::harness::{
-    Client, DEADLINE, Driver, Gateway, Manager, Setup, Upstream, drivers, eventually,
+    Client, Cut, DEADLINE, Driver, Gateway, Manager, Setup, Upstream, drivers, eventually,
 };
 use rustix::process::Signal;
 use std::net::TcpStream;
@@ -135,6 +135,28 @@ fn the_drain_has_a_bound() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(ended.stderr.contains("cut off after the drain timeout"), "{}", ended.stderr);
     assert!(slow.outcome(false).is_err());
+}
+
+/// Until the connection ends goes a body to a client of HTTP/1.0: one that the drain cuts off must
+/// not look whole.
+#[test]
+fn what_the_drain_cuts_off_is_reset() {
+    for driver in drivers() {
+        let upstream = Upstream::script(|conversation| {
+            if conversation.request().is_some() {
+                conversation.send("HTTP/1.1 200 OK\r\n\r\nsome of it");
+                conversation.stall();
+            }
+        });
+        let setup = Setup::new(proxy(&upstream)).ringgate("timeouts: {drain: 300ms}");
+        let mut gateway = setup.driver(*driver).start();
+        let mut client = gateway.client();
+        client.send("GET / HTTP/1.0\r\n\r\n");
+        client.wire().wait_for("some of it");
+        gateway.process().signal(Signal::TERM);
+        assert_eq!(client.wire().rest().1, Cut::Reset);
+        assert_eq!(gateway.end().code, Some(0));
+    }
 }
 
 /// A head that has begun to arrive may still be sent; its answer is the connection's last.

@@ -13,6 +13,7 @@ mod b10_http1;
 mod b15_bodies;
 mod b20_malformed;
 mod b30_limits;
+mod b35_clients_leave;
 mod b40_upgrade;
 mod b50_listeners;
 mod b60_guards;

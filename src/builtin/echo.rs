@@ -27,7 +27,7 @@ impl Plugin for Echo {
     }
 
     fn hooks(&self) -> Hooks {
-        Hooks::RESPONSE_HEADERS | Hooks::RESPONSE_BODY
+        Hooks::RESPONSE_HEADERS | Hooks::RESPONSE_BODY | Hooks::RESPONSE_TRAILERS
     }
 
     fn on_response_headers(&self, stream: &mut Stream<'_>, _end_of_stream: bool) -> Action {
@@ -63,6 +63,11 @@ impl Plugin for Echo {
             body.extend_from_slice(after);
         }
         Action::Continue
+    }
+
+    /// The body ended without saying so.
+    fn on_response_trailers(&self, stream: &mut Stream<'_>) -> Action {
+        self.on_response_body(stream, true)
     }
 }
 
@@ -104,6 +109,8 @@ mod tests {
             let mut run = Run::new(&*plugin, message);
             assert_eq!(run.response(pieces), expected, "{conf} {pieces:?}");
             assert_eq!(response_field(&run.message, "content-length"), None);
+            let mut run = Run::new(&*plugin, request("GET", "/"));
+            assert_eq!(run.response_with_trailers(pieces), expected, "{conf}, with trailers");
         }
     }
 

@@ -34,7 +34,8 @@ impl Plugin for Gzip {
     }
 
     fn hooks(&self) -> Hooks {
-        Hooks::RESPONSE_HEADERS | Hooks::RESPONSE_BODY | Hooks::LOG
+        let body = Hooks::RESPONSE_BODY | Hooks::RESPONSE_TRAILERS;
+        Hooks::RESPONSE_HEADERS | body | Hooks::LOG
     }
 
     /// Other plugins see, and change, the body as it is.
@@ -69,6 +70,15 @@ impl Plugin for Gzip {
             std::mem::swap(body, &mut out);
         }
         stream.locals.scratch = out;
+        Action::Continue
+    }
+
+    /// The body ended without saying so. What came last is here, compressed already.
+    fn on_response_trailers(&self, stream: &mut Stream<'_>) -> Action {
+        let compressors = stream.locals.get_mut::<Compressors>(*SLOT);
+        if let Some(running) = compressors.and_then(|all| all.running(*stream.state)) {
+            running.write(&[], true, &mut stream.message.body);
+        }
         Action::Continue
     }
 
@@ -262,6 +272,16 @@ mod tests {
         fields: &[(&str, &str)],
         pieces: &[&[u8]],
     ) -> (Vec<Vec<u8>>, Box<Message>) {
+        answer_before(false, conf, fields, pieces)
+    }
+
+    /// The same, with trailers behind the last piece or none.
+    fn answer_before(
+        trailers: bool,
+        conf: &Value,
+        fields: &[(&str, &str)],
+        pieces: &[&[u8]],
+    ) -> (Vec<Vec<u8>>, Box<Message>) {
         let plugin = plugin(read, conf);
         let mut message = request("GET", "/");
         message.request.headers.append(b"Accept-Encoding", b"br, gzip");
@@ -283,7 +303,11 @@ mod tests {
             plugin.on_response_headers(&mut stream, pieces.is_empty());
             for (at, piece) in pieces.iter().enumerate() {
                 stream.message.body = piece.to_vec();
-                plugin.on_response_body(&mut stream, at + 1 == pieces.len());
+                let last = at + 1 == pieces.len();
+                plugin.on_response_body(&mut stream, last && !trailers);
+                if last && trailers {
+                    plugin.on_response_trailers(&mut stream);
+                }
                 out.push(stream.message.body.clone());
             }
             plugin.on_log(&mut stream);
@@ -313,10 +337,13 @@ mod tests {
         ];
         for pieces in cases {
             for level in [1, 6, 9] {
-                let (out, message) = answer(&json!({ "comp_level": level }), &[], pieces);
-                assert_eq!(unpacked(&out.concat()), pieces.concat());
-                let coding = response_field(&message, "content-encoding");
-                assert_eq!(coding.as_deref(), Some("gzip"));
+                for trailers in [false, true] {
+                    let conf = json!({ "comp_level": level });
+                    let (out, message) = answer_before(trailers, &conf, &[], pieces);
+                    assert_eq!(unpacked(&out.concat()), pieces.concat(), "{trailers}");
+                    let coding = response_field(&message, "content-encoding");
+                    assert_eq!(coding.as_deref(), Some("gzip"));
+                }
             }
         }
         let (out, _) = answer(&json!({}), &[], &[&text]);

@@ -51,7 +51,7 @@ impl Plugin for ResponseRewrite {
 
     fn hooks(&self) -> Hooks {
         match self.body {
-            Some(_) => Hooks::RESPONSE_HEADERS | Hooks::RESPONSE_BODY,
+            Some(_) => Hooks::RESPONSE_HEADERS | Hooks::RESPONSE_BODY | Hooks::RESPONSE_TRAILERS,
             None => Hooks::RESPONSE_HEADERS,
         }
     }
@@ -114,6 +114,11 @@ impl Plugin for ResponseRewrite {
             None => {}
         }
         Action::Continue
+    }
+
+    /// The body ended without saying so.
+    fn on_response_trailers(&self, stream: &mut Stream<'_>) -> Action {
+        self.on_response_body(stream, true)
     }
 }
 
@@ -307,6 +312,8 @@ mod tests {
             let changed = expected != "hello world";
             let kept = response_field(&run.message, "content-length");
             assert_eq!(kept.is_none() && response_field(&run.message, "etag").is_none(), changed);
+            let mut run = Run::new(&*plugin, upstream_answer());
+            assert_eq!(run.response_with_trailers(pieces), expected, "{conf}, with trailers");
         }
     }
 

@@ -109,19 +109,31 @@ impl<'a> Run<'a> {
     /// Response headers with the body's pieces; gives what goes out of the body. A piece that is
     /// held comes back before the next one.
     pub(super) fn response(&mut self, pieces: &[&str]) -> String {
-        self.message.apply_response_fields();
         let bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
         self.message.response.body = match bytes {
             0 => BodyLength::None,
             bytes => BodyLength::Known(bytes as u64),
         };
+        let out = self.pass_response(pieces, false);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// The same with trailers behind the body, so that no piece is called its last.
+    pub(super) fn response_with_trailers(&mut self, pieces: &[&str]) -> String {
+        self.message.response.body = BodyLength::Chunked;
+        let out = self.pass_response(pieces, true);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    fn pass_response(&mut self, pieces: &[&str], trailers: bool) -> Vec<u8> {
+        self.message.apply_response_fields();
         let (plugin, hooks) = (self.plugin, self.plugin.hooks());
-        let end = bytes == 0;
+        let end = self.message.response.body == BodyLength::None;
         if hooks.has(Hooks::RESPONSE_HEADERS) {
             assert_eq!(plugin.on_response_headers(&mut self.stream(), end), Action::Continue);
         }
         if !hooks.has(Hooks::RESPONSE_BODY) {
-            return pieces.concat();
+            return pieces.concat().into_bytes();
         }
         let made = self.message.response.body != BodyLength::None;
         let pieces = if end && made { &[""][..] } else { pieces };
@@ -129,13 +141,19 @@ impl<'a> Run<'a> {
         for (at, piece) in pieces.iter().enumerate() {
             self.message.body = [&held[..], piece.as_bytes()].concat();
             held.clear();
-            match plugin.on_response_body(&mut self.stream(), at + 1 == pieces.len()) {
+            let last = at + 1 == pieces.len() && !trailers;
+            match plugin.on_response_body(&mut self.stream(), last) {
                 Action::Continue => out.append(&mut self.message.body),
                 Action::Pause(_) => held = std::mem::take(&mut self.message.body),
                 action => panic!("{action:?}"),
             }
         }
-        String::from_utf8_lossy(&out).into_owned()
+        if trailers {
+            self.message.body = held;
+            assert_eq!(plugin.on_response_trailers(&mut self.stream()), Action::Continue);
+            out.append(&mut self.message.body);
+        }
+        out
     }
 
     pub(super) fn log(&mut self) {

@@ -28,11 +28,13 @@
 //!    use are shown again first. Of the client's there are some left only when its request is
 //!    complete: they are the next request. Of the upstream's, a call that used none needs more
 //!    behind them.
-//! 4. When [`Exchange::due_ms`] has come, call [`Exchange::on_due`]; calling it early does no harm.
-//! 5. If it [`Exchange::is_reachable`]: before it waits, [`Exchange::park`]; after,
+//! 4. A client that no operation would hear of may be found gone at any time:
+//!    [`Exchange::on_downstream_broken`].
+//! 5. When [`Exchange::due_ms`] has come, call [`Exchange::on_due`]; calling it early does no harm.
+//! 6. If it [`Exchange::is_reachable`]: before it waits, [`Exchange::park`]; after,
 //!    [`Exchange::unpark`]. When something was asked meanwhile ([`Exchange::is_asked`]),
 //!    [`Exchange::on_asked`].
-//! 6. `Finish` comes exactly once; [`Exchange::take_output`] then has what is still to be sent,
+//! 7. `Finish` comes exactly once; [`Exchange::take_output`] then has what is still to be sent,
 //!    unless it ends in [`Ending::Abort`], and the exchange is ready for [`Exchange::begin`] again.
 
 mod body;
@@ -83,7 +85,8 @@ use waiting::Parked;
 pub enum Command {
     /// Read from the client; then [`Exchange::on_downstream`] or [`Exchange::on_downstream_end`].
     ReadDownstream,
-    /// Send all of this to the client; then [`Exchange::on_downstream_sent`].
+    /// Send all of this to the client; [`Exchange::on_downstream_takes`] whenever it took a part,
+    /// then [`Exchange::on_downstream_sent`].
     SendDownstream(Vec<u8>),
     /// Take an idle connection to [`Exchange::peer`] (unless `fresh`) or make one; then
     /// [`Exchange::on_connected`] or [`Exchange::on_connect_failed`].
@@ -91,7 +94,8 @@ pub enum Command {
         /// An idle one must not be used: the last one was stale.
         fresh: bool,
     },
-    /// Send all of this upstream; then [`Exchange::on_upstream_sent`].
+    /// Send all of this upstream; [`Exchange::on_upstream_takes`] whenever it took a part, then
+    /// [`Exchange::on_upstream_sent`].
     SendUpstream(Vec<u8>),
     /// Read from the upstream; then [`Exchange::on_upstream`], [`Exchange::on_upstream_end`] or
     /// [`Exchange::on_upstream_broken`].
@@ -318,7 +322,7 @@ impl Exchange {
             self.response.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         if self.response.wants_sending() {
-            self.timers.arm(Timer::DownstreamSend, now, self.rules().send_ms);
+            self.arm_downstream_send(cx);
             return Some(Command::SendDownstream(self.response.begin_sending()));
         }
         if self.request.wants_reading(self.upstream.backlog()) {

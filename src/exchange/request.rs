@@ -228,7 +228,7 @@ impl Exchange {
         }
     }
 
-    /// The client's connection broke.
+    /// The client's connection broke, or was found broken while nothing was read from it.
     pub fn on_downstream_broken(&mut self, cx: &mut Cx<'_>) {
         if self.is_tunnel() {
             return self.abort(Cause::ClientClosed);

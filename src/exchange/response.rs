@@ -214,6 +214,19 @@ impl Exchange {
         }
     }
 
+    /// The client took a part of what is sent to it: its time begins anew.
+    pub fn on_downstream_takes(&mut self, cx: &Cx<'_>) {
+        if self.is_tunnel() {
+            return self.arm_tunnel(cx);
+        }
+        self.arm_downstream_send(cx);
+    }
+
+    pub(super) fn arm_downstream_send(&mut self, cx: &Cx<'_>) {
+        let send_ms = self.rules().send_ms;
+        self.timers.arm(Timer::DownstreamSend, cx.locals.now_ms, send_ms);
+    }
+
     /// The client took everything, or not; the buffer comes back.
     pub fn on_downstream_sent(&mut self, mut buffer: Vec<u8>, sent: bool, cx: &mut Cx<'_>) {
         self.response.sending = false;

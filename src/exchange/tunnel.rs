@@ -100,12 +100,13 @@ impl Exchange {
     }
 
     /// Whether both sides speak another protocol.
-    pub(super) fn is_tunnel(&self) -> bool {
+    #[must_use]
+    pub fn is_tunnel(&self) -> bool {
         matches!(self.stage, Stage::Tunnel(_))
     }
 
     /// Something moved.
-    fn arm_tunnel(&mut self, cx: &Cx<'_>) {
+    pub(super) fn arm_tunnel(&mut self, cx: &Cx<'_>) {
         self.arm_upstream(Timer::UpstreamRead, cx);
     }
 

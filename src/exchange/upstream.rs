@@ -213,6 +213,14 @@ impl Exchange {
         if self.upstream.terms.introduces { Carries::OneClients } else { Carries::All }
     }
 
+    /// The upstream took a part of what is sent to it: its time begins anew.
+    pub fn on_upstream_takes(&mut self, cx: &Cx<'_>) {
+        if self.is_tunnel() {
+            return self.arm_tunnel(cx);
+        }
+        self.arm_upstream(Timer::UpstreamSend, cx);
+    }
+
     /// The upstream took everything, or not; the buffer comes back.
     pub fn on_upstream_sent(&mut self, mut buffer: Vec<u8>, sent: bool, cx: &mut Cx<'_>) {
         self.upstream.sending = false;

@@ -73,7 +73,8 @@ impl ResponseHead {
             return Err(ResponseError("a status line without its parts"));
         };
         let head = &within[..len];
-        if !lines_end_in_crlf(head, &head[..0], parsed.headers) {
+        let before = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        if !lines_end_in_crlf(head, &head[before..], parsed.headers) {
             return Err(ResponseError("a line ends in a bare LF"));
         }
         if !(100..=999).contains(&status) {
@@ -294,6 +295,9 @@ mod tests {
             "HTTP/1.1 20 OK\r\n\r\n",
             "HTTP/1.1 099 OK\r\n\r\n",
             "HTTP/1.1 200 OK\nA: b\r\n\r\n",
+            "\nHTTP/1.1 200 OK\r\nA: b\r\n\r\n",
+            "\n\nHTTP/1.1 200 OK\r\n\r\n",
+            "\r\n\nHTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",

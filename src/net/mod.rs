@@ -23,4 +23,4 @@ pub use letterbox::{
 pub use listen::{adopt, reserve, set_options};
 pub use listener::{Accepted, Listener};
 pub use runtime::{DriverChoice, DriverKind, pin_to_core, run, sleep_ms, spawn, within_ms};
-pub use socket::{Socket, connect, connect_unix, read, send, send_from};
+pub use socket::{Socket, connect, connect_unix, read, send, send_some};

@@ -1,7 +1,7 @@
 //! Connected sockets. A read and a send may run at the same time, never two of a kind.
 
 use monoio::buf::{IoBuf, IoBufMut, SliceMut};
-use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
+use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{
@@ -61,6 +61,15 @@ impl Socket {
             recv(fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|_| ())
         });
         peeked == Err(Errno::AGAIN)
+    }
+
+    /// Whether nothing can be sent to the peer any more: it reset the connection, or closed a unix
+    /// socket. What it sent before stays unread. A peer that only ended its side is not gone.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = self.with_fd(|fd| rustix::net::send(fd, &[], flags));
+        sent.is_err_and(|error| !matches!(error, Errno::AGAIN | Errno::INTR))
     }
 
     /// Sends what the socket takes without waiting; tells how many bytes that were.
@@ -143,36 +152,33 @@ pub async fn read(socket: Socket, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8
 }
 
 /// Sends all of `buffer`; tells whether that worked.
-pub async fn send(socket: Socket, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-    match socket.send_now(&buffer) {
-        Ok(sent) if sent == buffer.len() => (Ok(()), buffer),
-        Ok(sent) => send_from(socket, buffer, sent).await,
-        Err(error) => (Err(error), buffer),
+pub async fn send(socket: Socket, mut buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+    let mut result = socket.send_now(&buffer);
+    loop {
+        match result {
+            Ok(sent) if sent < buffer.len() => {
+                (result, buffer) = send_some(socket.clone(), buffer, sent).await;
+            }
+            done => return (done.map(|_| ()), buffer),
+        }
     }
 }
 
-/// Sends what is in `buffer` from there on, an operation of the loop.
-pub async fn send_from(socket: Socket, buffer: Vec<u8>, from: usize) -> (io::Result<()>, Vec<u8>) {
-    if from > 0 {
-        return send_rest(socket, buffer, from).await;
-    }
+/// Sends what is in `buffer` from there on, as much as the kernel takes once there is room, an
+/// operation of the loop. Gives how much of the buffer is sent then.
+pub async fn send_some(
+    socket: Socket,
+    buffer: Vec<u8>,
+    from: usize,
+) -> (io::Result<usize>, Vec<u8>) {
     // SAFETY: as in `read`; a read that runs at the same time holds no reference either.
     let stream = unsafe { &mut *socket.0.stream.get() };
-    let whole = buffer.len();
-    let (result, buffer) = stream.write(buffer).await;
-    match result {
-        Ok(sent) if sent == whole => (Ok(()), buffer),
-        Ok(sent) => send_rest(socket, buffer, sent).await,
-        Err(error) => (Err(error), buffer),
-    }
-}
-
-/// The kernel took a part: the rest follows.
-async fn send_rest(socket: Socket, buffer: Vec<u8>, sent: usize) -> (io::Result<()>, Vec<u8>) {
-    // SAFETY: as in `read`.
-    let stream = unsafe { &mut *socket.0.stream.get() };
-    let (result, slice) = stream.write_all(buffer.slice(sent..)).await;
-    (result.map(|_| ()), slice.into_inner())
+    let (result, slice) = stream.write(buffer.slice(from..)).await;
+    let sent = match result {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        result => result.map(|bytes| from + bytes),
+    };
+    (sent, slice.into_inner())
 }
 
 fn writable(buffer: Vec<u8>, from: usize, to: usize) -> SliceMut<Vec<u8>> {

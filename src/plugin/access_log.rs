@@ -34,7 +34,7 @@ pub enum Escape {
 /// What a finished request came to, beyond its facts.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
-    /// The status answered; 0 if the client left before that.
+    /// The status answered; 499 if the client left before that, 0 if a plugin closed.
     pub status: u16,
     /// Bytes received for it: head, and body as far as it was read.
     pub received: u64,

@@ -35,6 +35,12 @@ impl ResponseFlags {
     /// NC: the route's upstream does not exist.
     pub const NO_CLUSTER: Self = Self(0x100_0000);
 
+    /// Whether all of `other` went wrong.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// Envoy's bits.
     #[must_use]
     pub const fn bits(self) -> u64 {

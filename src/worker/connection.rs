@@ -32,7 +32,7 @@ pub(super) struct Downstream {
     pub(super) input: Vec<u8>,
     pub(super) at: usize,
     /// Since when a head arrives.
-    head_since: Option<u64>,
+    pub(super) head_since: Option<u64>,
     /// What has come of it names the method HEAD.
     begun_with_head: bool,
     /// Requests it may still carry.
@@ -149,7 +149,9 @@ impl Downstream {
                 Arrived::End => return,
                 Arrived::Late => {
                     self.write_error(worker, 408, self.begun_with_head);
-                    self.send_output(worker).await;
+                    if !self.send_output(worker).await {
+                        return;
+                    }
                     break;
                 }
             }
@@ -238,36 +240,55 @@ impl Downstream {
         }
     }
 
-    /// Sends what is gathered; tells whether the connection goes on.
+    /// Sends what is gathered; tells whether the connection goes on. If it does not, what the
+    /// client has of a response must not look whole: it sees a reset.
     pub(super) async fn send_output(&mut self, worker: &Rc<Worker>) -> bool {
-        match self.socket.send_now(&self.output) {
-            Ok(sent) if sent == self.output.len() => {
-                self.output.clear();
-                true
+        let sent = match self.socket.send_now(&self.output) {
+            Ok(sent) if sent == self.output.len() => true,
+            Ok(sent) => {
+                self.set_unfinished(worker, true);
+                let all = self.send_output_from(worker, sent).await;
+                self.set_unfinished(worker, false);
+                all
             }
-            Ok(sent) => self.send_output_from(worker, sent).await,
             Err(_) => false,
+        };
+        self.output.clear();
+        if !sent {
+            self.socket.reset_on_close();
         }
+        sent
     }
 
-    /// Sends it from there on, as the client takes it.
+    /// Sends it from there on, as the client takes it: its time begins anew whenever it took some.
     async fn send_output_from(&mut self, worker: &Rc<Worker>, from: usize) -> bool {
         self.now_ns = 0;
-        let send_ms = worker.pinned.borrow().snapshot.rules.send_ms;
-        worker.arm(self.alarm, worker.clock.now_ms() + send_ms);
-        let output = std::mem::take(&mut self.output);
-        let mut sending = pin!(Some(net::send_from(self.socket.clone(), output, from)));
-        loop {
-            match wait_for(worker, self.alarm, &mut sending).await {
-                Ok((result, mut buffer)) => {
-                    buffer.clear();
-                    self.output = buffer;
-                    return result.is_ok();
+        let mut sent = from;
+        while sent < self.output.len() {
+            let send_ms = worker.pinned.borrow().snapshot.rules.send_ms;
+            worker.arm(self.alarm, worker.clock.now_ms() + send_ms);
+            let output = std::mem::take(&mut self.output);
+            let mut sending = pin!(Some(net::send_some(self.socket.clone(), output, sent)));
+            let (result, output) = loop {
+                match wait_for(worker, self.alarm, &mut sending).await {
+                    Ok(done) => break done,
+                    Err(Ring::Drain) => {}
+                    Err(Ring::Due) => return false,
                 }
-                Err(Ring::Drain) => {}
-                Err(Ring::Due) => return false,
+            };
+            self.output = output;
+            match result {
+                Ok(now) => sent = now,
+                Err(_) => return false,
             }
         }
+        true
+    }
+
+    /// Whether the connection's end would now cut a response off.
+    pub(super) fn set_unfinished(&self, worker: &Worker, unfinished: bool) {
+        let socket = unfinished.then(|| self.socket.clone());
+        worker.deadlines.borrow_mut().value_mut(self.alarm).unfinished = socket;
     }
 
     /// Reads and throws away what still comes, for a while.

@@ -10,7 +10,6 @@ use super::{Ring, Worker, at_work};
 use crate::exchange::{Carries, Command, Cx, Ending, Exchange};
 use crate::limits;
 use crate::net::{self, Socket};
-use crate::time::DeadlineId;
 use crate::upstream::{Address, IdlePool, Shelf};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -21,7 +20,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 type ReadDone = (io::Result<usize>, Vec<u8>);
-type SendDone = (io::Result<()>, Vec<u8>);
+/// How much of it is sent.
+type SendDone = (io::Result<usize>, Vec<u8>);
 
 /// The upstream connection of one exchange.
 #[derive(Default)]
@@ -59,12 +59,12 @@ impl Drop for OpenTunnel {
 }
 
 /// The operations of one exchange that may run at the same time.
-struct Operations<'a, DR, DS, C, UR, US, T> {
+struct Operations<'a, DR, C, UR, S, T> {
     read_down: Slot<'a, DR>,
-    send_down: Slot<'a, DS>,
+    send_down: Slot<'a, S>,
     connect: Slot<'a, C>,
     read_up: Slot<'a, UR>,
-    send_up: Slot<'a, US>,
+    send_up: Slot<'a, S>,
     sleep: Slot<'a, T>,
 }
 
@@ -76,15 +76,26 @@ fn send<F>(
     slot: &mut Slot<'_, F>,
     rest: impl FnOnce(Socket, Vec<u8>, usize) -> F,
 ) -> Option<SendDone> {
-    let Some(socket) = socket else {
-        return Some((Err(io::ErrorKind::NotConnected.into()), bytes));
+    let sent = match socket {
+        Some(socket) => socket.send_now(&bytes),
+        None => Err(io::ErrorKind::NotConnected.into()),
     };
-    match socket.send_now(&bytes) {
-        Ok(sent) if sent < bytes.len() => {
+    send_on(socket, (sent, bytes), slot, rest)
+}
+
+/// The same with what a send has left.
+fn send_on<F>(
+    socket: Option<&Socket>,
+    (sent, bytes): SendDone,
+    slot: &mut Slot<'_, F>,
+    rest: impl FnOnce(Socket, Vec<u8>, usize) -> F,
+) -> Option<SendDone> {
+    match (sent, socket) {
+        (Ok(sent), Some(socket)) if sent < bytes.len() => {
             slot.set(Some(rest(socket.clone(), bytes, sent)));
             None
         }
-        done => Some((done.map(|_| ()), bytes)),
+        (sent, _) => Some((sent, bytes)),
     }
 }
 
@@ -99,22 +110,27 @@ fn connecting(
 enum Event {
     ReadDown(ReadDone),
     SentDown(SendDone),
+    /// The client took a part of what is sent to it.
+    TakesDown,
     Connected(io::Result<Socket>),
     ReadUp(ReadDone),
     SentUp(SendDone),
+    /// The upstream did.
+    TakesUp,
     Slept,
     Due,
+    /// The client reset the connection while nothing was read from it or sent to it.
+    Gone,
     /// A plugin asked something of the waiting exchange.
     Asked,
 }
 
-impl<DR, DS, C, UR, US, T> Operations<'_, DR, DS, C, UR, US, T>
+impl<DR, C, UR, S, T> Operations<'_, DR, C, UR, S, T>
 where
     DR: Future<Output = ReadDone>,
-    DS: Future<Output = SendDone>,
     C: Future<Output = io::Result<Socket>>,
     UR: Future<Output = ReadDone>,
-    US: Future<Output = SendDone>,
+    S: Future<Output = SendDone>,
     T: Future<Output = ()>,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -136,19 +152,27 @@ where
         poll_slot(&mut self.sleep, cx).map(|()| Event::Slept)
     }
 
-    /// Waits for what happens next. Meanwhile the exchange's message can be reached.
+    /// Waits for what happens next. Meanwhile the exchange's message can be reached. A client that
+    /// no operation would hear of is looked at from time to time.
     async fn next(
         &mut self,
         worker: &Rc<Worker>,
-        alarm: DeadlineId,
+        client: &Downstream,
         exchange: &mut Exchange,
     ) -> Event {
         worker.see_to_errands();
-        worker.arm(alarm, exchange.due_ms());
+        // A tunnel may have ended its own side.
+        let unheard = self.read_down.is_none() && self.send_down.is_none() && !exchange.is_tunnel();
+        let look_ms = worker.clock.now_ms() + limits::CLIENT_LOOK_MS;
+        let due_ms = exchange.due_ms();
+        worker.arm(client.alarm, if unheard { due_ms.min(look_ms) } else { due_ms });
         at_work(0);
         let event = poll_fn(|cx| {
-            let rang = worker.rang(alarm, cx.waker());
+            let rang = worker.rang(client.alarm, cx.waker());
             match (self.poll(cx), rang) {
+                (Poll::Pending, Some(Ring::Due)) if unheard && client.socket.is_gone() => {
+                    Poll::Ready(Event::Gone)
+                }
                 (Poll::Pending, Some(Ring::Due)) => Poll::Ready(Event::Due),
                 (Poll::Pending, _) if exchange.is_reachable() => worker.park(exchange, cx.waker()),
                 (event, _) => event,
@@ -160,6 +184,27 @@ where
             worker.with_cx(|cx| exchange.unpark(cx));
         }
         event
+    }
+
+    /// A send that was done in part goes on, by `rest`.
+    fn go_on(
+        &mut self,
+        event: Event,
+        client: &Socket,
+        upstream: &UpstreamLink,
+        rest: impl FnOnce(Socket, Vec<u8>, usize) -> S,
+    ) -> Event {
+        match event {
+            Event::SentDown(done) => {
+                let done = send_on(Some(client), done, &mut self.send_down, rest);
+                done.map_or(Event::TakesDown, Event::SentDown)
+            }
+            Event::SentUp(done) => {
+                let done = send_on(upstream.socket.as_ref(), done, &mut self.send_up, rest);
+                done.map_or(Event::TakesUp, Event::SentUp)
+            }
+            event => event,
+        }
     }
 
     /// Drops everything that runs on the upstream connection.
@@ -205,7 +250,7 @@ impl Downstream {
                         Command::SendDownstream(bytes) => {
                             self.sent += bytes.len() as u64;
                             let (to, slot) = (Some(&self.socket), &mut operations.send_down);
-                            done = send(to, bytes, slot, net::send_from).map(Event::SentDown);
+                            done = send(to, bytes, slot, net::send_some).map(Event::SentDown);
                         }
                         Command::Connect { fresh } => {
                             if fresh || !self.reuse(worker, exchange, &mut link, cx) {
@@ -214,7 +259,7 @@ impl Downstream {
                         }
                         Command::SendUpstream(bytes) => {
                             let (to, slot) = (link.socket.as_ref(), &mut operations.send_up);
-                            done = send(to, bytes, slot, net::send_from).map(Event::SentUp);
+                            done = send(to, bytes, slot, net::send_some).map(Event::SentUp);
                         }
                         Command::ReadUpstream if link.has_unused() => link.give(exchange, cx),
                         Command::ReadUpstream => operations.read_up.set(link.read(worker, &tunnel)),
@@ -237,7 +282,8 @@ impl Downstream {
             if let Some(ending) = ending {
                 return ending;
             }
-            let event = operations.next(worker, self.alarm, exchange).await;
+            let event = operations.next(worker, self, exchange).await;
+            let event = operations.go_on(event, &self.socket, &link, net::send_some);
             worker.with_cx(|cx| self.on_event(worker, exchange, &mut link, event, cx));
         }
     }
@@ -262,6 +308,7 @@ impl Downstream {
             Event::SentDown((result, buffer)) => {
                 exchange.on_downstream_sent(buffer, result.is_ok(), cx);
             }
+            Event::TakesDown => exchange.on_downstream_takes(cx),
             Event::Connected(Ok(socket)) => {
                 worker.counters.upstream_made.up();
                 link.open(worker, socket, 1);
@@ -286,8 +333,10 @@ impl Downstream {
             Event::SentUp((result, buffer)) => {
                 exchange.on_upstream_sent(buffer, result.is_ok(), cx);
             }
+            Event::TakesUp => exchange.on_upstream_takes(cx),
             Event::Slept => exchange.on_slept(cx),
             Event::Due => exchange.on_due(cx),
+            Event::Gone => exchange.on_downstream_broken(cx),
             Event::Asked => exchange.on_asked(cx),
         }
     }

@@ -122,6 +122,8 @@ struct Worker {
 struct Alarm {
     waker: Option<Waker>,
     rang: Option<Ring>,
+    /// The connection, while ending it would cut a response off.
+    unfinished: Option<Socket>,
 }
 
 /// Why an alarm rings.

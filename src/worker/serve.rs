@@ -7,7 +7,9 @@ use super::{Worker, at_work};
 use crate::exchange::{Arrival, Command, Cx, Ending};
 use crate::http::{BodyLength, Headers, Method, RequestError, RequestHead, Version, uri};
 use crate::http::{write_error_page, write_field, write_number_field};
-use crate::plugin::{Connection, Outcome, RequestFacts, RouteFacts, VariablesOf};
+use crate::plugin::{
+    Connection, Message, Outcome, RequestFacts, Response, ResponseFlags, RouteFacts, VariablesOf,
+};
 use crate::route::Lookup;
 use crate::snapshot::{Pinned, write_local_head};
 use std::pin::pin;
@@ -21,7 +23,8 @@ impl Downstream {
             return Served::Incomplete;
         }
         match self.head.parse(&self.input[self.at..], pinned.snapshot.rules.head) {
-            Ok(true) => {}
+            // What comes behind it is another head, with a time of its own.
+            Ok(true) => self.head_since = None,
             Ok(false) => return Served::Incomplete,
             Err(error) => {
                 self.refuse(worker, error);
@@ -132,8 +135,13 @@ impl Downstream {
         let ending = match worker.with_cx(|cx| exchange.poll(cx)) {
             // A local response, mostly: nothing to wait for, so no operations to set up.
             Some(Command::Finish(ending)) => ending,
-            // Awaited where it is: it is large, and would be copied.
-            first => pin!(self.drive(worker, &mut exchange, first)).await,
+            first => {
+                self.set_unfinished(worker, true);
+                // Awaited where it is: it is large, and would be copied.
+                let ending = pin!(self.drive(worker, &mut exchange, first)).await;
+                self.set_unfinished(worker, false);
+                ending
+            }
         };
         worker.counters.running.down();
         worker.see_to_errands();
@@ -142,10 +150,11 @@ impl Downstream {
         self.now_ns = epoch_ns();
         let message = exchange.message();
         self.kept.inherit(&message.filter_state);
+        let egress = (self.sent + self.output.len() as u64).saturating_sub(of_others);
         let answer = Answer {
-            status: message.response.status,
+            status: status_of(message, egress),
             ingress: head + message.request_bytes,
-            egress: (self.sent + self.output.len() as u64).saturating_sub(of_others),
+            egress,
             // How long a tunnel was open says nothing about how fast an answer came.
             latency_ns: (message.response.status != 101)
                 .then(|| self.now_ns.saturating_sub(message.started_ns)),
@@ -320,6 +329,17 @@ impl RequestFacts for Unread<'_> {
     fn started_ns(&self) -> u64 {
         epoch_ns()
     }
+}
+
+/// What logs and counters call the status of a client that left before anything was sent to it, as
+/// nginx does (`NGX_HTTP_CLIENT_CLOSED_REQUEST`).
+const CLIENT_CLOSED: u16 = 499;
+
+/// The status answered, of a response of which that many bytes were sent.
+fn status_of(message: &Message, egress: u64) -> u16 {
+    let Response { status, flags, .. } = message.response;
+    let left = flags.has(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+    if left && (egress == 0 || status == 0) { CLIENT_CLOSED } else { status }
 }
 
 /// The path as it was received; an absolute-form without one means `/` (RFC 9110 §4.2.3).

@@ -187,6 +187,7 @@ async fn serve(
     // Nobody listening means that the gateway is ending already.
     let _ = started.send(Started { index: settings.index, outcome: Ok(kind.get()) });
     worker.tick().await;
+    worker.cut_off();
     worker.access.flush();
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::clock::epoch_ns;
 use super::{Ring, Stop, Taken, Worker};
 use crate::limits::TICK_MS;
-use crate::net;
+use crate::net::{self, Socket};
 use crate::plugin::Chore;
 use crate::snapshot::{Pinned, Snapshot};
 use std::rc::Rc;
@@ -52,6 +52,13 @@ impl Worker {
                 );
                 return;
             }
+        }
+    }
+
+    /// The worker ends with whatever still runs: a response that is cut off must not look whole.
+    pub(super) fn cut_off(&self) {
+        for alarm in self.deadlines.borrow_mut().values_mut() {
+            alarm.unfinished.iter().for_each(Socket::reset_on_close);
         }
     }
 

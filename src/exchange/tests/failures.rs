@@ -1,13 +1,15 @@
 //! Peers and clients that fail: retries, timeouts, cut-off and broken messages.
 
-use super::case::{Case, check, whole};
+use super::case::{Case, Outcome, check, whole};
+use super::double::{Phase, Scripted, pause};
 use super::script::{Answers, Connects, Fate, Takes, Then};
 use crate::exchange::Ending;
+use crate::plugin::Hold;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
 /// Peers by their connections, in the order they were asked.
-fn peers(outcome: &super::case::Outcome) -> Vec<usize> {
+fn peers(outcome: &Outcome) -> Vec<usize> {
     outcome.links.iter().map(super::script::Link::peer).collect()
 }
 
@@ -260,4 +262,61 @@ fn a_client_that_takes_nothing_more() {
     });
     let outcome = whole(case);
     assert_eq!((outcome.ending, outcome.ms), (Ending::Abort, 5_000));
+}
+
+/// A send may take as long as it needs, as long as some of it is taken in time.
+#[test]
+fn who_takes_slowly_is_not_stalled() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nslow text";
+    check(
+        || {
+            let case = Case::get().peer(answer).client(|client| client.slow = true);
+            case.with(|setup| setup.timeouts.read_ms = 1_000_000_000)
+        },
+        |outcome| assert_eq!((outcome.status(), outcome.body().as_str()), (200, "slow text")),
+    );
+    check(
+        || {
+            let case = Case::post("abc").peer(OK).takes(0, Takes::Slowly);
+            case.with(|setup| setup.rules.body_ms = 1_000_000_000)
+        },
+        |outcome| {
+            assert_eq!((outcome.status(), outcome.body().as_str()), (200, "hello"));
+            assert_eq!(outcome.attempts, 1);
+        },
+    );
+}
+
+/// A client that nobody reads from or sends to may be gone all the same.
+#[test]
+fn a_client_that_left_is_not_waited_for() {
+    let holds = |phase| Scripted::new("p").on(phase, &[pause(Hold::All)]);
+    let cases: [(fn() -> Case, usize); 3] = [
+        (|| Case::get().peer("").with(|setup| setup.peers = 2), 1),
+        (|| Case::post("abc").peer("").connects(Connects::Never), 0),
+        (|| Case::get().peer("HTTP/1.1 103 Early"), 1),
+    ];
+    for (case, links) in cases {
+        check(
+            || case().client(|client| client.gone_ms = Some(500)),
+            |outcome| gone(outcome, links),
+        );
+    }
+    for (phase, links) in [(Phase::RequestHeaders, 0), (Phase::ResponseHeaders, 1)] {
+        check(
+            || {
+                let case = Case::get().plugin(holds(phase)).peer(OK);
+                case.client(|client| client.gone_ms = Some(500))
+            },
+            |outcome| gone(outcome, links),
+        );
+    }
+}
+
+#[track_caller]
+fn gone(outcome: &Outcome, links: usize) {
+    assert_eq!((outcome.ms, outcome.ending, outcome.text.as_str()), (500, Ending::Close, ""));
+    assert_eq!(outcome.links.len(), links);
+    assert!(outcome.links.iter().all(|link| link.fate == Fate::Closed));
+    assert_eq!((outcome.details.as_str(), outcome.flags), ("downstream_remote_disconnect", 0x4000));
 }

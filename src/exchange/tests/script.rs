@@ -57,7 +57,14 @@ impl fmt::Debug for PeerScript {
 pub(super) enum Takes {
     ThenFails,
     ThenStalls,
+    /// It takes everything, but slowly: see [`PARTS`].
+    Slowly,
 }
+
+/// The parts in which who is slow takes each piece, and the time until each: one is well within the
+/// time for a send, all are not.
+pub(super) const PARTS: u64 = 5;
+pub(super) const PART_MS: u64 = 1_500;
 
 /// How the client behaves.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +79,10 @@ pub(super) struct ClientScript {
     pub(super) waits_for_continue: bool,
     /// It takes no more than this.
     pub(super) takes: Option<(usize, bool)>,
+    /// It takes everything slowly: see [`PARTS`].
+    pub(super) slow: bool,
+    /// It is gone after so many milliseconds, and no operation hears of it.
+    pub(super) gone_ms: Option<u64>,
     /// Responses of the same batch that are gathered already.
     pub(super) gathered: Vec<u8>,
 }

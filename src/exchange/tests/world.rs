@@ -2,7 +2,7 @@
 //! chooses what happens next among what can; every command is checked against the contract.
 
 use super::double::{Asks, Calls, Later, Setup};
-use super::script::{ClientScript, Connects, Fate, Link, PeerScript, Takes, Then};
+use super::script::{ClientScript, Connects, Fate, Link, PART_MS, PARTS, PeerScript, Takes, Then};
 use crate::exchange::{Arrival, Command, Cx, Ending, Exchange};
 use crate::http::{HeadLimits, RequestHead};
 use crate::plugin::{Ask, Connection, Locals, Message, Properties};
@@ -52,6 +52,7 @@ pub(super) struct World {
     pub(super) head: RequestHead,
     pub(super) sends: usize,
     steps: usize,
+    began_ms: u64,
     /// Nothing more is sent to the client, and it knows.
     pub(super) client_told: bool,
     /// What plugins keep for the connection.
@@ -79,6 +80,7 @@ impl World {
             head: RequestHead::default(),
             sends: 0,
             steps: 0,
+            began_ms: 1_000,
             client_told: false,
             kept: Properties::default(),
         }
@@ -376,12 +378,26 @@ impl World {
 
     fn take_down(&mut self) {
         let bytes = self.running.send_down.take().expect("a send runs");
+        if self.client.slow {
+            self.take_slowly(Exchange::on_downstream_takes);
+        }
         let fails = matches!(self.client.takes, Some((most, true))
             if self.seen.len() + bytes.len() > most);
         if !fails {
             self.seen.extend_from_slice(&bytes);
         }
         self.cx(|exchange, cx| exchange.on_downstream_sent(bytes, !fails, cx));
+    }
+
+    /// Each part of a piece is taken just in time.
+    fn take_slowly(&mut self, took: fn(&mut Exchange, &Cx<'_>)) {
+        for _ in 0..PARTS {
+            self.locals.now_ms += PART_MS;
+            self.cx(|exchange, cx| {
+                exchange.on_due(cx);
+                took(exchange, cx);
+            });
+        }
     }
 
     fn end_connect(&mut self) {
@@ -402,6 +418,9 @@ impl World {
 
     fn take_up(&mut self) {
         let bytes = self.running.send_up.take().expect("a send runs");
+        if self.link().is_some_and(|link| matches!(link.script.takes, Some((_, Takes::Slowly)))) {
+            self.take_slowly(Exchange::on_upstream_takes);
+        }
         let link = self.link().expect("a connection");
         let fails = matches!(link.script.takes, Some((most, Takes::ThenFails))
             if link.received.len() + bytes.len() > most);
@@ -441,9 +460,15 @@ impl World {
     fn pass_time(&mut self) {
         let due = self.exchange.due_ms();
         let slept = self.running.sleep.unwrap_or(u64::MAX);
-        let now = due.min(slept);
+        let gone = self.client.gone_ms.map_or(u64::MAX, |ms| self.began_ms + ms);
+        let now = due.min(slept).min(gone);
         assert!(now != u64::MAX, "hangs: nothing runs, no timer, nobody sleeps");
         self.locals.now_ms = self.locals.now_ms.max(now);
+        if now == gone {
+            let heard = self.running.read_down || self.running.send_down.is_some();
+            assert!(!heard, "an operation would tell");
+            return self.cx(|exchange, cx| exchange.on_downstream_broken(cx));
+        }
         if slept <= due {
             self.running.sleep = None;
             return self.cx(|exchange, cx| exchange.on_slept(cx));
