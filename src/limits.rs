@@ -38,12 +38,13 @@ pub const SECTION_BYTES_MAX: usize = 1024 * 1024;
 /// plugin.
 pub const HELD_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes that the running HTTP calls of one instance have to send, and those that one callback leaves
-/// behind in calls and messages: they are copies, which the guest's own limit does not count.
+/// Bytes that the running HTTP calls of one instance have to send, and those that one callback
+/// leaves behind in calls and messages: they are copies, which the guest's own limit does not
+/// count.
 pub const CALLOUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Bytes of messages that wait to be sent on one gRPC stream: a peer that takes them slowly must not
-/// fill our memory.
+/// Bytes of messages that wait to be sent on one gRPC stream: a peer that takes them slowly must
+/// not fill our memory.
 pub const GRPC_BACKLOG_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// First size of a connection's read buffer: one small request, half a page of waste at most.

@@ -216,7 +216,7 @@ fn a_body_and_its_trailers_wait_for_the_reply() {
         for (verdict, status) in [("200 OK", 200), ("401 No", 403)] {
             let upstream = Upstream::hello();
             let auth =
-                Upstream::answering(&format!("HTTP/1.1 {verdict}\r\nContent-Length: 0\r\n\r\n"));
+                Upstream::answering(format!("HTTP/1.1 {verdict}\r\nContent-Length: 0\r\n\r\n"));
             let gateway = Setup::new(format!(
                 "upstreams: [{{id: auth, nodes: {{\"{}\": 1}}}}]
 routes:

@@ -231,8 +231,8 @@ pub trait Plugin: Send + Sync + Debug {
         Action::Continue
     }
 
-    /// What this plugin had for the stream is gone, and it holds a message back that nobody would let
-    /// go. `Continue` lets it go.
+    /// What this plugin had for the stream is gone, and it holds a message back that nobody would
+    /// let go. `Continue` lets it go.
     fn on_lost(&self, stream: &mut Stream<'_>) -> Action {
         let _ = stream;
         Action::Continue

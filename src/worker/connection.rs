@@ -90,7 +90,8 @@ pub(super) async fn serve(
 ) {
     let id = worker.next_connection.get();
     worker.next_connection.set(id + 1);
-    let alarm = worker.deadlines.borrow_mut().add(super::Alarm::default());
+    let alarm = super::Alarm { socket: Some(socket.clone()), ..super::Alarm::default() };
+    let alarm = worker.deadlines.borrow_mut().add(alarm);
     worker.counters.connections.up();
     worker.counters.open.up();
     let mut downstream = Downstream {
@@ -287,8 +288,7 @@ impl Downstream {
 
     /// Whether the connection's end would now cut a response off.
     pub(super) fn set_unfinished(&self, worker: &Worker, unfinished: bool) {
-        let socket = unfinished.then(|| self.socket.clone());
-        worker.deadlines.borrow_mut().value_mut(self.alarm).unfinished = socket;
+        worker.deadlines.borrow_mut().value_mut(self.alarm).unfinished = unfinished;
     }
 
     /// Reads and throws away what still comes, for a while.

@@ -122,8 +122,10 @@ struct Worker {
 struct Alarm {
     waker: Option<Waker>,
     rang: Option<Ring>,
-    /// The connection, while ending it would cut a response off.
-    unfinished: Option<Socket>,
+    /// Its connection.
+    socket: Option<Socket>,
+    /// The connection's end would now cut a response off.
+    unfinished: bool,
 }
 
 /// Why an alarm rings.

@@ -57,8 +57,8 @@ impl Worker {
 
     /// The worker ends with whatever still runs: a response that is cut off must not look whole.
     pub(super) fn cut_off(&self) {
-        for alarm in self.deadlines.borrow_mut().values_mut() {
-            alarm.unfinished.iter().for_each(Socket::reset_on_close);
+        for alarm in self.deadlines.borrow_mut().values_mut().filter(|alarm| alarm.unfinished) {
+            alarm.socket.iter().for_each(Socket::reset_on_close);
         }
     }
 

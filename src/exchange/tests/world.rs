@@ -360,7 +360,7 @@ impl World {
         match later {
             Later::EditHeld if held => visitor.body.make_ascii_uppercase(),
             Later::Respond(status) | Later::RespondAndResume(status) => {
-                visitor.respond(status, Some(b"asked"))
+                visitor.respond(status, Some(b"asked"));
             }
             _ => {}
         }
