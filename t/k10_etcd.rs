@@ -1,6 +1,6 @@
 //! etcd as the store of a fleet: a real one, two gateways, failures.
 
-use crate::harness::{Admin, Etcd, Gateway, Setup, eventually};
+use crate::harness::{Admin, Etcd, Gateway, Setup, Upstream, eventually};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -77,6 +77,28 @@ fn bad_items_are_left_out() {
     assert_eq!(left_out.keys().collect::<Vec<_>>(), ["routes/bad", "routes/good"]);
     admin.put("/routes/good", route("/g", "mended"));
     assert_eq!(gateway.get("/g").text(), "mended");
+}
+
+/// As controllers do it: the nodes of before get no requests any more.
+#[test]
+fn an_upstream_is_scaled_to_zero_and_back() {
+    let Some(etcd) = Etcd::start() else { return };
+    let upstream = Upstream::hello();
+    let (gateway, admin) = start(&etcd);
+    let nodes = |nodes: &str| format!("{{\"id\": \"1\", \"nodes\": {nodes}}}");
+    let some = nodes(&format!("{{\"{}\": 1}}", upstream.node()));
+    admin.put("/upstreams/1", &some);
+    admin.put("/routes/1", "{\"uri\": \"/a\", \"upstream_id\": \"1\"}");
+    for none in ["[]", "{}"] {
+        etcd.ctl(&["put", "/apisix/upstreams/1", &some]);
+        serves(&gateway, "/a", "hello world\n");
+        etcd.ctl(&["put", "/apisix/upstreams/1", &nodes(none)]);
+        eventually("there is no node", || gateway.get("/a").status() == 503);
+    }
+    admin.put("/upstreams/1", some);
+    assert_eq!(gateway.get("/a").text(), "hello world\n");
+    admin.put("/upstreams/1", nodes("[]"));
+    assert_eq!(gateway.get("/a").status(), 503);
 }
 
 #[test]
