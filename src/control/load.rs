@@ -383,6 +383,14 @@ impl Loading {
         }
     }
 
+    /// What serves, [closed](Snapshot::close). That takes no file and no item that may be wrong.
+    pub(super) fn closed(&mut self, serving: &Snapshot) -> Snapshot {
+        self.number += 1;
+        let mut snapshot = Snapshot { number: self.number, listen: None, ..serving.clone() };
+        snapshot.close();
+        snapshot
+    }
+
     /// The guests whose files can be loaded; what is wrong with the others comes beside.
     fn guests(&self) -> (Option<proxy_wasm::Plugins>, Option<Report>) {
         match self.load_guests() {

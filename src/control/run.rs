@@ -15,7 +15,7 @@ use super::privileges;
 use super::running::Running;
 use super::server::Servers;
 use super::signals::{Signals, Wish};
-use super::store::{Store, first_snapshot};
+use super::store::{CLOSED, Store, first_snapshot};
 use super::upgrade::{self, Inherited, Upgrade};
 use super::workers::{self, announce, join, settings, start_workers, traffic, wait_until_started};
 use super::{Failure, Loading, flush_log, follow, runners, show_warnings, start_log, watch};
@@ -131,6 +131,9 @@ fn first(loading: &mut Loading, opened: &mut Opened) -> Result<Snapshot, Failure
     let snapshot = first_snapshot(loading, opened)?;
     for (key, why) in &opened.left_out {
         log::error!("{key}: left out: {why}");
+    }
+    if snapshot.is_closed() {
+        log::error!("{CLOSED}");
     }
     Ok(snapshot)
 }
