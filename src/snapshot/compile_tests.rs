@@ -12,7 +12,7 @@ use crate::upstream::Timeouts;
 use serde_json::Value;
 
 /// A plugin that answers everything alike if its conf has `only`. `worker` has something on each
-/// worker.
+/// worker, `idle` no callback.
 #[derive(Debug)]
 struct Double {
     name: &'static str,
@@ -25,7 +25,7 @@ impl Plugin for Double {
     }
 
     fn hooks(&self) -> Hooks {
-        Hooks::REQUEST_HEADERS
+        if self.name == "idle" { Hooks::NONE } else { Hooks::REQUEST_HEADERS }
     }
 
     fn is_per_worker(&self) -> bool {
@@ -44,7 +44,7 @@ pub(super) struct Doubles {
     consumers: Vec<String>,
 }
 
-const NAMES: [&str; 4] = ["one", "two", "three", "worker"];
+const NAMES: [&str; 5] = ["one", "two", "three", "worker", "idle"];
 
 impl Loader for Doubles {
     fn names(&self) -> Vec<&str> {
@@ -174,6 +174,8 @@ fn only_a_lone_plugin_that_looks_at_nothing_is_prepared() {
     let table = [
         ("plugins: { one: { only: 201 } }", "", true),
         ("plugins: { one: {} }", "", false),
+        ("plugins: { idle: {}, one: { only: 201 } }", "", true),
+        ("plugins: { idle: {} }", "", false),
         ("plugins: { one: { only: 201 }, two: {} }", "", false),
         ("plugins: { one: { only: 201, _meta: { filter: [[arg_a, '==', b]] } } }", "", false),
         ("plugins: { one: { only: 201, _meta: { priority: 9 } } }", "", true),
@@ -182,6 +184,11 @@ fn only_a_lone_plugin_that_looks_at_nothing_is_prepared() {
             "plugins: { one: { only: 201 } }",
             "global_rules: [ { id: g, plugins: { two: {} } } ]",
             false,
+        ),
+        (
+            "plugins: { one: { only: 201 } }",
+            "global_rules: [ { id: g, plugins: { idle: {} } } ]",
+            true,
         ),
     ];
     for (fields, more, prepared) in table {
