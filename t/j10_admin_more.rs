@@ -158,6 +158,28 @@ fn schemas_and_validation() {
         assert!(status == 200 && schema["properties"]["count"].is_object(), "{schema}");
     }
     assert_eq!(admin.ask("GET", "/plugins/none", "").0, 404);
+    for path in ["/plugins/key-auth", "/schema/plugins/key-auth"] {
+        let (_, of_route) = admin.ask("GET", path, "");
+        let (status, schema) = admin.ask("GET", &format!("{path}?schema_type=consumer"), "");
+        assert!(status == 200 && schema["properties"]["key"].is_object(), "{schema}");
+        assert!(of_route["properties"]["header"].is_object() && schema["required"][0] == "key");
+    }
+    // As in APISIX.
+    let without = admin.ask("GET", "/plugins/limit-count?schema_type=consumer", "");
+    assert_eq!(without, (400, json!({"error_msg": "not found schema"})));
+    assert_eq!(admin.ask("GET", "/plugins/none?schema_type=consumer", "").0, 404);
+    let (status, all) = admin.ask("GET", "/plugins?all=true", "");
+    let of = |name: &str| {
+        let members = all[name].as_object().unwrap_or_else(|| panic!("{name}: {all}"));
+        let names: Vec<_> = members.keys().map(String::as_str).collect();
+        (names.join(" "), members["priority"].as_i64())
+    };
+    assert_eq!(status, 200);
+    assert_eq!(of("echo"), ("schema priority".to_owned(), Some(412)));
+    assert_eq!(of("key-auth"), ("schema priority type consumer_schema".to_owned(), Some(2500)));
+    assert_eq!(of("cors"), ("schema priority metadata_schema".to_owned(), Some(4000)));
+    let metadata = &all["cors"]["metadata_schema"]["properties"];
+    assert!(metadata["allow_origins"].is_object(), "{metadata}");
     let (status, route) = admin.ask("GET", "/schema/route", "");
     assert!(status == 200 && route["properties"]["uri"].is_object(), "{route}");
     assert_eq!(

@@ -158,6 +158,22 @@ pub fn schemas() -> Vec<(&'static str, Value, Option<Value>)> {
     PLUGINS.iter().map(schema).collect()
 }
 
+/// The priority of a native plugin.
+#[must_use]
+pub fn priority(name: &str) -> Option<i64> {
+    PLUGINS.iter().find(|native| native.name == name).map(|native| native.priority)
+}
+
+/// The JSON Schema of a plugin's `plugin_metadata`, if it has a use for some.
+#[must_use]
+pub fn metadata_schema(name: &str) -> Option<Value> {
+    let style = Style { title: name, words: &WORDS, keys: &["set"], nulls: false };
+    let read = |reader: Reader<'_>| {
+        Metadata::default().read(name, reader);
+    };
+    has_metadata(name).then(|| survey(style, read))
+}
+
 /// Whether a plugin has a use for `plugin_metadata`.
 #[must_use]
 pub fn has_metadata(name: &str) -> bool {
