@@ -179,19 +179,22 @@ fn main() -> ExitCode {
 
 fn check(config: &Path, json: bool, strict: bool) -> Exit {
     let checked = control::check(config, control::this_program());
-    let refused = checked.routes.is_none() || strict && !checked.report.is_empty();
+    let refused = !checked.is_good || strict && !checked.report.is_empty();
     if json {
         println!("{:#}", checked.json());
     } else {
         control::show_warnings(&checked.report);
         eprint!("{}", checked.failure.as_deref().unwrap_or_default());
     }
-    match checked.routes {
-        _ if refused => return Exit::BadConfig,
-        Some(routes) if !json => {
-            println!("ringgate: {} is good: {routes} routes", config.display());
-        }
-        _ => {}
+    if refused {
+        return Exit::BadConfig;
+    }
+    if !json {
+        let what = match checked.routes {
+            Some(routes) => format!("{routes} routes"),
+            None => "its routes are in no file, and were not looked at".to_owned(),
+        };
+        println!("ringgate: {} is good: {what}", config.display());
     }
     Exit::Done
 }

@@ -131,6 +131,50 @@ fn all_mistakes_come_at_once_each_on_lines_of_its_own() {
     assert!(stderr.ends_with("^^^^\nringgate: the configuration was refused\n"), "{stderr}");
 }
 
+/// A file that is not there hides nothing; where none is needed, none is looked for.
+#[test]
+fn a_missing_resources_file_hides_nothing() {
+    let folder = Folder::new();
+    let warned = "apisix: {enable_http2: true}\n";
+    for (config, code, said, unsaid) in [
+        (
+            "apisix: {enable_http2: true}\nringgate: {driver: none}\n",
+            1,
+            &["config.yaml:1:10: warning:", "config.yaml:2:20: error:"][..],
+            "can't be read",
+        ),
+        (warned, 1, &["config.yaml:1:10: warning:", "apisix.yaml: can't be read"], "is good"),
+        (
+            "apisix: {enable_http2: true}\ndeployment: {etcd: {hosts: []}}\n",
+            1,
+            &["config.yaml:1:10: warning:", "config.yaml:2:21: error: unknown key `hosts`"],
+            "apisix.yaml",
+        ),
+        (
+            "apisix: {enable_http2: true}\ndeployment: {etcd: {timeout: 5}}\n",
+            0,
+            &["config.yaml:1:10: warning:", "is good: its routes are in no file"],
+            "apisix.yaml",
+        ),
+        (
+            "deployment: {role: traditional}\nwasm: {plugins: [{name: a, file: b.wasm, priority: 1}]}\n",
+            1,
+            &["config.yaml:2:", "plugin a: can't be read"],
+            "apisix.yaml",
+        ),
+    ] {
+        let config = folder.write("config.yaml", config);
+        let config = config.to_str().expect("a path of text");
+        let ended = ringgate(["check", "-c", config]);
+        let all = format!("{}{}", ended.stderr, ended.stdout);
+        assert_eq!(ended.code, Some(code), "{all}");
+        assert!(said.iter().all(|said| all.contains(said)) && !all.contains(unsaid), "{all}");
+    }
+    let config = folder.write("config.yaml", warned);
+    let ended = ringgate(["run", "-c", config.to_str().expect("a path of text")]);
+    assert!(ended.stderr.contains("config.yaml:1:10: warning:"), "{}", ended.stderr);
+}
+
 #[test]
 fn a_missing_file_is_named_with_a_way_out() {
     let folder = Folder::new();

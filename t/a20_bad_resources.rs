@@ -65,8 +65,8 @@ fn wrong_types() {
 #[test]
 fn an_upstream_without_nodes() {
     check(
-        "upstreams:\n  - id: one\n    nodes: {}\n",
-        &["apisix.yaml:3:12: error: an upstream needs at least one node", "127.0.0.1:1980"],
+        "upstreams:\n  - id: one\n",
+        &["apisix.yaml:2:5: error: the upstream upstreams[0] has no `nodes`", "127.0.0.1:1980"],
     );
     check(
         "routes:\n  - uri: /a\n    upstream: {type: roundrobin}\n",

@@ -32,6 +32,27 @@ routes:
     }
 }
 
+/// Controllers write such upstreams when they scale to zero.
+#[test]
+fn an_upstream_without_nodes_is_a_503() {
+    let gateway = Gateway::start(
+        "upstreams: [{id: 1, nodes: []}]
+services: [{id: s, upstream: {nodes: {}}}]
+routes:
+  - {uri: /inline, upstream: {nodes: {}, type: chash, key: uri, checks: {active: {type: tcp}}}}
+  - {uri: /id, upstream_id: 1}
+  - {uri: /service, service_id: s}",
+    );
+    gateway.wait_for_log("warning: without a node its requests will be answered 503");
+    for path in ["/inline", "/id", "/service"] {
+        let answer = gateway.get(path);
+        assert_eq!(answer.status(), 503, "{path}");
+        assert!(answer.text().contains("<title>503 Service Unavailable</title>"));
+    }
+    let body = "POST /id HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    assert_eq!(gateway.ask(body).status(), 503);
+}
+
 #[test]
 fn a_route_wins_over_its_plugin_config_and_that_over_the_service() {
     let gateway = Gateway::start(format!(

@@ -134,6 +134,21 @@ fn the_text_is_what_prometheus_reads() {
     assert_eq!(get(gateway.metrics(), "/").status(), 404);
 }
 
+/// Metrics are there without it; it takes no prepared response away.
+#[test]
+fn the_plugin_changes_nothing() {
+    let answers = "fault-injection: {abort: {http_status: 200}}";
+    let gateway = Setup::new(format!(
+        "global_rules: [{{id: 1, plugins: {{prometheus: {{}}}}}}]
+routes: [{{id: a, uri: /a, plugins: {{prometheus: {{prefer_name: true}}, {answers}}}}}]"
+    ));
+    let gateway = gateway.metrics().start();
+    gateway.wait_for_log("warning: `prefer_name` has no effect");
+    assert_eq!(gateway.get("/a").status(), 200);
+    let prepared = "ringgate_worker_prepared_total{worker=\"0\"}";
+    eventually("it was prepared", || gateway.metric(prepared) == Some(1.0));
+}
+
 #[test]
 fn reloads_are_counted() {
     let (gateway, _upstream) = gateway();

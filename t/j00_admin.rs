@@ -30,7 +30,7 @@ fn a_route_from_its_beginning_to_its_end() {
     assert_eq!(gateway.get("/a").status(), 404);
     let route = fault("/a", "one");
     let value = json!({
-        "uri": "/a", "id": "r1",
+        "uri": "/a", "id": "r1", "priority": 0, "status": 1,
         "plugins": {"fault-injection": {"abort": {"http_status": 200, "body": "one"}}},
     });
     let key = "/apisix/routes/r1";

@@ -115,6 +115,38 @@ fn time_to_live() {
     assert_eq!(admin.ask("GET", "/routes/t", "").0, 404);
 }
 
+/// What APISIX fills in, so that clients find the same.
+#[test]
+fn defaults_are_filled_in() {
+    let (gateway, admin) = gateway();
+    let upstream = json!({"type": "roundrobin", "scheme": "http", "pass_host": "pass",
+        "hash_on": "vars", "nodes": {"127.0.0.1:1": 1}});
+    let nodes = || json!({"nodes": {"127.0.0.1:1": 1}});
+    let route = json!({"uri": "/a", "priority": 0, "status": 1, "upstream": upstream});
+    for (path, sent, wanted) in [
+        ("/upstreams/1", nodes(), upstream.clone()),
+        ("/services/1", json!({"upstream": nodes()}), json!({"upstream": upstream})),
+        ("/routes/1", json!({"uri": "/a", "upstream": nodes()}), route),
+        ("/global_rules/1", json!({"plugins": {}}), json!({"plugins": {}})),
+    ] {
+        let (status, put) = admin.ask("PUT", path, sent.to_string());
+        assert_eq!(status, 201, "{path}: {put}");
+        let (_, got) = admin.ask("GET", path, "");
+        for mut value in [put["value"].clone(), got["value"].clone()] {
+            let members = value.as_object_mut().expect("an object");
+            members.retain(|key, _| !["id", "create_time", "update_time"].contains(&key.as_str()));
+            assert_eq!(value, wanted, "{path}");
+        }
+    }
+    // What is said is what counts, also where a part of it is changed.
+    let patch = json!({"status": 0, "upstream": {"type": "least_conn", "scheme": null}});
+    let (status, route) = admin.ask("PATCH", "/routes/1", patch.to_string());
+    assert_eq!((status, &route["value"]["status"]), (200, &json!(0)), "{route}");
+    let upstream = &route["value"]["upstream"];
+    assert_eq!((&upstream["type"], &upstream["scheme"]), (&json!("least_conn"), &json!("http")));
+    assert_eq!(gateway.get("/a").status(), 404);
+}
+
 #[test]
 fn schemas_and_validation() {
     let (gateway, admin) = gateway();
@@ -126,6 +158,28 @@ fn schemas_and_validation() {
         assert!(status == 200 && schema["properties"]["count"].is_object(), "{schema}");
     }
     assert_eq!(admin.ask("GET", "/plugins/none", "").0, 404);
+    for path in ["/plugins/key-auth", "/schema/plugins/key-auth"] {
+        let (_, of_route) = admin.ask("GET", path, "");
+        let (status, schema) = admin.ask("GET", &format!("{path}?schema_type=consumer"), "");
+        assert!(status == 200 && schema["properties"]["key"].is_object(), "{schema}");
+        assert!(of_route["properties"]["header"].is_object() && schema["required"][0] == "key");
+    }
+    // As in APISIX.
+    let without = admin.ask("GET", "/plugins/limit-count?schema_type=consumer", "");
+    assert_eq!(without, (400, json!({"error_msg": "not found schema"})));
+    assert_eq!(admin.ask("GET", "/plugins/none?schema_type=consumer", "").0, 404);
+    let (status, all) = admin.ask("GET", "/plugins?all=true", "");
+    let of = |name: &str| {
+        let members = all[name].as_object().unwrap_or_else(|| panic!("{name}: {all}"));
+        let names: Vec<_> = members.keys().map(String::as_str).collect();
+        (names.join(" "), members["priority"].as_i64())
+    };
+    assert_eq!(status, 200);
+    assert_eq!(of("echo"), ("schema priority".to_owned(), Some(412)));
+    assert_eq!(of("key-auth"), ("schema priority type consumer_schema".to_owned(), Some(2500)));
+    assert_eq!(of("cors"), ("schema priority metadata_schema".to_owned(), Some(4000)));
+    let metadata = &all["cors"]["metadata_schema"]["properties"];
+    assert!(metadata["allow_origins"].is_object(), "{metadata}");
     let (status, route) = admin.ask("GET", "/schema/route", "");
     assert!(status == 200 && route["properties"]["uri"].is_object(), "{route}");
     assert_eq!(

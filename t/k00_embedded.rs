@@ -1,6 +1,6 @@
 //! The embedded store: what was acknowledged is there again, whatever happens.
 
-use crate::harness::{Admin, Gateway, Setup};
+use crate::harness::{Admin, Gateway, Setup, eventually, get};
 use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -42,6 +42,50 @@ fn resources_outlive_the_process() {
     let ended = setup(&store).refused();
     assert_eq!(ended.code, Some(3), "{ended:?}");
     assert!(ended.stderr.contains("resources.redb"), "{}", ended.stderr);
+}
+
+/// A global rule that can't be used, as its plugins may be what keeps requests out: no request goes
+/// on, until somebody mends or deletes it.
+#[test]
+fn no_request_goes_on_without_a_global_rule() {
+    let home = crate::harness::Folder::new();
+    let store = home.path().join("store");
+    let rule =
+        |plugin: &str| json!({"plugins": {plugin: {}, "uri-blocker": {"block_rules": ["/"]}}});
+    let without = "plugins: [fault-injection, uri-blocker, cors]";
+    for is_mended in [true, false] {
+        let (gateway, admin) = start(&store);
+        admin.put("/routes/1", route(1));
+        admin.put("/global_rules/1", rule("request-id").to_string());
+        assert_eq!(gateway.get("/r1").status(), 403);
+        assert_eq!(gateway.stop().code, Some(0));
+        let gateway = setup(&store).operators().metrics().more(without).start();
+        let admin = gateway.admin();
+        for uri in ["/r1", "/nothing"] {
+            let answer = gateway.get(uri);
+            assert_eq!(answer.status(), 503, "{uri}");
+            assert!(answer.text().contains("<title>503 Service Unavailable</title>"));
+        }
+        gateway.wait_for_log("every request is answered 503");
+        let ready = || get(gateway.page("status"), "/status/ready");
+        let text = ready().text();
+        assert_eq!(ready().status(), 503);
+        assert!(text.contains("plugin request-id is not enabled"), "{text}");
+        let counted = "apisix_http_status{code=\"503\",route=\"\",service=\"\"} 2";
+        let metrics = || get(gateway.metrics(), "/metrics").text();
+        eventually("they are counted", || metrics().contains(counted));
+        // What else changes opens nothing.
+        admin.put("/routes/2", route(2));
+        assert_eq!(gateway.get("/r2").status(), 503);
+        if is_mended {
+            admin.put("/global_rules/1", rule("cors").to_string());
+            assert_eq!(gateway.get("/r1").status(), 403);
+        } else {
+            assert_eq!(admin.ask("DELETE", "/global_rules/1", "").0, 200);
+            assert_eq!(gateway.get("/r1").text(), "route 1");
+        }
+        assert_eq!(ready().status(), 200);
+    }
 }
 
 /// kill -9 in the middle of a thousand writes: no acknowledged one is lost.

@@ -1,6 +1,6 @@
 //! etcd as the store of a fleet: a real one, two gateways, failures.
 
-use crate::harness::{Admin, Etcd, Gateway, Setup, eventually};
+use crate::harness::{Admin, Etcd, Gateway, Setup, Upstream, eventually, get};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -71,12 +71,71 @@ fn bad_items_are_left_out() {
     gateway.wait_for_log("routes/good: left out");
     assert_eq!(gateway.get("/g").text(), "good", "what served before serves on");
     let status: serde_json::Value =
-        serde_json::from_str(&crate::harness::get(gateway.page("status"), "/status").text())
-            .expect("JSON");
+        serde_json::from_str(&get(gateway.page("status"), "/status").text()).expect("JSON");
     let left_out = status["left_out"].as_object().expect("an object");
-    assert_eq!(left_out.keys().collect::<Vec<_>>(), ["routes/bad", "routes/good"]);
+    let keys: Vec<_> = left_out.keys().collect();
+    assert_eq!(keys, ["routes/bad", "routes/good", "routes/worse"]);
     admin.put("/routes/good", route("/g", "mended"));
     assert_eq!(gateway.get("/g").text(), "mended");
+}
+
+/// As controllers do it: the nodes of before get no requests any more.
+#[test]
+fn an_upstream_is_scaled_to_zero_and_back() {
+    let Some(etcd) = Etcd::start() else { return };
+    let upstream = Upstream::hello();
+    let (gateway, admin) = start(&etcd);
+    let nodes = |nodes: &str| format!("{{\"id\": \"1\", \"nodes\": {nodes}}}");
+    let some = nodes(&format!("{{\"{}\": 1}}", upstream.node()));
+    admin.put("/upstreams/1", &some);
+    admin.put("/routes/1", "{\"uri\": \"/a\", \"upstream_id\": \"1\"}");
+    for none in ["[]", "{}"] {
+        etcd.ctl(&["put", "/apisix/upstreams/1", &some]);
+        serves(&gateway, "/a", "hello world\n");
+        etcd.ctl(&["put", "/apisix/upstreams/1", &nodes(none)]);
+        eventually("there is no node", || gateway.get("/a").status() == 503);
+    }
+    admin.put("/upstreams/1", some);
+    assert_eq!(gateway.get("/a").text(), "hello world\n");
+    admin.put("/upstreams/1", nodes("[]"));
+    assert_eq!(gateway.get("/a").status(), 503);
+}
+
+/// A global rule that can't be used closes the gateway, unless an earlier version of it serves.
+#[test]
+fn no_request_goes_on_without_a_global_rule() {
+    let Some(etcd) = Etcd::start() else { return };
+    let put = |id: &str, rule: &str| {
+        etcd.ctl(&["put", &format!("/apisix/global_rules/{id}"), rule]);
+    };
+    let rule = |plugins: &str| format!("{{\"id\": \"1\", \"plugins\": {{{plugins}}}}}");
+    let blocks = rule("\"uri-blocker\": {\"block_rules\": [\"/\"]}");
+    etcd.ctl(&["put", "/apisix/routes/1", &route("/a", "open")]);
+    for bad in [rule("\"nothing\": {}, \"cors\": {}"), "no JSON".to_owned()] {
+        put("1", &bad);
+        let (gateway, _) = start(&etcd);
+        let page = |path: &str| get(gateway.page("status"), path);
+        let ready = || page("/status/ready").status();
+        assert_eq!((gateway.get("/a").status(), ready()), (503, 503), "{bad}");
+        put("1", &rule("\"cors\": {}"));
+        serves(&gateway, "/a", "open");
+        assert_eq!(ready(), 200);
+        // It arrives broken, and the one before serves on.
+        put("1", &blocks);
+        eventually("it keeps out", || gateway.get("/a").status() == 403);
+        put("1", &bad);
+        eventually("it is left out", || page("/status").text().contains("global_rules/1"));
+        assert_eq!((gateway.get("/a").status(), ready()), (403, 200), "{bad}");
+        // One that nothing serves for.
+        put("2", &bad);
+        eventually("nothing goes on", || gateway.get("/a").status() == 503);
+        assert_eq!(ready(), 503);
+        etcd.ctl(&["del", "/apisix/global_rules/2"]);
+        eventually("the first one serves", || gateway.get("/a").status() == 403);
+        etcd.ctl(&["del", "/apisix/global_rules/1"]);
+        serves(&gateway, "/a", "open");
+        assert_eq!(ready(), 200);
+    }
 }
 
 #[test]

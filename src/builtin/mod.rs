@@ -24,6 +24,7 @@ mod limit_key;
 mod limit_req;
 mod metadata;
 mod mocking;
+mod prometheus;
 mod proxy_control;
 mod proxy_rewrite;
 mod real_ip;
@@ -76,7 +77,7 @@ const fn native(name: &'static str, phase: RequestPhase, priority: i64, read: Al
 }
 
 /// All native plugins with APISIX's phases and priorities (reference §9).
-const PLUGINS: [Native; 21] = [
+const PLUGINS: [Native; 22] = [
     native(real_ip::NAME, Rewrite, 23_000, real_ip::read),
     native(client_control::NAME, Rewrite, 22_000, client_control::read),
     // APISIX's runs in the rewrite phase and has nginx wait later: behind all that may refuse.
@@ -113,6 +114,7 @@ const PLUGINS: [Native; 21] = [
     native(gzip::NAME, Rewrite, 995, gzip::read),
     native(redirect::NAME, Rewrite, 900, redirect::read),
     native(response_rewrite::NAME, Rewrite, 899, response_rewrite::read),
+    native(prometheus::NAME, Rewrite, 500, prometheus::read),
     native(echo::NAME, Rewrite, 412, echo::read),
 ];
 
@@ -154,6 +156,22 @@ pub fn schemas() -> Vec<(&'static str, Value, Option<Value>)> {
         (native.name, conf, credential)
     };
     PLUGINS.iter().map(schema).collect()
+}
+
+/// The priority of a native plugin.
+#[must_use]
+pub fn priority(name: &str) -> Option<i64> {
+    PLUGINS.iter().find(|native| native.name == name).map(|native| native.priority)
+}
+
+/// The JSON Schema of a plugin's `plugin_metadata`, if it has a use for some.
+#[must_use]
+pub fn metadata_schema(name: &str) -> Option<Value> {
+    let style = Style { title: name, words: &WORDS, keys: &["set"], nulls: false };
+    let read = |reader: Reader<'_>| {
+        Metadata::default().read(name, reader);
+    };
+    has_metadata(name).then(|| survey(style, read))
 }
 
 /// Whether a plugin has a use for `plugin_metadata`.

@@ -27,6 +27,8 @@ pub struct Resources {
     pub plugin_configs: Vec<Arc<PluginConfig>>,
     /// `global_rules`.
     pub global_rules: Vec<GlobalRule>,
+    /// One more is kept that can't be used, so that no request may go on; never so in a file.
+    pub lacks_global_rule: bool,
     /// `consumers`, with their credentials.
     pub consumers: Vec<Consumer>,
     /// `consumer_groups`.

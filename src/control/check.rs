@@ -5,11 +5,14 @@ use crate::builtin;
 use crate::conf::{PluginSchema, Report, process_schema, resources_schema};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What a check found.
 #[derive(Debug)]
 pub struct Checked {
-    /// How many routes there are; `None`: the configuration is refused.
+    /// Whether there is nothing wrong with it.
+    pub is_good: bool,
+    /// How many routes there are, where it is good and they are in a file.
     pub routes: Option<usize>,
     /// Everything there is to say, most important last.
     pub report: Report,
@@ -17,23 +20,41 @@ pub struct Checked {
     pub failure: Option<String>,
 }
 
-/// Checks a configuration as a start would: the same code, plugins compiled and configured.
+/// Checks a configuration as a start would: the same code, plugins compiled and configured. Where
+/// the resources are not in a file, a store's are not looked at.
 #[must_use]
 pub fn check(config: &Path, compiler: Option<&Path>) -> Checked {
-    let loaded = Loading::open(config, compiler).and_then(|mut loading| loading.snapshot());
+    let mut loading = match Loading::open(config, compiler) {
+        Ok(loading) => loading,
+        Err(failure) => return Checked::refused(failure, Report::default()),
+    };
+    let (warnings, has_file) = (loading.config_warnings.clone(), loading.has_file());
+    let loaded = match has_file {
+        true => loading.snapshot(),
+        false => loading.build(&Arc::default()).map(|snapshot| (snapshot, warnings.clone())),
+    };
     match loaded {
         Ok((snapshot, report)) => {
-            Checked { routes: Some(snapshot.route_count()), report, failure: None }
+            let routes = has_file.then(|| snapshot.route_count());
+            Checked { is_good: true, routes, report, failure: None }
         }
-        Err(Failure::Wrong(report)) => Checked { routes: None, report, failure: None },
-        Err(failure) => {
-            let said = failure.to_string();
-            Checked { routes: None, report: Report::default(), failure: Some(said) }
-        }
+        Err(failure) => Checked::refused(failure, warnings),
     }
 }
 
 impl Checked {
+    /// `warnings`: what else there is to say.
+    fn refused(failure: Failure, mut warnings: Report) -> Self {
+        let failure = match failure {
+            Failure::Wrong(report) => {
+                warnings.extend(report);
+                None
+            }
+            failure => Some(failure.to_string()),
+        };
+        Self { is_good: false, routes: None, report: warnings, failure }
+    }
+
     /// Everything as JSON, for editors and pipelines.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -44,7 +65,7 @@ impl Checked {
         });
         let found: Vec<Value> =
             diagnostics.iter().map(|found| found.json()).chain(failure).collect();
-        json!({ "ok": self.routes.is_some(), "routes": self.routes, "diagnostics": found })
+        json!({ "ok": self.is_good, "routes": self.routes, "diagnostics": found })
     }
 }
 

@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+/// What the keys of global rules begin with.
+const GLOBAL_RULES: &str = "global_rules/";
+
 /// One item with what is known about it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Item {
@@ -150,12 +153,22 @@ impl Document {
             .zip(&draft.entries)
             .map(|(change, entry)| (change.key(), entry.as_ref()))
             .collect();
-        Arc::new(gather(merged(&self.entries, &changed)))
+        let lacks_global_rule =
+            self.missing_global_rules().any(|missing| !changed.contains_key(missing));
+        let resources = gather(merged(&self.entries, &changed));
+        Arc::new(Resources { lacks_global_rule, ..resources })
     }
 
     /// The resources as they are.
     pub(super) fn resources(&self) -> Arc<Resources> {
-        Arc::new(gather(self.entries.values()))
+        let lacks_global_rule = self.missing_global_rules().next().is_some();
+        Arc::new(Resources { lacks_global_rule, ..gather(self.entries.values()) })
+    }
+
+    /// The keys of global rules that are there and not compiled, in no earlier version either.
+    pub(super) fn missing_global_rules(&self) -> impl Iterator<Item = &str> {
+        let rules = self.below(GLOBAL_RULES).map(|(key, _)| key);
+        rules.filter(|key| !self.entries.contains_key(*key))
     }
 
     /// What puts everything back that changes would change.
@@ -271,5 +284,54 @@ pub(super) fn key_of(problem: &Problem) -> Option<String> {
     match problem.at.steps() {
         [Key(collection), Key(id), ..] => Some(format!("{collection}/{id}")),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Whether a global rule is missing after each step, and whether it is then compiled.
+    #[test]
+    fn global_rules_that_are_missing() {
+        let mut document = Document::at(1);
+        let key = || "global_rules/1".to_owned();
+        let rule = |plugins| json!({"id": "1", "plugins": plugins});
+        let put = |value: &Value| Change::Put { key: key(), value: value.clone(), ttl_s: None };
+        let lacks = |document: &Document, rules| {
+            let resources = document.resources();
+            assert_eq!(resources.global_rules.len(), rules);
+            assert_eq!(document.missing_global_rules().count(), 1 - rules);
+            resources.lacks_global_rule
+        };
+        let apply = |document: &mut Document, draft| {
+            let stamped = document.stamp(draft, |_| 2, 0);
+            document.apply(stamped, 2);
+        };
+        let (good, bad) = (rule(json!({"echo": {}})), rule(json!([])));
+        apply(&mut document, Document::refused(vec![put(&bad)]));
+        assert!(lacks(&document, 0));
+        let mended = Document::draft(vec![put(&good)]).expect("a good rule");
+        assert!(!document.with(&mended).lacks_global_rule);
+        let gone = Document::draft(vec![Change::Delete { key: key() }]).expect("nothing to read");
+        assert!(!document.with(&gone).lacks_global_rule);
+        let other = json!({"uri": "/a", "plugins": {}});
+        let other = Change::Put { key: "routes/1".to_owned(), value: other, ttl_s: None };
+        let other = Document::draft(vec![other]).expect("a good route");
+        assert!(document.with(&other).lacks_global_rule);
+        apply(&mut document, mended);
+        assert!(!lacks(&document, 1));
+        // What it was before serves on.
+        apply(&mut document, Document::refused(vec![put(&bad)]));
+        assert!(!lacks(&document, 1));
+        assert!(document.leave_out("global_rules/1"));
+        assert!(lacks(&document, 0));
+        for value in [bad, Value::Null] {
+            let item = Item { value, created: 1, modified: 1, expires_s: None };
+            let mut document = Document::at(1);
+            document.load(key(), item).expect_err("it is wrong");
+            assert!(lacks(&document, 0));
+        }
     }
 }

@@ -107,10 +107,12 @@ fn read(database: &Database) -> Result<Held, redb::Error> {
     let mut items = Vec::new();
     for entry in read.open_table(ITEMS)?.iter()? {
         let (key, bytes) = entry?;
-        match item(bytes.value()) {
-            Some(item) => items.push((key.value().to_owned(), item)),
-            None => log::error!("the store's item {} can't be read: left out", key.value()),
-        }
+        let item = item(bytes.value()).unwrap_or_else(|| {
+            log::error!("the store's item {} can't be read", key.value());
+            // Left out as every wrong item is.
+            Item { value: Value::Null, created: 0, modified: 0, expires_s: None }
+        });
+        items.push((key.value().to_owned(), item));
     }
     Ok(Held { revision: revision(database)?, items })
 }

@@ -253,15 +253,16 @@ impl Watch {
     }
 }
 
-/// A value that is JSON; what is none is logged and left out, placeholders without a word.
+/// A value that is JSON. What is none is null, which is left out as every wrong item is: it may have
+/// keys in it, and is not shown. Placeholders are nothing.
 fn value(key: &str, bytes: &[u8]) -> Option<Value> {
     let parsed = serde_json::from_slice(bytes);
     match parsed {
         Ok(value @ Value::Object(_)) => Some(value),
         _ if PLACEHOLDERS.iter().any(|placeholder| placeholder.as_bytes() == bytes) => None,
         _ => {
-            log::error!("etcd: {key} is no JSON object: left out");
-            None
+            log::error!("etcd: {key} is no JSON object");
+            Some(Value::Null)
         }
     }
 }

@@ -154,7 +154,7 @@ impl Answer<'_> {
         self.line(format!("          found by {} and {}", tried.host, tried.path));
         let route = self.snapshot.route(Some(tried.route));
         if let Some(prepared) = &route.prepared {
-            let plugin = route.chain.steps().first().map_or("a plugin", |step| step.plugin.name());
+            let plugin = route.chain.sole().map_or("a plugin", |step| step.plugin.name());
             let status = prepared.status;
             self.line(format!("answer    {status}, always the same, prepared by {plugin}"));
             return;

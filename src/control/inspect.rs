@@ -4,7 +4,7 @@
 use super::admin::{Answer, id_text, shown};
 use super::document::{Document, Item};
 use super::healthcheck;
-use super::store::Store;
+use super::store::{CLOSED, Store};
 use super::upgrade::Upgrades;
 use crate::plugin::RunnerPlace;
 use axum::Router;
@@ -138,11 +138,15 @@ pub(super) fn status(store: Arc<Store>) -> Router {
 
 fn ready(store: &Store) -> Answer {
     let status = store.status();
-    if status.last.late.is_empty() {
+    let why = |key: &str| status.left_out.get(key).map_or(key, String::as_str).to_owned();
+    let missing: Vec<String> = store.document().missing_global_rules().map(why).collect();
+    let error = if !missing.is_empty() {
+        format!("{CLOSED}: {}", missing.join("; "))
+    } else if !status.last.late.is_empty() {
+        format!("workers {:?} did not take snapshot {} yet", status.last.late, status.serving)
+    } else {
         return Answer::ok(json!({ "status": "ok" }));
-    }
-    let error =
-        format!("workers {:?} did not take snapshot {} yet", status.last.late, status.serving);
+    };
     let body = json!({ "status": "error", "error": error });
     Answer::new(StatusCode::SERVICE_UNAVAILABLE, body)
 }

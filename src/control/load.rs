@@ -5,7 +5,7 @@ use super::upkeep::Upkeep;
 use super::{runners, wasm};
 use crate::builtin::Builtins;
 use crate::conf::{
-    Change, Config, Report, Resources, Severity, Source, changes, process, resources,
+    Change, Config, Provider, Report, Resources, Severity, Source, changes, process, resources,
 };
 use crate::plugin::Loader;
 use crate::proxy_wasm::{self, Host};
@@ -161,9 +161,7 @@ impl Loading {
             let runners = Runners::new(runners::places(&config).unwrap_or_default());
             let mut wrong =
                 Self::new(config_path, config, config_source, config_warnings, runners, upkeep);
-            return Err(wrong
-                .snapshot()
-                .map_or_else(|failure| failure, |(_, report)| Failure::Wrong(report)));
+            return Err(wrong.refused());
         }
         let runners = Runners::new(runners::places(&config).map_err(Failure::File)?);
         let mut loading =
@@ -173,6 +171,22 @@ impl Loading {
         loading.settings =
             process::value(&loading.config_source, &environment).map_err(Failure::Wrong)?;
         Ok(loading)
+    }
+
+    /// All that is wrong where the settings are: with them, and with the resources if there is a
+    /// file of them.
+    fn refused(&mut self) -> Failure {
+        if self.has_file()
+            && let Err(failure @ Failure::Wrong(_)) = self.snapshot()
+        {
+            return failure;
+        }
+        Failure::Wrong(self.config_warnings.clone())
+    }
+
+    /// Whether the resources are in `apisix.yaml`.
+    pub(super) fn has_file(&self) -> bool {
+        self.config.provider == Provider::Yaml
     }
 
     fn new(
@@ -381,6 +395,14 @@ impl Loading {
                 Err(Failure::Items(refused.errors))
             }
         }
+    }
+
+    /// What serves, [closed](Snapshot::close). That takes no file and no item that may be wrong.
+    pub(super) fn closed(&mut self, serving: &Snapshot) -> Snapshot {
+        self.number += 1;
+        let mut snapshot = Snapshot { number: self.number, listen: None, ..serving.clone() };
+        snapshot.close();
+        snapshot
     }
 
     /// The guests whose files can be loaded; what is wrong with the others comes beside.

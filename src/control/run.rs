@@ -15,7 +15,7 @@ use super::privileges;
 use super::running::Running;
 use super::server::Servers;
 use super::signals::{Signals, Wish};
-use super::store::{Store, first_snapshot};
+use super::store::{CLOSED, Store, first_snapshot};
 use super::upgrade::{self, Inherited, Upgrade};
 use super::workers::{self, announce, join, settings, start_workers, traffic, wait_until_started};
 use super::{Failure, Loading, flush_log, follow, runners, show_warnings, start_log, watch};
@@ -109,6 +109,9 @@ fn start(
 ) -> Result<Exit, CantStart> {
     let loading = Loading::open(config_path, this_program()).map_err(CantStart::Refused)?;
     start_log(loading.config.log_level);
+    if !loading.has_file() {
+        show_warnings(&loading.config_warnings);
+    }
     let runtime = runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
@@ -123,14 +126,22 @@ fn start(
 /// What serves first.
 fn first(loading: &mut Loading, opened: &mut Opened) -> Result<Snapshot, Failure> {
     if matches!(opened.backend, Backend::Files) {
-        let (snapshot, warnings) = loading.snapshot()?;
+        let loaded = loading.snapshot().inspect_err(|failure| {
+            // What is wrong with a file is shown with the settings' warnings; there is none.
+            if matches!(failure, Failure::File(_)) {
+                show_warnings(&loading.config_warnings);
+            }
+        });
+        let (snapshot, warnings) = loaded?;
         show_warnings(&warnings);
         return Ok(snapshot);
     }
-    show_warnings(&loading.config_warnings);
     let snapshot = first_snapshot(loading, opened)?;
     for (key, why) in &opened.left_out {
         log::error!("{key}: left out: {why}");
+    }
+    if snapshot.is_closed() {
+        log::error!("{CLOSED}");
     }
     Ok(snapshot)
 }

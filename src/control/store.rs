@@ -47,6 +47,10 @@ const EXPIRY_LOOK: Duration = Duration::from_millis(500);
 /// Why nothing is changed during an upgrade.
 const FROZEN: &str = "another process is taking over from this one; try again in a moment";
 
+/// What is so while a global rule is left out that no earlier version serves for.
+pub(super) const CLOSED: &str =
+    "a global rule is left out: every request is answered 503 until it is mended or deleted";
+
 /// Owns what snapshots are made of.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -376,13 +380,13 @@ impl Store {
         }
         let Err(failure) = self.follow_all(desk, &changes, revision).await else { return };
         if let [change] = &changes[..] {
-            return self.refuse(change, &failure);
+            return self.refuse(change, &failure).await;
         }
         for change in &changes {
             let desk = Arc::clone(&self.desk).lock_owned().await;
             let one = std::slice::from_ref(change);
             if let Err(failure) = self.follow_all(desk, one, revision).await {
-                self.refuse(change, &failure);
+                self.refuse(change, &failure).await;
             }
         }
     }
@@ -408,16 +412,27 @@ impl Store {
         Ok(())
     }
 
-    /// The item is there to be read, and does not serve.
-    fn refuse(&self, (change, at): &(Change, u64), failure: &Failure) {
+    /// The item is there to be read, and does not serve. Nor does anything else if it is a global
+    /// rule that does not serve as it was before.
+    async fn refuse(&self, (change, at): &(Change, u64), failure: &Failure) {
+        let mut desk = Arc::clone(&self.desk).lock_owned().await;
         let why = failure.lines().join("; ");
         log::error!("{}: left out: {why}", change.key());
         let draft = Document::refused(vec![change.clone()]);
         let stamped = self.document().stamp(draft, |_| *at, now_s());
         self.apply(stamped, 0);
-        let mut status = self.lock();
-        status.refused += 1;
-        status.left_out.insert(change.key().to_owned(), why);
+        {
+            let mut status = self.lock();
+            status.refused += 1;
+            status.left_out.insert(change.key().to_owned(), why);
+        }
+        let is_missing = self.document().missing_global_rules().next().is_some();
+        if is_missing && !self.snapshot().is_closed() {
+            log::error!("{CLOSED}");
+            let closed = desk.loading.closed(&self.snapshot());
+            let outcome = desk.publish(closed).await;
+            self.note(change.key().to_owned(), desk.loading.next_number(), &outcome);
+        }
     }
 
     /// Removes items whose time is up, for as long as the runtime runs.

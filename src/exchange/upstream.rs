@@ -294,10 +294,12 @@ impl Exchange {
         }
         let again = self.upstream.address.take_if(|_| self.upstream.fresh);
         let Some(address) = again.or_else(|| self.pick_peer(cx)) else {
-            let name = &self.upstream_of(self.upstream.upstream).name;
+            let Upstream { name, peers, .. } = self.upstream_of(self.upstream.upstream);
             log::warn!("{}no peer of upstream {name} is left", Named(&self.message));
+            // As in APISIX (reference §5.2).
+            let status = if peers.is_empty() { 503 } else { 502 };
             self.upstream.state = State::Done;
-            self.answer(502, Cause::NoPeer, cx);
+            self.answer(status, Cause::NoPeer, cx);
             return None;
         };
         let fresh = std::mem::take(&mut self.upstream.fresh);

@@ -95,6 +95,13 @@ impl Chain {
         self.request.partition_point(is_rewrite)
     }
 
+    /// The only step that does anything, if there is one.
+    #[must_use]
+    pub fn sole(&self) -> Option<&Step> {
+        let mut active = self.steps.iter().filter(|step| step.hooks != Hooks::NONE);
+        active.next().filter(|_| active.next().is_none())
+    }
+
     /// The steps, in no order that means anything.
     #[must_use]
     pub fn steps(&self) -> &[Step] {

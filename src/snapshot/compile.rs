@@ -14,7 +14,7 @@ use super::upstreams::{ms, names_of};
 use super::{Chain, MinRate, Route, Rules, Snapshot, Target};
 use crate::conf::{self, Config, PluginMetadata, Resources, Router as RouterConf};
 use crate::http::HeadLimits;
-use crate::plugin::{Loader, RouteFacts, UpstreamNames};
+use crate::plugin::{Loader, UpstreamNames};
 use crate::route::{Edit, Router, RouterKind};
 use crate::schema::{Fault, Problem, Problems, Reader};
 use crate::upstream::NodeTable;
@@ -387,11 +387,11 @@ impl<'a> Compiler<'a> {
 
     fn snapshot(&self) -> Snapshot {
         let (next, config) = (&self.next, self.inputs.config);
-        Snapshot {
+        let mut snapshot = Snapshot {
             number: self.inputs.number,
             router: next.router.clone(),
             routes: next.routes.clone(),
-            unmatched: unmatched(next),
+            unmatched: Route::none(Chain::new(next.global.to_vec()), Target::NoRoute),
             consumers: Arc::clone(&next.consumers),
             upstreams: next.upstreams.clone(),
             upkeep: Arc::clone(&next.upkeep),
@@ -400,7 +400,11 @@ impl<'a> Compiler<'a> {
             rules: rules(config),
             listen: None,
             access_log: config.access_log.as_ref().map(|log| log.format.clone()),
+        };
+        if self.inputs.resources.lacks_global_rule {
+            snapshot.close();
         }
+        snapshot
     }
 }
 
@@ -408,18 +412,6 @@ impl<'a> Compiler<'a> {
 fn new<'a, T>(items: &'a [Arc<T>], difference: &Difference) -> impl Iterator<Item = &'a Arc<T>> {
     let is_new = |(_, kept): &(&Arc<T>, &Option<u32>)| kept.is_none();
     items.iter().zip(&difference.kept).filter(is_new).map(|(item, _)| item)
-}
-
-/// What a request without a route meets.
-fn unmatched(assembly: &Assembly) -> Route {
-    Route {
-        facts: Arc::new(RouteFacts::default()),
-        chain: Chain::new(assembly.global.to_vec()),
-        target: Target::NoRoute,
-        prepared: None,
-        timeouts: None,
-        upgrades: false,
-    }
 }
 
 fn rules(config: &Config) -> Rules {

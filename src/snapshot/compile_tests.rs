@@ -2,15 +2,17 @@
 
 use super::*;
 use crate::conf::{Source, process, resources};
+use crate::http::Method;
 use crate::plugin::{
-    Consumer, Hooks, Loaded, LocalResponse, Plugin, RequestPhase, refuse_credential,
+    Consumer, Hooks, Loaded, LocalResponse, Message, Plugin, RequestPhase, refuse_credential,
 };
+use crate::route::Lookup;
 use crate::schema::Reader;
 use crate::upstream::Timeouts;
 use serde_json::Value;
 
 /// A plugin that answers everything alike if its conf has `only`. `worker` has something on each
-/// worker.
+/// worker, `idle` no callback.
 #[derive(Debug)]
 struct Double {
     name: &'static str,
@@ -23,7 +25,7 @@ impl Plugin for Double {
     }
 
     fn hooks(&self) -> Hooks {
-        Hooks::REQUEST_HEADERS
+        if self.name == "idle" { Hooks::NONE } else { Hooks::REQUEST_HEADERS }
     }
 
     fn is_per_worker(&self) -> bool {
@@ -42,7 +44,7 @@ pub(super) struct Doubles {
     consumers: Vec<String>,
 }
 
-const NAMES: [&str; 4] = ["one", "two", "three", "worker"];
+const NAMES: [&str; 5] = ["one", "two", "three", "worker", "idle"];
 
 impl Loader for Doubles {
     fn names(&self) -> Vec<&str> {
@@ -172,6 +174,8 @@ fn only_a_lone_plugin_that_looks_at_nothing_is_prepared() {
     let table = [
         ("plugins: { one: { only: 201 } }", "", true),
         ("plugins: { one: {} }", "", false),
+        ("plugins: { idle: {}, one: { only: 201 } }", "", true),
+        ("plugins: { idle: {} }", "", false),
         ("plugins: { one: { only: 201 }, two: {} }", "", false),
         ("plugins: { one: { only: 201, _meta: { filter: [[arg_a, '==', b]] } } }", "", false),
         ("plugins: { one: { only: 201, _meta: { priority: 9 } } }", "", true),
@@ -180,6 +184,11 @@ fn only_a_lone_plugin_that_looks_at_nothing_is_prepared() {
             "plugins: { one: { only: 201 } }",
             "global_rules: [ { id: g, plugins: { two: {} } } ]",
             false,
+        ),
+        (
+            "plugins: { one: { only: 201 } }",
+            "global_rules: [ { id: g, plugins: { idle: {} } } ]",
+            true,
         ),
     ];
     for (fields, more, prepared) in table {
@@ -200,6 +209,23 @@ fn global_rules_run_first_and_for_requests_without_a_route() {
 }
 
 #[test]
+fn a_closed_one_answers_everything_503() {
+    let mut snapshot = good(
+        "routes: [{uri: /a, plugins: {one: {only: 200}}}]
+global_rules: [{id: 1, plugins: {worker: {}}}]",
+    );
+    let peer = [10, 0, 0, 1].into();
+    let lookup = Lookup { host: b"a", path: b"/a", method: Method::Get, peer };
+    let find = |snapshot: &Snapshot| snapshot.router.find(&lookup, &Message::default());
+    assert_eq!((find(&snapshot), snapshot.is_closed()), (Some(0), false));
+    snapshot.close();
+    assert_eq!((find(&snapshot), snapshot.is_closed()), (None, true));
+    let route = snapshot.route(None);
+    assert_eq!((route.target, names(route).len()), (Target::Status(503), 0));
+    assert_eq!(snapshot.route_count(), 1, "it is counted, and its nodes are probed");
+}
+
+#[test]
 fn disabled_routes_are_left_out_and_services_lend_their_hosts() {
     let snapshot = good(
         "routes:\n\
@@ -212,9 +238,8 @@ fn disabled_routes_are_left_out_and_services_lend_their_hosts() {
     assert_eq!(route_of(&snapshot, 0).facts.service_name, "shop");
     let peer = IpAddr::from([127, 0, 0, 1]);
     let find = |host: &'static [u8]| {
-        let lookup =
-            crate::route::Lookup { host, path: b"/", method: crate::http::Method::Get, peer };
-        snapshot.router.find(&lookup, &crate::plugin::Message::default())
+        let lookup = Lookup { host, path: b"/", method: Method::Get, peer };
+        snapshot.router.find(&lookup, &Message::default())
     };
     assert_eq!((find(b"a.com"), find(b"b.com")), (Some(0), None));
 }

@@ -42,7 +42,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Everything a request needs, as of one moment. A request keeps the snapshot it began with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Counts up with every snapshot of this process.
     pub number: u64,
@@ -50,7 +50,8 @@ pub struct Snapshot {
     pub router: Router,
     /// The routes, by the router's numbers: [`Snapshot::route`].
     pub routes: Array<Option<Arc<Route>>>,
-    /// What a request without a route meets: the global rules, then a 404.
+    /// What a request without a route meets: the global rules, then a 404; [closed](Self::close) a
+    /// 503.
     pub unmatched: Route,
     /// What consumers bring along to routes that tell them apart.
     pub consumers: Arc<ConsumerPlugins>,
@@ -71,7 +72,7 @@ pub struct Snapshot {
 }
 
 /// A compiled route.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// What it says of itself.
     pub facts: Arc<RouteFacts>,
@@ -88,6 +89,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// What stands for no route.
+    fn none(chain: Chain, target: Target) -> Self {
+        let (facts, prepared, timeouts) = Default::default();
+        Self { facts, chain, target, prepared, timeouts, upgrades: false }
+    }
+
     /// What it is counted by: its id and its service's.
     #[must_use]
     pub fn labels(&self) -> [&str; 2] {
@@ -217,6 +224,20 @@ impl Rules {
 }
 
 impl Snapshot {
+    /// Has it answer every request 503 before any plugin runs, as a route with an unknown plugin
+    /// config does: a global rule can't be used. No route is found any more; they are still there
+    /// for whoever counts and probes.
+    pub fn close(&mut self) {
+        self.router = Router::default();
+        self.unmatched = Route::none(Chain::default(), Target::Status(503));
+    }
+
+    /// Whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.unmatched.target != Target::NoRoute
+    }
+
     /// The number of the route that a message takes as it is now.
     #[must_use]
     pub fn find_route(&self, message: &Message) -> Option<u32> {

@@ -207,9 +207,10 @@ fn add_missing(steps: &mut Vec<Step>, below: &[Step]) {
 }
 
 /// The response of a chain that can only give one (DESIGN §1, fast path): a single plugin that
-/// answers everything alike, with nothing else to run before, after or instead.
+/// answers everything alike, with nothing else to run before, after or instead. Plugins without a
+/// callback are nothing.
 fn prepare(chain: &Chain) -> Option<Prepared> {
-    let [step] = chain.steps() else { return None };
+    let step = chain.sole()?;
     if step.filter.is_some() {
         return None;
     }

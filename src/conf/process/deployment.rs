@@ -84,6 +84,7 @@ pub(super) fn read(
     let data_plane = provider(&mut object, "role_data_plane");
     let traditional = provider(&mut object, "role_traditional");
     let control_plane = provider(&mut object, "role_control_plane");
+    let role = role.or_else(|| unnamed_role(&object, data_plane.or(control_plane)));
     let has_etcd = object.has("etcd");
     let etcd = etcd(object.section("etcd"), env);
     let admin = admin(object.section("admin"), duplicates);
@@ -115,6 +116,20 @@ pub(super) fn read(
     };
     let is_control_plane = role == Some(Role::ControlPlane);
     Deployment { provider, admin: admin_on.then_some(admin), is_control_plane }
+}
+
+/// The role where none is named: APISIX's default if there are sections that say more than that
+/// routes are in a file. `other` is the provider that another role's section names.
+fn unnamed_role(object: &Object<'_>, other: Option<Named>) -> Option<Role> {
+    if !object.has("etcd") && !object.has("admin") {
+        return None;
+    }
+    if other.is_some() {
+        let fault = Fault::new("`deployment` has sections of several roles and names none");
+        object.error(fault.hint("write `role: traditional`, `data_plane` or `control_plane`"));
+        return None;
+    }
+    Some(Role::Traditional)
 }
 
 fn provider(object: &mut Object<'_>, key: &'static str) -> Option<Named> {

@@ -349,7 +349,13 @@ pub(super) const KEYS: [Key; 138] = [
     ),
     key("plugin_attr.inspect", "{delay: 3}", Nothing, "there is no Lua"),
     key("xrpc", "{protocols: [{name: a}]}", Nothing, "there are no stream routes"),
-    key("deployment.role", "traditional", Same, "`standalone` is refused"),
+    key(
+        "deployment.role",
+        "traditional",
+        Same,
+        "without it `traditional` if there is `deployment.etcd` or `.admin`, else `data_plane`; \
+         `standalone` is refused",
+    ),
     key(
         "deployment.role_traditional.config_provider",
         "yaml",

@@ -525,6 +525,10 @@ fn roles_lead_to_providers() {
             false,
         ),
         (&format!("deployment: {{role: traditional, {etcd}}}"), "Etcd", true),
+        // Without a role these are APISIX's default one.
+        (&format!("deployment: {{{etcd}}}"), "Etcd", true),
+        (&format!("{{apisix: {{enable_admin: false}}, deployment: {{{etcd}}}}}"), "Etcd", false),
+        ("deployment: {admin: {enable_admin_cors: false}}", "Embedded", true),
         ("deployment: {role: data_plane, role_data_plane: {config_provider: etcd}}", "Etcd", false),
     ] {
         let config = good(text);
@@ -655,6 +659,10 @@ fn every_rule_has_a_message() {
         (
             "deployment: {admin: {allow_admin: [a]}}",
             "error: \"a\" is not an address or a network | as in `127.0.0.0/24`, `10.1.2.3` or `::1`",
+        ),
+        (
+            "deployment: {role_data_plane: {config_provider: yaml}, admin: {}}",
+            "error: `deployment` has sections of several roles and names none | write `role: traditional`, `data_plane` or `control_plane`",
         ),
         (
             "deployment: {role_data_plane: {config_provider: json}}",

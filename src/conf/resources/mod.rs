@@ -154,6 +154,7 @@ fn collections(
             plugin_config,
         )),
         global_rules: collection(&mut object, "global_rules", duplicates, global_rule),
+        lacks_global_rule: false,
     };
     for (key, why) in UNSUPPORTED {
         if let Some(reader) = object.get(key).filter(|reader| !is_empty(reader.value())) {

@@ -197,7 +197,7 @@ a.yaml:5:20: error: expected `GET`, `POST`, `PUT`, `DELETE`, `PATCH`, `HEAD`, `O
         (
             "upstreams:\n  - id: one\n    nodes: {}\n  - id: two\n",
             "\
-a.yaml:3:12: error: an upstream needs at least one node
+a.yaml:3:12: warning: without a node its requests will be answered 503
     3 |     nodes: {}
       |            ^ as in `nodes: {\"127.0.0.1:1980\": 1}`
 a.yaml:4:5: error: the upstream upstreams[1] has no `nodes`

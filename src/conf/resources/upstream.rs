@@ -220,7 +220,8 @@ fn nodes(object: &mut Object<'_>, scheme: Scheme) -> Vec<Node> {
         }
     };
     if count == 0 {
-        reader.error(Fault::new("an upstream needs at least one node").hint(NODES_HINT));
+        let fault = Fault::new("without a node its requests will be answered 503");
+        reader.warn(fault.hint(NODES_HINT));
     }
     match reader.value() {
         Value::Array(_) => {

@@ -11,7 +11,7 @@ use super::{Admin, Answer, Asked};
 use crate::builtin::has_metadata;
 use crate::schema::{Problem, Step};
 use axum::http::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// Where a request points to.
@@ -284,6 +284,30 @@ fn fill_in(value: &mut Value, kind: &Kind, id: &str, before: Option<&Value>) {
     let made = before.and_then(|before| before.get("create_time")).cloned();
     members.insert("create_time".to_owned(), made.unwrap_or_else(|| now_s().into()));
     members.insert("update_time".to_owned(), now_s().into());
+    fill_defaults(kind.plural, members);
+}
+
+/// What APISIX's schemas fill in (reference §3, §5) that says how an item of `collection` works;
+/// what it has inside has its own.
+fn fill_defaults(collection: &str, members: &mut Map<String, Value>) {
+    let defaults = match collection {
+        "routes" => &[("priority", json!(0)), ("status", json!(1))][..],
+        "upstreams" => &[
+            ("type", json!("roundrobin")),
+            ("scheme", json!("http")),
+            ("pass_host", json!("pass")),
+            ("hash_on", json!("vars")),
+        ],
+        _ => &[],
+    };
+    for (key, value) in defaults {
+        members.entry(*key).or_insert_with(|| value.clone());
+    }
+    if ["routes", "services"].contains(&collection)
+        && let Some(Value::Object(upstream)) = members.get_mut("upstream")
+    {
+        fill_defaults("upstreams", upstream);
+    }
 }
 
 fn written(outcome: Result<Edited, Refusal<Answer>>) -> Answer {

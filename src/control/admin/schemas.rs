@@ -3,6 +3,7 @@
 use super::Answer;
 use super::kinds::{KINDS, of};
 use super::query::Query;
+use crate::builtin::{metadata_schema, priority};
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
@@ -15,6 +16,9 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(TEXT).unw
 
 /// What stands before a plugin's name in the definitions of the schema.
 const PLUGIN: &str = "plugin:";
+
+/// The same before what it has in consumers.
+const CREDENTIAL: &str = "credential:";
 
 fn definitions() -> &'static Map<String, Value> {
     static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
@@ -51,9 +55,13 @@ pub(super) fn answer(admin: &super::Admin, steps: &[&str], query: &Query) -> Ans
             Some(_) => Answer::bad("unsupported subsystem"),
         },
         ["plugins"] => {
-            let all =
-                plugins().map(|(name, schema)| (name.to_owned(), json!({ "schema": schema })));
+            let all = plugins().map(|(name, schema)| (name.to_owned(), described(name, schema)));
             Answer::ok(Value::Object(all.collect()))
+        }
+        ["plugins", name] | ["schema", "plugins", name]
+            if query.get("schema_type") == Some("consumer") =>
+        {
+            credential(admin, name)
         }
         ["plugins", name] | ["schema", "plugins", name] => plugin(admin, name),
         ["schema", name] => match item(name).or_else(|| item(&format!("{name}s"))) {
@@ -65,6 +73,29 @@ pub(super) fn answer(admin: &super::Admin, steps: &[&str], query: &Query) -> Ans
             None => Answer::bad("not found schema"),
         },
         _ => Answer::error(StatusCode::NOT_FOUND, "not found"),
+    }
+}
+
+/// What APISIX says of a plugin (`apisix/admin/plugins.lua`), but for the version and the scope,
+/// which are its own.
+fn described(name: &str, schema: &Value) -> Value {
+    let mut described = json!({ "schema": schema, "priority": priority(name) });
+    if let Some(credential) = definitions().get(&format!("{CREDENTIAL}{name}")) {
+        described["type"] = "auth".into();
+        described["consumer_schema"] = credential.clone();
+    }
+    if let Some(metadata) = metadata_schema(name) {
+        described["metadata_schema"] = metadata;
+    }
+    described
+}
+
+/// What stands in consumers; most plugins have nothing of their own there.
+fn credential(admin: &super::Admin, name: &str) -> Answer {
+    match definitions().get(&format!("{CREDENTIAL}{name}")) {
+        Some(schema) => Answer::ok(schema.clone()),
+        None if admin.plugins.iter().any(|known| known == name) => Answer::bad("not found schema"),
+        None => plugin(admin, name),
     }
 }
 

@@ -18,7 +18,7 @@ fn the_gateways_own() {
         (nowhere, 404, "{\"error_msg\":\"404 Route Not Found\"}\n"),
         (Case::get().with(|s| s.target = Target::Status(503)), 503, "<title>503 Service Unav"),
         (Case::get().with(|s| s.target = Target::Status(502)), 502, "<title>502 Bad Gateway"),
-        (Case::get().with(|s| s.peers = 0), 502, "<title>502 Bad Gateway"),
+        (Case::get().with(|s| s.peers = 0), 503, "<title>503 Service Unav"),
         (Case::post("abc").with(|s| s.rules.body_bytes_max = Some(2)), 413, "<title>413 "),
     ] {
         let outcome = whole(case);
