@@ -543,7 +543,10 @@ mod tests {
     #[test]
     fn the_hostname_is_told_once() {
         set_hostname(b"gate-1");
+        let message = Message::default();
+        // Another test of this process may have been first.
+        let told = message.variable("hostname").expect("it was told");
         set_hostname(b"gate-2");
-        assert_eq!(Message::default().variable("hostname").as_deref(), Some(&b"gate-1"[..]));
+        assert_eq!(message.variable("hostname"), Some(told));
     }
 }
