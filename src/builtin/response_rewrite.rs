@@ -4,10 +4,11 @@
 //! as they are and at those that gzip compressed, which then go on as they were before that; bodies
 //! in another coding pass.
 
+use super::body;
 use super::fields::{self, FieldEdits};
 use super::proxy_rewrite::read_rule;
-use super::{base64, body};
 use crate::expr::{Expr, Pattern, Replacement};
+use crate::http::base64;
 use crate::limits::HELD_BODY_BYTES_MAX;
 use crate::plugin::{Action, Hold, Hooks, Message, Plugin, Stream, compile_rule};
 use crate::schema::{Object, Reader};
