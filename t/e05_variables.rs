@@ -1,7 +1,7 @@
 //! Variables where the whole gateway is needed: what is the same in templates and in the access
 //! log, how long upstreams take, and names that nobody has.
 
-use crate::harness::{Gateway, Setup, Upstream, drivers, eventually};
+use crate::harness::{Gateway, Setup, Upstream, drivers, eventually, ringgate};
 use std::collections::HashSet;
 
 /// What the access log says, once it has so many lines.
@@ -86,4 +86,23 @@ fn what_was_forwarded_already() {
     let request = upstream.request();
     assert_eq!(request.field("x-list"), Some("9.9.9.9, 127.0.0.1"));
     assert_eq!(request.field("x-user"), Some("jack"));
+}
+
+/// nginx's variables that are not here are warnings, with their places.
+#[test]
+fn names_nobody_has() {
+    let route = "uri: /a, plugins: {proxy-rewrite: {headers: {X-A: $ssl_cipher}}}";
+    let setup = Setup::new(format!("routes:\n  - {{{route}}}\n"));
+    let setup = setup.http("access_log_format: \"$pipe $request_time\"");
+    let path = setup.write_path();
+    for (arguments, code) in [(&["check", "-c"][..], 0), (&["check", "--strict", "-c"], 1)] {
+        let ended = ringgate(arguments.iter().copied().chain([&*path]));
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        for (name, place) in [("ssl_cipher", "apisix.yaml:2:"), ("pipe", "config.yaml:")] {
+            let warning = format!("warning: the variable `{name}` never has a value here");
+            let line = ended.stderr.lines().find(|line| line.contains(&warning));
+            assert!(line.is_some_and(|line| line.contains(place)), "{ended:?}");
+        }
+        assert!(!ended.stderr.contains("request_time` "), "{ended:?}");
+    }
 }

@@ -432,6 +432,7 @@ fn same_name(a: &[u8], b: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::plugin::Attempts;
+    use crate::plugin::names::NAMES;
     use std::collections::HashSet;
     use std::rc::Rc;
     use std::sync::Arc;
@@ -592,6 +593,22 @@ mod tests {
             assert_eq!(&out[1..], expected.unwrap_or_default().as_bytes(), "{name}");
         }
         assert_eq!(VariablesOf(&message).variable("uri").as_deref(), Some(&b"/a b"[..]));
+    }
+
+    /// Names that configurations may use without a warning.
+    #[test]
+    fn all_names_there_are_have_values() {
+        set_hostname(b"gate-1");
+        let mut message = message();
+        message.route = Some(Rc::new(Arc::new(RouteFacts {
+            route_name: "first".to_owned(),
+            ..message.route().expect("a route").clone()
+        })));
+        for name in NAMES {
+            // No client comes by TLS.
+            let is_there = message.variable(name).is_some();
+            assert!(is_there || name == "https", "{name}");
+        }
     }
 
     #[test]
