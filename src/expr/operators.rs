@@ -231,8 +231,8 @@ fn invalid_address(value: &Value) -> String {
 }
 
 /// An address or a network, as text; an address is a network of itself. The bits behind the
-/// network's are zero, and one of IPv4-mapped IPv6 addresses is the IPv4 network it means: addresses
-/// are compared in their canonical form too ([`IpAddr::to_canonical`]).
+/// network's are zero, and one of IPv4-mapped IPv6 addresses is the IPv4 network it means:
+/// addresses are compared in their canonical form too ([`IpAddr::to_canonical`]).
 #[must_use]
 pub fn parse_network(text: &str) -> Option<IpNet> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));

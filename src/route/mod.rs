@@ -56,7 +56,8 @@ pub struct RouteMatch {
     pub uris: Vec<String>,
     /// Methods; the empty set is any.
     pub methods: Methods,
-    /// The client's networks, as [`parse_network`](crate::expr::parse_network) gives them. Empty: any.
+    /// The client's networks, as [`parse_network`](crate::expr::parse_network) gives them. Empty:
+    /// any.
     pub remote_addrs: Vec<IpNet>,
     /// The rule the variables must satisfy.
     pub vars: Option<Expr>,
