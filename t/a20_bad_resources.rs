@@ -43,6 +43,56 @@ fn unknown_plugins() {
     }
 }
 
+/// A rule with a variable that no request has would leave open what it guards.
+#[test]
+fn variables_that_no_request_has() {
+    check(
+        "routes:\n  - uri: /a\n    vars: [[post_arg_admin, \"==\", \"1\"]]\n    plugins: {}\n",
+        &[
+            "apisix.yaml:3:13: error: the variable `post_arg_admin` never has a value here",
+            "no variable is made of the body",
+        ],
+    );
+    for (plugin, name) in [
+        (
+            "ip-restriction: {whitelist: ['::1'], _meta: {filter: [[post_arg.a, ==, 1]]}}",
+            "post_arg.a",
+        ),
+        (
+            "fault-injection: {abort: {http_status: 403, vars: [[[uri_param_a, ==, 1]]]}}",
+            "uri_param_a",
+        ),
+        ("fault-injection: {abort: {http_status: 403, body: $graphql_name}}", "graphql_name"),
+        ("response-rewrite: {status_code: 200, vars: [[graphql_name, ==, 1]]}", "graphql_name"),
+        ("response-rewrite: {headers: {add: [\"a: $post_arg_b\"]}}", "post_arg_b"),
+        ("proxy-rewrite: {headers: {X-A: \"a $post_arg.b.c\"}}", "post_arg.b.c"),
+        ("proxy-rewrite: {uri: /$uri_param_b}", "uri_param_b"),
+        ("redirect: {uri: /$uri_param_b}", "uri_param_b"),
+        ("mocking: {response_example: $post_arg_b}", "post_arg_b"),
+        ("real-ip: {source: post_arg_b}", "post_arg_b"),
+        ("limit-count: {count: 1, time_window: 1, key: post_arg_b}", "post_arg_b"),
+        ("limit-count: {count: $post_arg_b, time_window: 1}", "post_arg_b"),
+        (
+            "limit-req: {rate: 1, burst: 0, key_type: var_combination, key: $post_arg_b}",
+            "post_arg_b",
+        ),
+        (
+            "limit-conn: {default_conn_delay: 1, rules: [{conn: 1, burst: 0, key: $post_arg_b}]}",
+            "post_arg_b",
+        ),
+    ] {
+        let message = format!("error: the variable `{name}` never has a value here");
+        check(&format!("routes:\n  - {{uri: /a, plugins: {{{plugin}}}}}\n"), &[&message]);
+    }
+    for (hash_on, key) in [("vars", "uri_param_a"), ("vars_combinations", "$uri$uri_param_a")] {
+        let upstream = format!("type: chash, hash_on: {hash_on}, key: {key}");
+        check(
+            &format!("upstreams:\n  - {{id: u, nodes: {{\"a:1\": 1}}, {upstream}}}\n"),
+            &["apisix.yaml:2:", "error: the variable `uri_param_a` never has a value here"],
+        );
+    }
+}
+
 /// `plugins` of `config.yaml` is the list of those that may be used.
 #[test]
 fn plugins_that_are_not_enabled() {

@@ -108,6 +108,7 @@ fn main() {
         "/runner",
         "/proxied",
         "/headers",
+        "/kept",
         "/none",
     ];
     for path in paths {
@@ -153,7 +154,8 @@ fn throw_away(source: &AccessSource) {
 fn measure(address: SocketAddr, path: &str) -> u64 {
     let mut client = TcpStream::connect(address).expect("the gateway");
     client.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Some: header\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Some: header\r\nOrigin: a.b\r\n\r\n");
     let mut ask = |times: usize| {
         for _ in 0..times {
             client.write_all(request.as_bytes()).expect("sent");
@@ -256,12 +258,13 @@ fn write_configuration(folder: &Path, upstream: SocketAddr) {
     let resources = format!(
         "routes:\n\
          - {{ uri: /native, plugins: {{ fault-injection: {{ abort: {{ http_status: 200, body: hi }} }} }} }}\n\
-         - {{ uri: /variable, plugins: {{ fault-injection: {{ abort: {{ http_status: 200, body: \"$uri $remote_addr\", headers: {{ h: $method }} }} }} }} }}\n\
+         - {{ uri: /variable, plugins: {{ fault-injection: {{ abort: {{ http_status: 200, body: \"$uri $remote_addr $request_id\", headers: {{ h: $method }} }} }} }} }}\n\
          - {{ uri: /wasm/rust, plugins: {{ rust: {{ conf: {{ http_status: 200, body: hi }} }} }} }}\n\
          - {{ uri: /wasm/c, plugins: {{ c: {{ conf: {{ http_status: 200, body: hi }} }} }} }}\n\
          - {{ uri: /runner, plugins: {{ ext-plugin-pre-req: {{ conf: [{{ name: a, value: b }}] }} }}, upstream: {{ nodes: {{ \"{upstream}\": 1 }} }} }}\n\
          - {{ uri: /proxied, upstream: {{ nodes: {{ \"{upstream}\": 1 }} }} }}\n\
          - {{ uri: /headers, plugins: {{ headers: {{ conf: {{ request: {{ x-a: b }}, response: {{ x-c: d }} }} }} }}, upstream: {{ nodes: {{ \"{upstream}\": 1 }} }} }}\n\
+         - {{ uri: /kept, plugins: {{ cors: {{ allow_origins: \"a.b,c.d\" }}, request-id: {{}} }}, upstream: {{ nodes: {{ \"{upstream}\": 1 }} }} }}\n\
          #END\n"
     );
     std::fs::write(folder.join("config.yaml"), config).expect("written");

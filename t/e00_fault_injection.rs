@@ -146,6 +146,7 @@ fn templates() {
         &[
             ("/addr", "{abort: {http_status: 200, body: \"client addr: $remote_addr\\n\"}}"),
             ("/head", "{abort: {http_status: 200, headers: {h1: v1, h2: 2, h3: $uri}}}"),
+            ("/host", "{abort: {http_status: 200, body: $hostname}}"),
             ("/json", "{abort: {http_status: 200, body: '{\"count\": $arg_count}'}}"),
             (
                 "/all",
@@ -162,6 +163,8 @@ fn templates() {
     for (name, value) in [("h1", "v1"), ("h2", "2"), ("h3", "/head")] {
         assert_eq!(response.field(name), Some(value));
     }
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    answer(&gateway.get("/host"), 200, hostname.trim_end());
     answer(&gateway.get("/json?count=2"), 200, "{\"count\": 2}");
     let response = gateway.ask("GET /all?a=1 HTTP/1.1\r\nHost: h\r\nX-Y: z\r\n\r\n");
     answer(&response, 200, "1-none-\\$x--z");

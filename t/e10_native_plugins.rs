@@ -52,6 +52,30 @@ fn clients_are_sent_elsewhere() {
     assert_eq!(upstream.connections(), 0);
 }
 
+/// `cors` and `request-id` go by the request as it came to them, whatever plugins after them do.
+#[test]
+fn what_the_client_sent_is_kept_for_the_response() {
+    let upstream = Upstream::hello();
+    let gone = "{cors: {allow_origins: 'https://a.com,https://b.com'}, request-id: {}, \
+        proxy-rewrite: {headers: {remove: [Origin, X-Request-Id]}}}";
+    let changed = "{request-id: {}, proxy-rewrite: {headers: {set: \
+        {X-Request-Id: pre-$http_x_request_id}}}}";
+    let gateway = Gateway::start(routes(&upstream, &[("/gone", gone), ("/changed", changed)]));
+    let ask = |path: &str| {
+        let fields = "Origin: https://b.com\r\nX-Request-Id: mine";
+        gateway.ask(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n"))
+    };
+    let response = ask("/gone");
+    assert_eq!(response.field("access-control-allow-origin"), Some("https://b.com"));
+    assert_eq!(response.field("x-request-id"), Some("mine"));
+    assert_eq!(ask("/changed").field("x-request-id"), Some("mine"));
+    let sent = upstream.requests();
+    assert_eq!((sent[0].field("origin"), sent[0].field("x-request-id")), (None, None));
+    assert_eq!(sent[1].field("x-request-id"), Some("pre-mine"));
+    let made = gateway.get("/gone").field("x-request-id").map(str::len);
+    assert_eq!(made, Some(36));
+}
+
 /// Whose word counts for having come by HTTPS: without it a redirect would never end.
 #[test]
 fn only_trusted_clients_came_by_https() {

@@ -30,6 +30,7 @@ mod d50_nodes;
 mod d60_proxy_out;
 mod differential;
 mod e00_fault_injection;
+mod e05_variables;
 mod e10_native_plugins;
 mod e20_consumers;
 mod f00_wasm;

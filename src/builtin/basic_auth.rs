@@ -4,9 +4,9 @@
 //! both and cuts a password at a colon; here they are what the client sent.
 
 use super::auth::{Consumers, Strangers, attach, read_secret, same_secret};
-use super::base64;
 use super::key_auth::read_realm;
 use super::refusal::Refusal;
+use crate::http::base64;
 use crate::plugin::{Action, Consumer, Hooks, Message, Plugin, Stream};
 use crate::schema::Reader;
 use std::collections::hash_map::Entry;
@@ -54,24 +54,12 @@ impl Plugin for BasicAuth {
 impl BasicAuth {
     fn find(&self, field: &[u8], scratch: &mut Vec<u8>) -> Result<&Arc<Consumer>, &Refusal> {
         scratch.clear();
-        let (user, password) = decode(field, scratch).ok_or(&self.invalid)?;
+        let (user, password) = base64::credentials(field, scratch).ok_or(&self.invalid)?;
         match self.consumers.by_user.get(user) {
             Some((known, consumer)) if same_secret(known, password) => Ok(consumer),
             _ => Err(&self.unknown),
         }
     }
-}
-
-/// User and password of an `Authorization` field.
-fn decode<'s>(field: &[u8], scratch: &'s mut Vec<u8>) -> Option<(&'s [u8], &'s [u8])> {
-    let (scheme, rest) = field.split_at_checked(5)?;
-    let text = rest.trim_ascii();
-    if !scheme.eq_ignore_ascii_case(b"basic") || rest.len() == text.len() {
-        return None;
-    }
-    base64::decode(text, scratch)?;
-    let colon = memchr::memchr(b':', scratch)?;
-    Some((&scratch[..colon], &scratch[colon + 1..]))
 }
 
 /// Reads the configuration. Unknown keys are allowed, as APISIX allows them.

@@ -6,11 +6,17 @@
 use super::metadata::Metadata;
 use crate::expr::Pattern;
 use crate::http::is_field_value;
-use crate::plugin::{Action, Hooks, Message, Plugin, Stream};
+use crate::plugin::{Action, Hooks, Message, Plugin, PropertyTraits, Stream};
 use crate::schema::{Fault, Object, Reader};
 use std::sync::Arc;
 
 pub(super) const NAME: &str = "cors";
+
+/// Where the client's origin is kept in the exchange: plugins may change the request's.
+const ORIGIN: &[u8] = b"ringgate.cors.origin";
+
+/// Of a stream whose request callback was called: there is an origin if one is kept.
+const ASKED: u64 = 1;
 
 const ALL_METHODS: &str = "GET,POST,PUT,DELETE,PATCH,HEAD,OPTIONS,CONNECT,TRACE";
 
@@ -76,6 +82,12 @@ impl Plugin for Cors {
     }
 
     fn on_request_headers(&self, stream: &mut Stream<'_>, _end_of_stream: bool) -> Action {
+        let Message { request, filter_state, .. } = &mut **stream.message;
+        *stream.state = ASKED;
+        if let Some(origin) = request.headers.get(b"origin") {
+            // Where other plugins left no room for it, no origin is allowed.
+            let _ = filter_state.set(ORIGIN, origin, PropertyTraits::once());
+        }
         if stream.message.request.method == b"OPTIONS" {
             stream.message.respond(200, None);
             return Action::Respond;
@@ -84,8 +96,12 @@ impl Plugin for Cors {
     }
 
     fn on_response_headers(&self, stream: &mut Stream<'_>, _end_of_stream: bool) -> Action {
-        let Message { request, response, .. } = &mut **stream.message;
-        let origin = request.headers.get(b"origin");
+        let Message { request, response, filter_state, .. } = &mut **stream.message;
+        let origin = match *stream.state {
+            ASKED => filter_state.get(ORIGIN).map(|kept| kept.value),
+            // A plugin before this one answered.
+            _ => request.headers.get(b"origin"),
+        };
         let headers = &mut response.headers;
         if let Some(allowed) = self.allowed(origin) {
             headers.set(b"Access-Control-Allow-Origin", allowed);
@@ -238,6 +254,32 @@ mod tests {
             assert_eq!(field("access-control-max-age").is_some(), allowed.is_some(), "{conf}");
             let varies = allowed.is_some_and(|allowed| allowed != "*");
             assert_eq!(field("vary").is_some(), varies, "{conf}");
+        }
+    }
+
+    #[test]
+    fn the_origin_is_the_clients() {
+        let conf = json!({ "allow_origins": "http://a.com,http://b.com" });
+        let plugin = plugin(alone, &conf);
+        for (sent, later, allowed) in [
+            (Some("http://b.com"), None, Some("http://b.com")),
+            (Some("http://b.com"), Some("http://a.com"), Some("http://b.com")),
+            (Some("http://c.com"), Some("http://a.com"), None),
+            (None, Some("http://a.com"), None),
+        ] {
+            let mut message = request("GET", "/");
+            if let Some(sent) = sent {
+                message.request.headers.append(b"Origin", sent.as_bytes());
+            }
+            let mut run = Run::new(&*plugin, message);
+            assert_eq!(run.request_headers(), Action::Continue);
+            run.message.request.headers.remove(b"origin");
+            if let Some(later) = later {
+                run.message.request.headers.append(b"Origin", later.as_bytes());
+            }
+            run.response(&["x"]);
+            let field = response_field(&run.message, "access-control-allow-origin");
+            assert_eq!(field.as_deref(), allowed, "{sent:?} {later:?}");
         }
     }
 

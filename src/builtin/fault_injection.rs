@@ -6,8 +6,10 @@
 use super::fields::{self, FieldTemplate, read_fields};
 use crate::expr::{Expr, Template};
 use crate::limits;
-use crate::plugin::{Action, Hold, Hooks, LocalResponse, Message, Plugin, Stream};
-use crate::schema::{Fault, Object, Path, Problem, Reader};
+use crate::plugin::{
+    Action, Hold, Hooks, LocalResponse, Message, Plugin, Stream, compile_rule, compile_template,
+};
+use crate::schema::{Fault, Object, Reader};
 use std::sync::Arc;
 
 pub(super) const NAME: &str = "fault-injection";
@@ -158,7 +160,9 @@ fn read_abort(reader: Reader<'_>) -> Option<Abort> {
     let mut object = reader.object()?;
     // APISIX names no maximum; a status line has three digits.
     let status = object.need("http_status").and_then(|status| status.integer(200..=999));
-    let body = object.string("body", 0..=usize::MAX).map(Template::compile);
+    let body = object
+        .get("body")
+        .and_then(|reader| Some(compile_template(reader.string(0..=usize::MAX)?, &reader)));
     let headers = object.get("headers").and_then(read_fields).unwrap_or_default();
     let when = read_when(&mut object);
     object.allow_unknown();
@@ -178,18 +182,9 @@ fn read_when(object: &mut Object<'_>) -> When {
     let percentage = object.integer("percentage", 0..=100).map(|percentage| percentage as u8);
     let vars = object.get("vars").and_then(|reader| {
         let rules = reader.list(0..=RULES_MAX)?;
-        Some(rules.iter().filter_map(read_rule).collect())
+        Some(rules.iter().filter_map(compile_rule).collect())
     });
     When { percentage, vars }
-}
-
-fn read_rule(reader: &Reader<'_>) -> Option<Expr> {
-    Expr::compile(reader.value())
-        .map_err(|error| {
-            let at = error.path.iter().fold(reader.at().clone(), |at: Path, step| at.index(*step));
-            reader.problems().error(Problem::new(at, Fault::new(error.message)));
-        })
-        .ok()
 }
 
 #[cfg(test)]

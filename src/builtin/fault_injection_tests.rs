@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::plugin::Locals;
-use crate::schema::Problems;
+use crate::schema::{Path, Problems};
 use serde_json::{Value, json};
 
 fn plugin(conf: &Value) -> Result<Arc<dyn Plugin>, Vec<String>> {

@@ -2,6 +2,7 @@
 
 use crate::expr::{Template, Variables};
 use crate::http::{Headers, is_field_value, is_token};
+use crate::plugin::compile_template;
 use crate::schema::{Object, Reader};
 use serde_json::Value;
 use std::fmt::Write;
@@ -80,12 +81,18 @@ pub(super) fn escape_controls(value: &mut Vec<u8>) {
 
 /// An object of at least one field: templates or numbers by name.
 pub(super) fn read_fields(reader: Reader<'_>) -> Option<Vec<FieldTemplate>> {
-    let compile = |(name, text): (Vec<u8>, String)| (name, Template::compile(&text));
-    Some(read_texts(reader)?.into_iter().map(compile).collect())
+    read_members(reader, |text, value| compile_template(&text, value))
 }
 
 /// An object of at least one field: strings or numbers by name.
 pub(super) fn read_texts(reader: Reader<'_>) -> Option<Vec<(Vec<u8>, String)>> {
+    read_members(reader, |text, _| text)
+}
+
+fn read_members<T>(
+    reader: Reader<'_>,
+    make: impl Fn(String, &Reader<'_>) -> T,
+) -> Option<Vec<(Vec<u8>, T)>> {
     let object = reader.object()?;
     let mut fields = Vec::new();
     for (name, value) in object.members() {
@@ -96,7 +103,7 @@ pub(super) fn read_texts(reader: Reader<'_>) -> Option<Vec<(Vec<u8>, String)>> {
             if !is_field_value(text.as_bytes()) {
                 value.error("a header value has no control characters");
             }
-            fields.push((name.as_bytes().to_vec(), text));
+            fields.push((name.as_bytes().to_vec(), make(text, &value)));
         }
     }
     if object.members().next().is_none() {
@@ -115,7 +122,7 @@ pub(super) fn read_lines(reader: Reader<'_>) -> Option<Vec<FieldTemplate>> {
         if !is_token(name.as_bytes()) || value.is_empty() || !is_field_value(value.as_bytes()) {
             line.expected("a line like `Name: value`");
         }
-        Some((name.as_bytes().to_vec(), Template::compile(value)))
+        Some((name.as_bytes().to_vec(), compile_template(value, &line)))
     })
 }
 

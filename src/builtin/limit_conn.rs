@@ -7,7 +7,6 @@
 use super::counters::Counters;
 use super::limit_key::{Amount, LimitKey, read_policy};
 use super::refusal::Refusal;
-use crate::expr::Template;
 use crate::limits;
 use crate::plugin::{Action, Hold, Hooks, Plugin, Stream};
 use crate::schema::{Object, Reader};
@@ -247,7 +246,7 @@ fn read_rules(object: &mut Object<'_>) -> Option<Rules> {
         let mut rule = reader.object()?;
         let key = rule.need("key").and_then(|reader| {
             let text = reader.string(1..=usize::MAX)?;
-            Some(LimitKey::Combination(Template::compile(text)))
+            Some(LimitKey::combination(text, &reader))
         });
         let amounts = read_amounts(&mut rule);
         rule.allow_unknown();

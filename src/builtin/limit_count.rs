@@ -9,7 +9,6 @@ use super::groups::Groups;
 use super::limit_key::{Amount, LimitKey, read_policy};
 use super::metadata::{LimitFields, Metadata};
 use super::refusal::Refusal;
-use crate::expr::Template;
 use crate::http::is_token;
 use crate::plugin::{Action, Hooks, Message, Plugin, Stream};
 use crate::schema::{Object, Reader};
@@ -221,7 +220,7 @@ fn read_rules(object: &mut Object<'_>) -> Option<Vec<Rule>> {
             if !seen.insert(text.to_owned()) {
                 reader.error(format!("duplicate key '{text}' in rules"));
             }
-            Some(LimitKey::Combination(Template::compile(text)))
+            Some(LimitKey::combination(text, &reader))
         });
         let prefix = rule.get("header_prefix").and_then(|reader| {
             let prefix = reader.string(1..=usize::MAX)?;

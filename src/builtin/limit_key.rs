@@ -1,7 +1,7 @@
 //! What `limit-count` and its like count by.
 
 use crate::expr::{Template, Variables};
-use crate::plugin::Message;
+use crate::plugin::{Message, check_variable, compile_template};
 use crate::schema::{Fault, Object, Reader};
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ impl Amount {
             let amount = reader.integer(least as i64..=AMOUNT_MAX as i64)?;
             return Some(Self::Fixed(amount.unsigned_abs()));
         };
-        let template = Template::compile(text);
+        let template = compile_template(text, reader);
         if !template.is_static() {
             return Some(Self::Resolved { template, least });
         }
@@ -66,18 +66,31 @@ impl LimitKey {
     pub(super) fn read(object: &mut Object<'_>, default: Option<&str>) -> Option<Self> {
         let kinds = [
             ("var", variable as fn(&str) -> Self),
-            ("var_combination", combination),
+            ("var_combination", template),
             ("constant", constant),
         ];
         // Where a key must be given, it can't be a constant.
         let kinds = &kinds[..if default.is_some() { 3 } else { 2 }];
         let kind = object.one_of("key_type", kinds).unwrap_or(variable);
-        let text = match (object.get("key"), default) {
-            (Some(reader), _) => reader.string(0..=usize::MAX)?,
-            (None, Some(default)) => default,
-            (None, None) => object.need("key")?.string(0..=usize::MAX)?,
+        let reader = match (object.get("key"), default) {
+            (None, Some(default)) => return Some(kind(default)),
+            (None, None) => object.need("key")?,
+            (Some(reader), _) => reader,
         };
-        Some(kind(text))
+        let key = kind(reader.string(0..=usize::MAX)?);
+        match &key {
+            Self::Variable(name) => check_variable(name, &reader),
+            Self::Combination(template) => {
+                template.names().for_each(|name| check_variable(name, &reader));
+            }
+            Self::Constant(_) => {}
+        }
+        Some(key)
+    }
+
+    /// The template of one of `rules`.
+    pub(super) fn combination(text: &str, reader: &Reader<'_>) -> Self {
+        Self::Combination(compile_template(text, reader))
     }
 
     /// Appends the request's key: the client's address where it has none of its own.
@@ -109,7 +122,7 @@ fn variable(text: &str) -> LimitKey {
     LimitKey::Variable(text.strip_prefix('$').unwrap_or(text).into())
 }
 
-fn combination(text: &str) -> LimitKey {
+fn template(text: &str) -> LimitKey {
     LimitKey::Combination(Template::compile(text))
 }
 

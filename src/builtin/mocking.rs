@@ -7,7 +7,9 @@ use super::fields::{self, FieldTemplate, read_fields};
 use crate::expr::Template;
 use crate::http::is_field_value;
 use crate::limits;
-use crate::plugin::{Action, Hold, Hooks, LocalResponse, Message, Plugin, Stream};
+use crate::plugin::{
+    Action, Hold, Hooks, LocalResponse, Message, Plugin, Stream, compile_template,
+};
 use crate::schema::{Fault, Reader};
 use std::sync::Arc;
 
@@ -108,13 +110,15 @@ pub(super) fn read(conf: Reader<'_>) -> Option<Arc<dyn Plugin>> {
         let at = content_type.as_ref()?;
         at.error(Fault::new("unsupported content type!").hint(Form::HINT));
     }
-    let example = object.string("response_example", 0..=usize::MAX);
+    let example = object
+        .get("response_example")
+        .and_then(|reader| Some(compile_template(reader.string(0..=usize::MAX)?, &reader)));
     let schema = object.get("response_schema").and_then(|reader| Mock::read(&reader));
     let fields = object.get("response_headers").and_then(read_fields).unwrap_or_default();
     let mark = object.boolean("with_mock_header").unwrap_or(true);
     object.allow_unknown();
     let body = match example {
-        Some(example) => Body::Example(Template::compile(example)),
+        Some(example) => Body::Example(example),
         None => Body::Random(form?, schema?),
     };
     let delay_ms = delay as u64 * 1000;

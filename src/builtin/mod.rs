@@ -5,7 +5,6 @@
 //! May not know: wasm, sockets, files.
 
 mod auth;
-mod base64;
 mod basic_auth;
 mod body;
 mod client_control;

@@ -8,7 +8,7 @@
 use super::fields::{self, FieldEdits};
 use crate::expr::{Groups, Pattern, Replacement, Template, WithGroups};
 use crate::http::uri;
-use crate::plugin::{Action, Hooks, Message, Plugin, Stream};
+use crate::plugin::{Action, Hooks, Message, Plugin, Stream, compile_template};
 use crate::schema::{Fault, Object, Reader};
 use std::sync::Arc;
 
@@ -212,7 +212,7 @@ fn read_uri(object: &mut Object<'_>) -> Option<Target> {
     if !text.starts_with('/') {
         reader.error("`uri` begins with a slash");
     }
-    let (path, query) = Template::compile(text).split_at('?');
+    let (path, query) = compile_template(text, &reader).split_at('?');
     Some(Target::Uri { path, query })
 }
 

@@ -6,7 +6,7 @@
 
 use super::ip_restriction::{contains, read_networks};
 use crate::expr::Variables;
-use crate::plugin::{Action, Hooks, Message, Plugin, Stream};
+use crate::plugin::{Action, Hooks, Message, Plugin, Stream, check_variable};
 use crate::schema::Reader;
 use ipnet::IpNet;
 use std::borrow::Cow;
@@ -99,7 +99,11 @@ fn parse(text: &[u8]) -> Option<(IpAddr, Option<u16>)> {
 /// Reads the configuration. Unknown keys are allowed, as APISIX allows them.
 pub(super) fn read(conf: Reader<'_>) -> Option<Arc<dyn Plugin>> {
     let mut object = conf.object()?;
-    let source = object.need("source").and_then(|reader| reader.string(1..=usize::MAX));
+    let source = object.need("source").and_then(|reader| {
+        let name = reader.string(1..=usize::MAX)?;
+        check_variable(name, &reader);
+        Some(name)
+    });
     let trusted = read_networks(&mut object, "trusted_addresses");
     let recursive = object.boolean("recursive").unwrap_or(false);
     object.allow_unknown();

@@ -7,7 +7,7 @@ use super::fields;
 use super::proxy_rewrite::read_rule;
 use crate::expr::{Pattern, Replacement, Template};
 use crate::http::uri;
-use crate::plugin::{Action, Hooks, Message, Plugin, Stream};
+use crate::plugin::{Action, Hooks, Message, Plugin, Stream, compile_template};
 use crate::schema::{Object, Reader};
 use std::sync::Arc;
 
@@ -118,7 +118,9 @@ pub(super) fn read(conf: Reader<'_>) -> Option<Arc<dyn Plugin>> {
         object.error("`http_to_https` and `append_query_string` exclude each other");
     }
     let https = object.boolean("http_to_https");
-    let uri = object.string("uri", 2..=usize::MAX).map(Template::compile).map(To::Uri);
+    let uri = object.get("uri").and_then(|reader| {
+        Some(To::Uri(compile_template(reader.string(2..=usize::MAX)?, &reader)))
+    });
     let regex = object.get("regex_uri").and_then(read_regex);
     let status = object.integer("ret_code", 200..=599).unwrap_or(302) as u16;
     let (encode, append_query) =

@@ -4,7 +4,7 @@
 //! requests apart, not to be secret: their randomness is the worker's ordinary one.
 
 use super::fields::read_name;
-use crate::plugin::{Action, Hooks, Locals, Message, Plugin, Stream};
+use crate::plugin::{Action, Hooks, Locals, Message, Plugin, PropertyTraits, Stream};
 use crate::schema::Reader;
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ const RANGE: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIGKLMNOPQRSTUVWXYZ0123456
 #[derive(Debug)]
 struct RequestId {
     field: Vec<u8>,
+    /// Where the id is kept in the exchange: plugins may change the request's field.
+    kept_as: Vec<u8>,
     in_response: bool,
     algorithm: Algorithm,
 }
@@ -52,18 +54,25 @@ impl Plugin for RequestId {
 
     fn on_request_headers(&self, stream: &mut Stream<'_>, _end_of_stream: bool) -> Action {
         let Stream { message, locals, .. } = stream;
-        if has_value(message.request.headers.get(&self.field)) {
-            return Action::Continue;
+        let Message { request, filter_state, started_ns, .. } = &mut ***message;
+        if !has_value(request.headers.get(&self.field)) {
+            self.algorithm.make(*started_ns, locals);
+            request.headers.set(&self.field, &locals.scratch);
         }
-        self.algorithm.make(message.started_ns, locals);
-        message.request.headers.set(&self.field, &locals.scratch);
+        if self.in_response
+            && let Some(id) = request.headers.get(&self.field)
+        {
+            // Where other plugins left no room for it, the response gets the request's field.
+            let _ = filter_state.set(&self.kept_as, id, PropertyTraits::once());
+        }
         Action::Continue
     }
 
     fn on_response_headers(&self, stream: &mut Stream<'_>, _end_of_stream: bool) -> Action {
-        let Message { request, response, .. } = &mut **stream.message;
+        let Message { request, response, filter_state, .. } = &mut **stream.message;
+        let kept = filter_state.get(&self.kept_as).map(|kept| kept.value);
         if !has_value(response.headers.get(&self.field))
-            && let Some(id) = request.headers.get(&self.field)
+            && let Some(id) = kept.or_else(|| request.headers.get(&self.field))
         {
             response.headers.set(&self.field, id);
         }
@@ -147,7 +156,8 @@ pub(super) fn read(conf: Reader<'_>) -> Option<Arc<dyn Plugin>> {
     };
     object.allow_unknown();
     let field = field.unwrap_or_else(|| b"X-Request-Id".to_vec());
-    Some(Arc::new(RequestId { field, in_response, algorithm }))
+    let kept_as = [b"ringgate.request-id.", &*field.to_ascii_lowercase()].concat();
+    Some(Arc::new(RequestId { field, kept_as, in_response, algorithm }))
 }
 
 fn read_range(reader: Option<Reader<'_>>) -> Option<Algorithm> {
@@ -249,6 +259,23 @@ mod tests {
         assert_eq!(ids(&json!({ "include_in_response": false }), Some("mine")).1, None);
         let other = ids(&json!({ "header_name": "X-Other" }), None);
         assert_eq!(other, (String::new(), None), "it stands in another field");
+    }
+
+    #[test]
+    fn responses_have_the_id_that_the_request_had_here() {
+        let plugin = plugin(read, &json!({}));
+        for later in ["", "pre-mine"] {
+            let mut message = request("GET", "/");
+            message.request.headers.append(b"X-Request-Id", b"mine");
+            let mut run = Run::new(&*plugin, message);
+            assert_eq!(run.request_headers(), Action::Continue);
+            run.message.request.headers.remove(b"x-request-id");
+            if !later.is_empty() {
+                run.message.request.headers.append(b"X-Request-Id", later.as_bytes());
+            }
+            run.response(&["x"]);
+            assert_eq!(response_field(&run.message, "x-request-id").as_deref(), Some("mine"));
+        }
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //! as they are and at those that gzip compressed, which then go on as they were before that; bodies
 //! in another coding pass.
 
+use super::body;
 use super::fields::{self, FieldEdits};
 use super::proxy_rewrite::read_rule;
-use super::{base64, body};
 use crate::expr::{Expr, Pattern, Replacement};
+use crate::http::base64;
 use crate::limits::HELD_BODY_BYTES_MAX;
-use crate::plugin::{Action, Hold, Hooks, Message, Plugin, Stream};
-use crate::schema::{Object, Path, Problem, Reader};
+use crate::plugin::{Action, Hold, Hooks, Message, Plugin, Stream, compile_rule};
+use crate::schema::{Object, Reader};
 use flate2::bufread::MultiGzDecoder;
 use std::io::Read;
 use std::sync::Arc;
@@ -178,7 +179,7 @@ pub(super) fn read(conf: Reader<'_>) -> Option<Arc<dyn Plugin>> {
     let whole = read_body(&mut object).map(NewBody::Whole);
     let filters = object.get("filters").and_then(|reader| reader.list_of(1..=usize::MAX, filter));
     let plugin = ResponseRewrite {
-        when: object.get("vars").and_then(|reader| read_expr(&reader)),
+        when: object.get("vars").and_then(|reader| compile_rule(&reader)),
         status: object.integer("status_code", 200..=598).map(|status| status as u16),
         fields: fields.unwrap_or_default(),
         body: whole.or(filters.map(NewBody::Filtered)),
@@ -223,17 +224,6 @@ fn filter(reader: Reader<'_>) -> Option<Filter> {
             None
         }
     }
-}
-
-/// A rule of room `expr`; what is wrong with it is shown where it is.
-pub(super) fn read_expr(reader: &Reader<'_>) -> Option<Expr> {
-    let compiled = Expr::compile(reader.value());
-    compiled
-        .map_err(|error| {
-            let at = error.path.iter().fold(reader.at().clone(), |at: Path, step| at.index(*step));
-            reader.problems().error(Problem::new(at, error.message));
-        })
-        .ok()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::builtin::Builtins;
 use crate::conf::{
     Change, Config, Provider, Report, Resources, Severity, Source, changes, process, resources,
 };
-use crate::plugin::Loader;
+use crate::plugin::{Loader, set_hostname};
 use crate::proxy_wasm::{self, Host};
 use crate::runner::Runners;
 use crate::schema::{Path as At, Problem, Step};
@@ -147,6 +147,9 @@ impl Loading {
     /// # Errors
     /// The file is missing or wrong.
     pub fn open(config_path: &Path, compiler: Option<&Path>) -> Result<Self, Failure> {
+        if let Some(name) = hostname() {
+            set_hostname(name.as_bytes());
+        }
         let config_source = read(config_path, HINT)?;
         let (config, config_warnings) =
             process::read(&config_source, &environment).map_err(|mut report| {
@@ -534,6 +537,12 @@ pub(super) fn read(path: &Path, hint: &str) -> Result<Source, Failure> {
         Ok(text) => Ok(Source::new(name, text)),
         Err(error) => Err(Failure::File(format!("{name}: can't be read: {error}; {hint}"))),
     }
+}
+
+/// The host's name, as the kernel has it.
+pub(super) fn hostname() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim_end().to_owned())
 }
 
 pub(super) fn environment(name: &str) -> Option<String> {

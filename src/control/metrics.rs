@@ -2,7 +2,7 @@
 //! thing (its plugin `prometheus`), ours for the rest, plugins' own as they named them.
 
 use super::access_log::AccessLog;
-use super::load::HostCell;
+use super::load::{HostCell, hostname};
 use super::store::Store;
 use super::upgrade::Upgrades;
 use crate::plugin::{RunnerFigures, RunnerPlace};
@@ -81,8 +81,7 @@ impl Observed {
         }
         let name = format!("{prefix}node_info");
         to.family(&name, Kind::Gauge, "Info of the gateway's node");
-        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        to.sample(&name, &[("hostname", hostname.trim())], 1);
+        to.sample(&name, &[("hostname", &hostname().unwrap_or_default())], 1);
     }
 
     /// The sums over all workers, route by route.

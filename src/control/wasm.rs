@@ -1,5 +1,6 @@
 //! Between the configuration and the Proxy-Wasm host.
 
+use super::load::hostname;
 use crate::conf::{
     self, Config, Dry, Isolation, OnError, Pause, Report, Source, WasmPlugin, Workers,
 };
@@ -46,12 +47,6 @@ fn node(config: &conf::Identity) -> proxy_wasm::Node {
         node.add_metadata(&path, text);
     }
     node
-}
-
-/// The host's name, as the kernel has it.
-fn hostname() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    Some(name.trim_end().to_owned())
 }
 
 /// Loads all modules.

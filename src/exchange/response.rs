@@ -274,8 +274,9 @@ impl Exchange {
         self.take_upstream_head(bytes);
         self.note_status();
         let end = self.ends_with_headers(Direction::Response);
+        self.message.attempts.head_ns = self.now_ns(cx);
         if end {
-            self.message.attempts.received_ns = self.now_ns(cx);
+            self.message.attempts.received_ns = self.message.attempts.head_ns;
         }
         let passed = self.pass_headers(Direction::Response, 0, end, cx);
         self.on_response_headers_passed(passed, cx);

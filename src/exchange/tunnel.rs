@@ -90,7 +90,8 @@ impl Exchange {
         self.adopt_reply(bytes);
         let headers = &self.message.response.headers;
         write_tunnel_head(&mut self.response.out, headers, cx.date.as_bytes(), via);
-        self.message.attempts.received_ns = self.now_ns(cx);
+        self.message.attempts.head_ns = self.now_ns(cx);
+        self.message.attempts.received_ns = self.message.attempts.head_ns;
         self.response.set_begun();
         self.upstream.keeps = false;
         self.timers.clear();

@@ -15,7 +15,7 @@ use super::retry::Named;
 use super::{Carries, Command, Cx, Exchange, Timer};
 use crate::http::{BodyLength, Known, Method};
 use crate::limits;
-use crate::plugin::{Connection, Hooks};
+use crate::plugin::{Connection, Hooks, LogFormat};
 use crate::proxy_protocol;
 use crate::snapshot::Target;
 use crate::upstream::{Address, Ask, Balancer, KeepAlive, Timeouts, Upstream, hash_of};
@@ -176,7 +176,9 @@ impl Exchange {
         Terms {
             timeouts: self.chosen_route().timeouts.unwrap_or(upstream.timeouts),
             keep_alive: upstream.keep_alive,
-            timed: self.steps.len() > 0 || upstream.balancer == Balancer::Ewma,
+            timed: self.steps.len() > 0
+                || upstream.balancer == Balancer::Ewma
+                || self.pinned().snapshot.access_log.as_ref().is_some_and(LogFormat::is_timed),
             introduces: upstream.proxy_protocol.is_some(),
             endpoints: u32::try_from(upstream.peers.len()).unwrap_or(u32::MAX),
         }
@@ -369,10 +371,11 @@ impl Exchange {
         attempts.endpoints = self.upstream.terms.endpoints;
         attempts.local = None;
         attempts.wanted_ns = wanted_ns;
-        (attempts.ready_ns, attempts.sent_ns, attempts.received_ns) = (0, 0, 0);
+        (attempts.ready_ns, attempts.sent_ns) = (0, 0);
+        (attempts.head_ns, attempts.received_ns) = (0, 0);
     }
 
-    /// The driver's clock, where somebody may ask: without plugins hardly anybody does.
+    /// The driver's clock, where somebody may ask.
     pub(super) fn now_ns(&self, cx: &Cx<'_>) -> u64 {
         if self.upstream.terms.timed { (cx.locals.clock)() } else { 0 }
     }

@@ -58,13 +58,25 @@ impl Expr {
     /// # Errors
     /// See [`ExprError`].
     pub fn compile(rule: &Value) -> Result<Self, ExprError> {
-        let mut path = Vec::new();
+        Self::compile_showing(rule, &mut |_, _| {})
+    }
+
+    /// Compiles a rule and shows its variables on the way, with their places as in
+    /// [`ExprError::path`], to somebody who knows which there are.
+    ///
+    /// # Errors
+    /// See [`ExprError`].
+    pub fn compile_showing(
+        rule: &Value,
+        show: &mut dyn FnMut(&[usize], &str),
+    ) -> Result<Self, ExprError> {
+        let mut place = Place { path: Vec::new(), show };
         let node = match rule.as_array().map(Vec::as_slice) {
             Some([]) => Ok(Node::All { items: Vec::new(), negated: false }),
-            Some(items) if wraps(&items[0]) || is_logical(&items[0]) => item(rule, &mut path),
+            Some(items) if wraps(&items[0]) || is_logical(&items[0]) => item(rule, &mut place),
             _ => Err("rule should be wrapped inside brackets".to_owned()),
         };
-        node.map(Self).map_err(|message| ExprError { path, message })
+        node.map(Self).map_err(|message| ExprError { path: place.path, message })
     }
 
     /// Whether the rule holds. Items are asked in order, and only until the answer is known.
@@ -86,36 +98,42 @@ impl Node {
     }
 }
 
-/// Compiles a rule or a condition. On an error `path` is left at its place.
-fn item(value: &Value, path: &mut Vec<usize>) -> Result<Node, String> {
+/// Where the compiler is, and who sees the variables that are there.
+struct Place<'a> {
+    path: Vec<usize>,
+    show: &'a mut dyn FnMut(&[usize], &str),
+}
+
+/// Compiles a rule or a condition. On an error `place` is left where that is.
+fn item(value: &Value, place: &mut Place<'_>) -> Result<Node, String> {
     let list = value.as_array().ok_or("invalid expression")?;
     let first = list.first().ok_or("rule too short")?;
     if wraps(first) {
-        return Ok(Node::All { items: items(list, 0, path)?, negated: false });
+        return Ok(Node::All { items: items(list, 0, place)?, negated: false });
     }
     let Some(word) = first.as_str().filter(|_| is_logical(first)) else {
-        return condition(list, path);
+        return condition(list, place);
     };
     if list.len() <= 2 {
         return Err("rule too short".to_owned());
     }
-    let items = items(list, 1, path)?;
+    let items = items(list, 1, place)?;
     let negated = word.starts_with('!');
     let any = word.len() == if negated { 3 } else { 2 };
     Ok(if any { Node::Any { items, negated } } else { Node::All { items, negated } })
 }
 
-fn items(list: &[Value], from: usize, path: &mut Vec<usize>) -> Result<Vec<Node>, String> {
+fn items(list: &[Value], from: usize, place: &mut Place<'_>) -> Result<Vec<Node>, String> {
     let mut nodes = Vec::with_capacity(list.len() - from);
     for (index, value) in list.iter().enumerate().skip(from) {
-        path.push(index);
-        nodes.push(item(value, path)?);
-        path.pop();
+        place.path.push(index);
+        nodes.push(item(value, place)?);
+        place.path.pop();
     }
     Ok(nodes)
 }
 
-fn condition(list: &[Value], path: &mut Vec<usize>) -> Result<Node, String> {
+fn condition(list: &[Value], place: &mut Place<'_>) -> Result<Node, String> {
     let negated = list.len() == 4;
     if negated && list[1] != "!" {
         return Err("bad 'not' expression".to_owned());
@@ -126,20 +144,30 @@ fn condition(list: &[Value], path: &mut Vec<usize>) -> Result<Node, String> {
     let operator = written.as_str().and_then(Operator::from_name);
     let test = match (operator, list.get(at + 1)) {
         (Some(operator), value) => {
-            in_place(path, at + 1, Test::compile(operator, value.unwrap_or(&Value::Null)))?
+            place.of_part(at + 1, Test::compile(operator, value.unwrap_or(&Value::Null)))?
         }
-        (None, None) => in_place(path, at, Test::compile(Operator::Equal, written))?,
-        (None, Some(_)) => in_place(path, at, Err(unknown(written)))?,
+        (None, None) => place.of_part(at, Test::compile(Operator::Equal, written))?,
+        (None, Some(_)) => place.of_part(at, Err(unknown(written)))?,
     };
+    place.show(&variable);
     Ok(Node::Condition { variable, test, negated })
 }
 
-/// Adds the place of a condition's part to the path if compiling that part failed.
-fn in_place<T>(path: &mut Vec<usize>, at: usize, part: Result<T, String>) -> Result<T, String> {
-    if part.is_err() {
-        path.push(at);
+impl Place<'_> {
+    /// Moves to a condition's part if compiling that part failed.
+    fn of_part<T>(&mut self, at: usize, part: Result<T, String>) -> Result<T, String> {
+        if part.is_err() {
+            self.path.push(at);
+        }
+        part
     }
-    part
+
+    /// Shows the variable of the condition that is here: its first part.
+    fn show(&mut self, variable: &str) {
+        self.path.push(0);
+        (self.show)(&self.path, variable);
+        self.path.pop();
+    }
 }
 
 fn unknown(operator: &Value) -> String {
@@ -268,6 +296,23 @@ mod tests {
             let error = Expr::compile(&rule).expect_err(&rule.to_string());
             assert_eq!((&error.path[..], &error.message[..]), (path, message), "{rule}");
         }
+    }
+
+    #[test]
+    fn variables_are_shown_with_their_places() {
+        let rule = json!([["a", "==", 1], ["OR", ["b", "!", "in", ["x"]], [["c", 2], [5, 6]]]]);
+        let mut shown = Vec::new();
+        let compiled = Expr::compile_showing(&rule, &mut |path, name| {
+            shown.push((path.to_vec(), name.to_owned()));
+        });
+        assert!(compiled.is_ok());
+        let wanted = [
+            (vec![0, 0], "a"),
+            (vec![1, 1, 0], "b"),
+            (vec![1, 2, 0, 0], "c"),
+            (vec![1, 2, 1, 0], "5"),
+        ];
+        assert_eq!(shown, wanted.map(|(path, name)| (path, name.to_owned())));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Out: heads as spans, framing facts, encoded bytes, errors with a status.
 //! May not know: which side a message is on, routes, plugins.
 
+pub mod base64;
 mod chunked;
 mod encode;
 mod error;

@@ -1,8 +1,7 @@
 //! One line for each request: as JSON, or in a format of nginx's variables
 //! (`nginx_config.http.access_log_format`; nginx `ngx_http_log_module.c`).
 
-use super::variables::{RequestFacts, append_variable};
-use super::{Message, ResponseSource};
+use super::variables::{RequestFacts, Value, append_variable};
 use std::io::Write;
 
 /// A compiled format of lines.
@@ -11,7 +10,13 @@ pub struct LogFormat {
     /// `None`: the fields of [`JSON`].
     parts: Option<Box<[Part]>>,
     escape: Escape,
+    /// It says how long upstreams take.
+    timed: bool,
 }
+
+/// Variables that are there only if somebody looks at the clock.
+const TIMES: [&str; 3] =
+    ["upstream_connect_time", "upstream_header_time", "upstream_response_time"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -33,7 +38,7 @@ pub enum Escape {
 
 /// What a finished request came to, beyond its facts.
 #[derive(Clone, Copy, Debug)]
-pub struct Outcome<'a> {
+pub struct Outcome {
     /// The status answered; 499 if the client left before that, 0 if a plugin closed.
     pub status: u16,
     /// Bytes received for it: head, and body as far as it was read.
@@ -46,8 +51,6 @@ pub struct Outcome<'a> {
     pub ended_ns: u64,
     /// Its number in this process.
     pub number: u64,
-    /// The whole exchange, if there was one.
-    pub message: Option<&'a Message>,
 }
 
 /// The fields of a line of JSON, and the variables they hold.
@@ -91,7 +94,7 @@ impl LogFormat {
     /// Lines of JSON, one object each; fields without a value are left out.
     #[must_use]
     pub fn json() -> Self {
-        Self { parts: None, escape: Escape::Json }
+        Self { parts: None, escape: Escape::Json, timed: true }
     }
 
     /// Lines of text with `$name` or `${name}` in it. Every text is a format.
@@ -114,11 +117,27 @@ impl LogFormat {
             rest = left;
         }
         push(&mut parts, rest);
-        Self { parts: Some(parts.into()), escape }
+        let format = Self { parts: Some(parts.into()), escape, timed: false };
+        let timed = format.names().any(|name| TIMES.contains(&name));
+        Self { timed, ..format }
+    }
+
+    /// The names of its variables, as often as they stand there; none in lines of JSON.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().flatten().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Variable(name) => Some(&**name),
+        })
+    }
+
+    /// Whether a line says how long upstreams take, so that somebody has to look at the clock.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.timed
     }
 
     /// Appends a line with its end. Allocates nothing, except what a field that stands twice does.
-    pub fn write<F>(&self, facts: &F, outcome: &Outcome<'_>, line: &mut Vec<u8>)
+    pub fn write<F>(&self, facts: &F, outcome: &Outcome, line: &mut Vec<u8>)
     where
         F: RequestFacts + ?Sized,
     {
@@ -136,7 +155,7 @@ impl LogFormat {
         line.push(b'\n');
     }
 
-    fn write_variable<F>(&self, facts: &F, outcome: &Outcome<'_>, name: &str, line: &mut Vec<u8>)
+    fn write_variable<F>(&self, facts: &F, outcome: &Outcome, name: &str, line: &mut Vec<u8>)
     where
         F: RequestFacts + ?Sized,
     {
@@ -159,7 +178,7 @@ fn push(parts: &mut Vec<Part>, text: &str) {
     }
 }
 
-fn write_json<F>(facts: &F, outcome: &Outcome<'_>, line: &mut Vec<u8>)
+fn write_json<F>(facts: &F, outcome: &Outcome, line: &mut Vec<u8>)
 where
     F: RequestFacts + ?Sized,
 {
@@ -190,62 +209,23 @@ where
 }
 
 /// Appends a variable and tells whether it has a value.
-fn append<F>(facts: &F, outcome: &Outcome<'_>, name: &str, out: &mut Vec<u8>) -> bool
+fn append<F>(facts: &F, outcome: &Outcome, name: &str, out: &mut Vec<u8>) -> bool
 where
     F: RequestFacts + ?Sized,
 {
-    let message = outcome.message;
-    let attempts = message.map(|message| &message.attempts).filter(|tries| tries.count > 0);
-    match name {
-        "status" => number(out, Some(outcome.status.into()).filter(|status| *status > 0)),
-        "request_length" => number(out, Some(outcome.received)),
-        "bytes_sent" => number(out, Some(outcome.sent)),
-        "body_bytes_sent" => number(out, Some(outcome.body_sent)),
-        "request_time" => seconds(out, Some(outcome.ended_ns.saturating_sub(facts.started_ns()))),
-        "upstream_response_time" => seconds(out, attempts.and_then(|tries| tries.latency_ns())),
-        "upstream_connect_time" => seconds(out, attempts.and_then(|tries| tries.until_ready_ns())),
-        "upstream_tries" => number(out, attempts.map(|tries| tries.count.into())),
-        "upstream_name" => text(out, facts.route().map(|route| route.upstream_name.as_bytes())),
-        "upstream_scheme" => text(out, attempts.map(|_| &b"http"[..])),
-        "upstream_host" => text(out, attempts.map(|_| upstream_host(facts, message))),
-        "upstream_uri" => text(out, attempts.and(message).map(|m| &m.request.target[..])),
-        "response_source" => text(out, message.map(source)),
-        "response_details" => text(out, message.map(|message| &message.response.details[..])),
-        "request_number" => hex(out, outcome.number),
-        "apisix_request_id" | "request_id" => {
-            append_variable(facts, name, out) || hex(out, outcome.number)
-        }
-        _ => append_variable(facts, name, out),
-    }
-}
-
-fn upstream_host<'a, F>(facts: &'a F, message: Option<&'a Message>) -> &'a [u8]
-where
-    F: RequestFacts + ?Sized,
-{
-    let own = message.map(|message| &message.request.upstream_host[..]);
-    own.filter(|host| !host.is_empty()).unwrap_or_else(|| facts.authority())
-}
-
-fn source(message: &Message) -> &'static [u8] {
-    match message.response.source {
-        ResponseSource::None => b"",
-        ResponseSource::Upstream => b"upstream",
-        ResponseSource::Plugin => b"plugin",
-        ResponseSource::Gateway => b"gateway",
-    }
-}
-
-fn text(out: &mut Vec<u8>, value: Option<&[u8]>) -> bool {
-    out.extend_from_slice(value.unwrap_or_default());
-    value.is_some_and(|value| !value.is_empty())
-}
-
-fn number(out: &mut Vec<u8>, value: Option<u64>) -> bool {
-    if let Some(value) = value {
-        out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-    }
-    value.is_some()
+    let value = match name {
+        "status" if outcome.status == 0 => return false,
+        "status" => Value::Number(outcome.status.into()),
+        "request_length" => Value::Number(outcome.received),
+        "bytes_sent" => Value::Number(outcome.sent),
+        "body_bytes_sent" => Value::Number(outcome.body_sent),
+        "request_time" => Value::Seconds(outcome.ended_ns.saturating_sub(facts.started_ns())),
+        "request_number" => return hex(out, outcome.number),
+        "request_id" | "apisix_request_id" => Value::RequestId(outcome.number),
+        _ => return append_variable(facts, name, out),
+    };
+    value.write(out);
+    true
 }
 
 /// As the log writes it: `request=00000000000004d2`.
@@ -253,16 +233,6 @@ fn hex(out: &mut Vec<u8>, number: u64) -> bool {
     // Writing to a vector can't fail.
     let _ = write!(out, "{number:016x}");
     true
-}
-
-/// Seconds with milliseconds, as nginx writes its times.
-fn seconds(out: &mut Vec<u8>, ns: Option<u64>) -> bool {
-    if let Some(ns) = ns {
-        let ms = ns / 1_000_000;
-        // Writing to a vector can't fail.
-        let _ = write!(out, "{}.{:03}", ms / 1000, ms % 1000);
-    }
-    ns.is_some()
 }
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
@@ -349,7 +319,7 @@ fn rewrite(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::RouteFacts;
+    use crate::plugin::{Message, RouteFacts};
     use std::rc::Rc;
     use std::sync::Arc;
 
@@ -381,7 +351,6 @@ mod tests {
             body_sent: 5,
             ended_ns: message.started_ns + 1_234_567_890,
             number: 0xabc,
-            message: Some(message),
         };
         let mut line = b"before\n".to_vec();
         format.write(message, &outcome, &mut line);
@@ -419,7 +388,7 @@ mod tests {
             ("$upstream_addr|$http_none", Escape::Json, "|"),
             ("$upstream_addr|$http_none", Escape::Default, "-|-"),
             ("$arg_b", Escape::None, "\"c\""),
-            ("$upstream_scheme://$upstream_host$upstream_uri", Escape::Default, "-://--"),
+            ("$upstream_scheme://$upstream_host$upstream_uri", Escape::None, "http://h/a?b=\"c\""),
         ] {
             let format = LogFormat::compile(format, escape);
             assert_eq!(line(&format, &message), format!("{wanted}\n"));

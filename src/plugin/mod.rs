@@ -17,6 +17,7 @@ mod grpc;
 mod loader;
 mod locals;
 mod message;
+mod names;
 mod outcome;
 mod properties;
 mod services;
@@ -33,6 +34,7 @@ pub use message::{
     Connection, HeldBody, LocalResponse, Message, Request, Response, ResponseSource, RouteFacts,
     RouteRef,
 };
+pub use names::{check_log_format, check_variable, compile_rule, compile_template};
 pub use outcome::{Attempts, ResponseFlags};
 pub use properties::{LifeSpan, Properties, Property, PropertyError, PropertyTraits, PropertyType};
 pub use services::{Errand, Mailbox, NoMailbox, ReplyTo, Root, Services, UpstreamNames};

@@ -64,7 +64,7 @@ impl BitOrAssign for ResponseFlags {
 
 /// What was done to get a response from an upstream. Times are nanoseconds since the epoch by
 /// [`Locals::clock`](super::Locals::clock), 0 as long as it has not come to that; they are taken
-/// only if the chain has plugins.
+/// only if somebody may ask: the chain's plugins, the balancer or the access log.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
     /// Connections asked for: tries, and fresh connections in place of stale ones.
@@ -81,6 +81,8 @@ pub struct Attempts {
     pub ready_ns: u64,
     /// When the first byte of the request was sent.
     pub sent_ns: u64,
+    /// When the response's head was received.
+    pub head_ns: u64,
     /// When the last byte of the response was received.
     pub received_ns: u64,
 }
@@ -96,6 +98,18 @@ impl Attempts {
     #[must_use]
     pub fn until_ready_ns(&self) -> Option<u64> {
         between(self.wanted_ns, self.ready_ns)
+    }
+
+    /// Until the response's head was there, connecting included, in nanoseconds.
+    #[must_use]
+    pub fn until_head_ns(&self) -> Option<u64> {
+        between(self.wanted_ns, self.head_ns)
+    }
+
+    /// Until the response's last byte was there, connecting included, in nanoseconds.
+    #[must_use]
+    pub fn until_received_ns(&self) -> Option<u64> {
+        between(self.wanted_ns, self.received_ns)
     }
 
     /// From the request's first byte to the response's last, in nanoseconds.

@@ -51,6 +51,14 @@ pub struct PropertyTraits {
     pub span: LifeSpan,
 }
 
+impl PropertyTraits {
+    /// Bytes of the exchange that nobody changes.
+    #[must_use]
+    pub fn once() -> Self {
+        Self { read_only: true, ..Self::default() }
+    }
+}
+
 /// One value with its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Property<'a> {

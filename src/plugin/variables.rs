@@ -8,15 +8,19 @@
 //! query (the raw target is `real_request_uri`), an argument without `=` has the value `true`, and
 //! of two cookies of one name the last counts.
 
+mod upstream;
 mod value;
 
-use self::value::{TimeForm, Value, protocol};
+use self::upstream::{upstream_field, upstream_variable};
+use self::value::{TimeForm, protocol};
 use super::{Connection, Consumer, Message, ResponseSource, RouteFacts};
 use crate::expr::Variables;
-use crate::http::{Version, uri};
+use crate::http::{Version, base64, uri};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+
+pub(super) use self::value::Value;
 
 /// What variables are made of. The first group every request has, the rest comes with time.
 pub trait RequestFacts {
@@ -37,6 +41,14 @@ pub trait RequestFacts {
     /// When the request's head was complete, in nanoseconds since the epoch.
     fn started_ns(&self) -> u64;
 
+    /// Its number in this process.
+    fn number(&self) -> Option<u64> {
+        None
+    }
+    /// The whole exchange, if there is one.
+    fn message(&self) -> Option<&Message> {
+        None
+    }
     /// `http` or `https`.
     fn scheme(&self) -> &'static [u8] {
         b"http"
@@ -160,6 +172,12 @@ impl RequestFacts for Message {
     fn started_ns(&self) -> u64 {
         self.started_ns
     }
+    fn number(&self) -> Option<u64> {
+        Some(self.request_number)
+    }
+    fn message(&self) -> Option<&Message> {
+        Some(self)
+    }
     fn route(&self) -> Option<&RouteFacts> {
         self.route.as_deref().map(Arc::as_ref)
     }
@@ -199,9 +217,13 @@ fn resolve<'a, F: RequestFacts + ?Sized>(facts: &'a F, name: &str) -> Option<Val
     if let Some(name) = name.strip_prefix("sent_http_") {
         return joined(b", ", name.as_bytes(), |visit| facts.for_each_response_field(visit));
     }
+    if let Some(name) = name.strip_prefix("upstream_http_") {
+        return upstream_field(facts, name.as_bytes());
+    }
     request_variable(facts, name)
         .or_else(|| connection_variable(facts, name))
         .or_else(|| route_variable(facts, name))
+        .or_else(|| upstream_variable(facts, name))
         .or_else(|| process_variable(facts, name))
 }
 
@@ -224,12 +246,14 @@ fn request_variable<'a, F: RequestFacts + ?Sized>(facts: &'a F, name: &str) -> O
             version: facts.version(),
         },
         "content_length" | "content_type" => request_field(facts, name.as_bytes())?,
-        "request_id" | "apisix_request_id" => request_field(facts, b"x_request_id")?,
+        "request_id" | "apisix_request_id" => Value::RequestId(facts.number()?),
+        "remote_user" => remote_user(facts)?,
+        "proxy_add_x_forwarded_for" => forwarded_for(facts),
         _ => return None,
     })
 }
 
-/// Variables of the connection and of the upstream's address.
+/// Variables of the connection.
 fn connection_variable<'a, F: RequestFacts + ?Sized>(
     facts: &'a F,
     name: &str,
@@ -253,9 +277,6 @@ fn connection_variable<'a, F: RequestFacts + ?Sized>(
             Value::Number(connection.local.port().into())
         }
         "connection" => Value::Number(connection.id),
-        "balancer_ip" => Value::Ip(facts.upstream()?.ip()),
-        "balancer_port" => Value::Number(facts.upstream()?.port().into()),
-        "upstream_addr" => Value::Socket(facts.upstream()?),
         _ => return None,
     })
 }
@@ -275,7 +296,6 @@ fn route_variable<'a, F: RequestFacts + ?Sized>(facts: &'a F, name: &str) -> Opt
             facts.consumer()?.group_id.as_deref().map(|group| Value::Bytes(group.as_bytes()))
         }
         "status" => facts.status().map(|status| Value::Number(status.into())),
-        "upstream_status" => facts.upstream_status().map(|status| Value::Number(status.into())),
         "body_bytes_sent" => Some(Value::Number(facts.response_bytes())),
         _ => None,
     }
@@ -355,6 +375,25 @@ fn request_field<'a, F: RequestFacts + ?Sized>(facts: &'a F, name: &[u8]) -> Opt
     joined(separator, name, |visit| facts.for_each_field(visit))
 }
 
+/// The user of the request's Basic credentials.
+fn remote_user<'a, F: RequestFacts + ?Sized>(facts: &'a F) -> Option<Value<'a>> {
+    let (mut field, mut credentials) = (Vec::new(), Vec::new());
+    request_field(facts, b"authorization")?.write(&mut field);
+    let (user, _) = base64::credentials(&field, &mut credentials)?;
+    some(user).map(|user| Value::Owned(user.to_vec()))
+}
+
+/// `X-Forwarded-For` with the client's address at its end.
+fn forwarded_for<F: RequestFacts + ?Sized>(facts: &F) -> Value<'_> {
+    let client = Value::Ip(facts.connection().peer.ip());
+    let Some(said) = request_field(facts, b"x_forwarded_for") else { return client };
+    let mut all = Vec::new();
+    said.write(&mut all);
+    all.extend_from_slice(b", ");
+    client.write(&mut all);
+    Value::Owned(all)
+}
+
 /// The values of all fields of that name, joined as nginx does since 1.23.
 fn joined<'a>(
     separator: &[u8],
@@ -392,6 +431,9 @@ fn same_name(a: &[u8], b: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::Attempts;
+    use crate::plugin::names::NAMES;
+    use std::collections::HashSet;
     use std::rc::Rc;
     use std::sync::Arc;
 
@@ -414,6 +456,7 @@ mod tests {
                 route_id: "r1".to_owned(),
                 service_id: "s1".to_owned(),
                 service_name: "shop".to_owned(),
+                upstream_name: "shops".to_owned(),
                 ..RouteFacts::default()
             }))),
             upstream: Some("[::1]:8080".parse().expect("an address")),
@@ -434,11 +477,25 @@ mod tests {
             ("X_Under", "u"),
             ("Cookie", "sid=1; Sid=2;  a=b=c ;novalue; sid=3"),
             ("Cookie", "late=x"),
+            ("Authorization", "Basic amFjazpzOmVjcmV0"),
+            ("X-Forwarded-For", "9.9.9.9"),
         ] {
             message.request.headers.append(name.as_bytes(), value.as_bytes());
         }
         message.response.status = 503;
         message.response.headers.append(b"X-Back", b"yes");
+        message.response.source = ResponseSource::Upstream;
+        message.response.details = b"via_upstream".to_vec();
+        message.request.upstream_host = b"inner".to_vec();
+        message.attempts = Attempts {
+            count: 2,
+            wanted_ns: 1_000_000_000,
+            ready_ns: 1_004_999_999,
+            sent_ns: 1_005_000_000,
+            head_ns: 2_200_000_000,
+            received_ns: 62_007_000_000,
+            ..Attempts::default()
+        };
         message
     }
 
@@ -480,8 +537,8 @@ mod tests {
         ("request", Some("POST /a%20b?name=J%C3%B6+x&n=1&n=2&flag&empty=&a%62=c&%zz=p HTTP/1.1")),
         ("content_length", Some("5")),
         ("content_type", Some("text/plain")),
-        ("request_id", Some("abc")),
-        ("apisix_request_id", Some("abc")),
+        ("remote_user", Some("jack")),
+        ("proxy_add_x_forwarded_for", Some("9.9.9.9, 10.0.0.1")),
         ("remote_addr", Some("10.0.0.1")),
         ("remote_port", Some("50123")),
         ("realip_remote_addr", Some("10.9.9.9")),
@@ -501,7 +558,19 @@ mod tests {
         ("service_id", Some("s1")),
         ("service_name", Some("shop")),
         ("status", Some("503")),
-        ("upstream_status", None),
+        ("upstream_name", Some("shops")),
+        ("upstream_scheme", Some("http")),
+        ("upstream_host", Some("inner")),
+        ("upstream_uri", Some("/a%20b?name=J%C3%B6+x&n=1&n=2&flag&empty=&a%62=c&%zz=p")),
+        ("upstream_status", Some("503")),
+        ("upstream_tries", Some("2")),
+        ("upstream_connect_time", Some("0.004")),
+        ("upstream_header_time", Some("1.200")),
+        ("upstream_response_time", Some("61.007")),
+        ("upstream_http_x_back", Some("yes")),
+        ("upstream_http_none", None),
+        ("response_source", Some("upstream")),
+        ("response_details", Some("via_upstream")),
         ("body_bytes_sent", Some("12")),
         ("sent_http_x_back", Some("yes")),
         ("msec", Some("1784678400.123")),
@@ -526,11 +595,40 @@ mod tests {
         assert_eq!(VariablesOf(&message).variable("uri").as_deref(), Some(&b"/a b"[..]));
     }
 
+    /// Names that configurations may use without a warning.
+    #[test]
+    fn all_names_there_are_have_values() {
+        set_hostname(b"gate-1");
+        let mut message = message();
+        message.route = Some(Rc::new(Arc::new(RouteFacts {
+            route_name: "first".to_owned(),
+            ..message.route().expect("a route").clone()
+        })));
+        for name in NAMES {
+            // No client comes by TLS.
+            let is_there = message.variable(name).is_some();
+            assert!(is_there || name == "https", "{name}");
+        }
+    }
+
     #[test]
     fn an_empty_request_has_few() {
         let mut message = Message::default();
         message.request.target = b"/?".to_vec();
-        for name in ["args", "host", "http_host", "status", "route_id", "upstream_addr", "arg_a"] {
+        for name in [
+            "args",
+            "host",
+            "http_host",
+            "status",
+            "route_id",
+            "upstream_addr",
+            "upstream_host",
+            "upstream_tries",
+            "upstream_header_time",
+            "response_source",
+            "remote_user",
+            "arg_a",
+        ] {
             assert_eq!(message.variable(name), None, "{name}");
         }
         assert_eq!(message.variable("is_args").as_deref(), Some(&b""[..]));
@@ -538,12 +636,40 @@ mod tests {
         assert_eq!(message.variable("request_uri").as_deref(), Some(&b"/"[..]));
         message.request.authority = b"[::1]:80".to_vec();
         assert_eq!(message.variable("host").as_deref(), Some(&b"[::1]"[..]));
+        message.connection.peer = ([10, 0, 0, 1], 80).into();
+        let forwarded = message.variable("proxy_add_x_forwarded_for");
+        assert_eq!(forwarded.as_deref(), Some(&b"10.0.0.1"[..]));
+    }
+
+    #[test]
+    fn responses_of_others_have_no_fields_of_the_upstream() {
+        let mut message = message();
+        message.response.source = ResponseSource::Plugin;
+        for name in ["upstream_http_x_back", "upstream_status"] {
+            assert_eq!(message.variable(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn requests_have_ids_of_their_own() {
+        let id = |number, name| {
+            let message = Message { request_number: number, ..Message::default() };
+            String::from_utf8(message.variable(name).expect("an id").into_owned()).expect("text")
+        };
+        let first = id(1, "request_id");
+        assert!(first.len() == 32 && first.bytes().all(|b| b"0123456789abcdef".contains(&b)));
+        assert_eq!((id(1, "request_id"), id(1, "apisix_request_id")), (first.clone(), first));
+        let all: HashSet<String> = (0..1000).map(|number| id(number, "request_id")).collect();
+        assert_eq!(all.len(), 1000);
     }
 
     #[test]
     fn the_hostname_is_told_once() {
         set_hostname(b"gate-1");
+        let message = Message::default();
+        // Another test of this process may have been first.
+        let told = message.variable("hostname").expect("it was told");
         set_hostname(b"gate-2");
-        assert_eq!(Message::default().variable("hostname").as_deref(), Some(&b"gate-1"[..]));
+        assert_eq!(message.variable("hostname"), Some(told));
     }
 }

@@ -4,7 +4,7 @@ use super::Step;
 use super::compile::Compiler;
 use crate::conf::{GlobalRule, Meta, PluginConf, Rule};
 use crate::expr::Expr;
-use crate::plugin::Loaded;
+use crate::plugin::{Loaded, compile_rule};
 use crate::schema::{Fault, Problem, Reader, nearest};
 use rustc_hash::FxHashSet;
 use serde_json::Value;
@@ -89,12 +89,7 @@ impl Compiler<'_> {
     }
 
     pub(super) fn rule(&self, rule: &Rule) -> Option<Expr> {
-        Expr::compile(&rule.value)
-            .map_err(|error| {
-                let at = error.path.iter().fold(rule.at.clone(), |at, step| at.index(*step));
-                self.problems.error(Problem::new(at, error.message));
-            })
-            .ok()
+        compile_rule(&Reader::new(&rule.value, rule.at.clone(), &self.problems))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::compile::Compiler;
 use crate::conf::{self, HashOn, HttpProbe, Judgement, Node, PassHost, Timeout};
-use crate::expr::Template;
+use crate::plugin::{check_variable, compile_template};
 use crate::proxy_protocol;
-use crate::schema::{Fault, Problem};
+use crate::schema::{Fault, Problem, Problems, Reader};
 use crate::upstream::{
     Active, Address, Balancer, Board, Checks, HashKey, HostPolicy, KeepAlive, Passive, Peer, Probe,
     ProbeRequest, ProbeTls, Statuses, Thresholds, Timeouts, Upstream, excess_ring_points, is_name,
@@ -112,7 +112,7 @@ impl Compiler<'_> {
                     self.problems.error(Problem::new(conf.at.key("nodes"), fault));
                     return Balancer::RoundRobin;
                 }
-                Balancer::Hash(hash_key(conf))
+                Balancer::Hash(hash_key(conf, &self.problems))
             }
         }
     }
@@ -128,14 +128,19 @@ pub(super) fn names_of<'a>(
 }
 
 /// All that `hash_on` offers are variables (`apisix/balancer/chash.lua`).
-fn hash_key(conf: &conf::Upstream) -> HashKey {
+fn hash_key(conf: &conf::Upstream, problems: &Problems) -> HashKey {
     let key = conf.key.as_deref().unwrap_or_default();
+    let value = key.into();
+    let reader = Reader::new(&value, conf.at.key("key"), problems);
     HashKey::Variable(match conf.hash_on {
-        HashOn::Vars => key.into(),
+        HashOn::Vars => {
+            check_variable(key, &reader);
+            key.into()
+        }
         HashOn::Header => format!("http_{}", key.to_ascii_lowercase().replace('-', "_")).into(),
         HashOn::Cookie => format!("cookie_{key}").into(),
         HashOn::Consumer => "consumer_name".into(),
-        HashOn::VarsCombinations => return HashKey::Template(Template::compile(key)),
+        HashOn::VarsCombinations => return HashKey::Template(compile_template(key, &reader)),
     })
 }
 

@@ -77,7 +77,7 @@ impl AccessBuffer {
         }
     }
 
-    fn add<F>(&self, format: &LogFormat, facts: &F, outcome: &Outcome<'_>)
+    fn add<F>(&self, format: &LogFormat, facts: &F, outcome: &Outcome)
     where
         F: RequestFacts + ?Sized,
     {
@@ -97,7 +97,7 @@ impl AccessBuffer {
 
 impl Worker {
     /// Writes the line of a request that is over, if lines are wanted.
-    pub(super) fn log_access<F>(&self, snapshot: &Snapshot, facts: &F, outcome: &Outcome<'_>)
+    pub(super) fn log_access<F>(&self, snapshot: &Snapshot, facts: &F, outcome: &Outcome)
     where
         F: RequestFacts + ?Sized,
     {
@@ -107,7 +107,7 @@ impl Worker {
     }
 
     /// What a request came to that had no exchange; it gets a number of its own.
-    pub(super) fn outcome(&self, answer: &Answer, body_sent: u64) -> Outcome<'static> {
+    pub(super) fn outcome(&self, answer: &Answer, body_sent: u64) -> Outcome {
         let number = self.next_request.get();
         self.next_request.set(number + 1);
         Outcome {
@@ -117,7 +117,6 @@ impl Worker {
             body_sent,
             ended_ns: epoch_ns(),
             number,
-            message: None,
         }
     }
 }

@@ -35,7 +35,7 @@ impl Downstream {
             let bytes = &self.input[self.at..];
             self.head.fields.retain(|field| !field.name.of(bytes).contains(&b'_'));
         }
-        let Ok(route) = self.find_route(&pinned) else {
+        let Ok(route) = self.find_route(worker, &pinned) else {
             self.refuse(worker, RequestError::Bad("the path can't be normalised"));
             return Served::Close;
         };
@@ -49,7 +49,11 @@ impl Downstream {
     }
 
     /// The route's number. Ordinary paths are used where they lie.
-    fn find_route(&mut self, pinned: &Pinned) -> Result<Option<u32>, uri::UriError> {
+    fn find_route(
+        &mut self,
+        worker: &Worker,
+        pinned: &Pinned,
+    ) -> Result<Option<u32>, uri::UriError> {
         let bytes = &self.input[self.at..];
         let path = path_of(&self.head, bytes);
         self.scratch.clear();
@@ -60,7 +64,14 @@ impl Downstream {
         let path = pinned.snapshot.rules.matched_path(path);
         let peer = self.facts.peer.ip();
         let lookup = Lookup { host: &self.head.host, path, method: self.head.method, peer };
-        let facts = Parsed { head: &self.head, bytes, path, connection: &self.facts, route: None };
+        let facts = Parsed {
+            head: &self.head,
+            bytes,
+            path,
+            connection: &self.facts,
+            route: None,
+            number: worker.next_request.get(),
+        };
         Ok(pinned.snapshot.router.find(&lookup, &VariablesOf(&facts)))
     }
 
@@ -112,8 +123,15 @@ impl Downstream {
         let received = path_of(&self.head, bytes);
         let path = if self.scratch.is_empty() { received } else { &self.scratch };
         let route = Some(&*pinned.snapshot.route(route).facts);
-        let facts = Parsed { head: &self.head, bytes, path, connection: &self.facts, route };
         let outcome = worker.outcome(answer, body_sent as u64);
+        let facts = Parsed {
+            head: &self.head,
+            bytes,
+            path,
+            connection: &self.facts,
+            route,
+            number: outcome.number,
+        };
         worker.log_access(&pinned.snapshot, &facts, &outcome);
     }
 
@@ -163,7 +181,6 @@ impl Downstream {
         if pinned.snapshot.access_log.is_some() {
             let outcome = Outcome {
                 number: message.request_number,
-                message: Some(message),
                 ..worker.outcome(&answer, message.response_bytes)
             };
             worker.log_access(&pinned.snapshot, message, &outcome);
@@ -254,6 +271,8 @@ struct Parsed<'a> {
     path: &'a [u8],
     connection: &'a Connection,
     route: Option<&'a RouteFacts>,
+    /// The one it has, or gets as the next request.
+    number: u64,
 }
 
 impl RequestFacts for Parsed<'_> {
@@ -289,6 +308,10 @@ impl RequestFacts for Parsed<'_> {
 
     fn started_ns(&self) -> u64 {
         epoch_ns()
+    }
+
+    fn number(&self) -> Option<u64> {
+        Some(self.number)
     }
 
     fn route(&self) -> Option<&RouteFacts> {

@@ -95,7 +95,7 @@ pub(super) const KEYS: [Key; 138] = [
     key("apisix.extra_lua_path", "/x/?.lua", Nothing, "there is no Lua"),
     key("apisix.id", "one", Nothing, "`ringgate.node.id` names a process"),
     key("apisix.lru", "{secret: {ttl: 300}}", Nothing, "what is compiled once needs no cache"),
-    key("apisix.max_post_args_readable_size", "64", Nothing, "`post_arg` variables have no value"),
+    key("apisix.max_post_args_readable_size", "64", Nothing, "`post_arg` variables are refused"),
     key(
         "apisix.proxy_cache",
         "{zones: [{name: a}]}",
@@ -421,7 +421,7 @@ pub(super) const KEYS: [Key; 138] = [
         Nothing,
         "upstreams list their nodes; one that names a discovery is refused",
     ),
-    key("graphql", "{max_size: 1}", Nothing, "`graphql` variables have no value"),
+    key("graphql", "{max_size: 1}", Nothing, "`graphql` variables are refused"),
 ];
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::super::model::KeepalivePool;
 use super::super::settings::{AccessLogConfig, Downstream};
 use super::{ignore, units};
-use crate::plugin::{Escape, LogFormat};
+use crate::plugin::{Escape, LogFormat, check_log_format};
 use crate::schema::{Fault, Object};
 use serde_json::Value;
 use std::time::Duration;
@@ -105,13 +105,18 @@ fn access_log(http: &mut Object<'_>) -> Option<AccessLogConfig> {
         }
         Some(file.to_owned())
     });
-    let format = http.string("access_log_format", 1..=usize::MAX);
+    let format = http.get("access_log_format");
+    let text = format.as_ref().and_then(|reader| reader.string(1..=usize::MAX));
     let escapes = [("default", Escape::Default), ("json", Escape::Json), ("none", Escape::None)];
     let escape = http.one_of("access_log_format_escape", &escapes).unwrap_or_default();
+    let compiled = text.map(|text| LogFormat::compile(text, escape));
+    if let (Some(compiled), Some(reader)) = (&compiled, &format) {
+        check_log_format(compiled, reader);
+    }
     let wanted = enabled.unwrap_or(file.is_some() || format.is_some());
     (wanted && file.as_deref() != Some("off")).then(|| AccessLogConfig {
         file: file.unwrap_or_else(|| DEFAULT_ACCESS_LOG.to_owned()),
-        format: format.map_or_else(LogFormat::json, |text| LogFormat::compile(text, escape)),
+        format: compiled.unwrap_or_else(LogFormat::json),
     })
 }
 

@@ -1,24 +1,40 @@
 //! Values of variables as they are written: addresses, numbers, times, joined pieces.
 
 use crate::http::Version;
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
 
 /// A value that is there, or how to write one that is not.
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Bytes(&'a [u8]),
     Owned(Vec<u8>),
     Lowered(&'a [u8]),
     Number(u64),
     Ip(IpAddr),
     Socket(SocketAddr),
-    PathAndQuery { path: &'a [u8], query: &'a [u8] },
-    RequestLine { method: &'a [u8], target: &'a [u8], version: Version },
-    Time { ns: u64, form: TimeForm },
+    PathAndQuery {
+        path: &'a [u8],
+        query: &'a [u8],
+    },
+    RequestLine {
+        method: &'a [u8],
+        target: &'a [u8],
+        version: Version,
+    },
+    Time {
+        ns: u64,
+        form: TimeForm,
+    },
+    /// This many nanoseconds.
+    Seconds(u64),
+    /// Of the request with that number in this process.
+    RequestId(u64),
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum TimeForm {
+pub(crate) enum TimeForm {
     /// `1784678400.123`
     Seconds,
     /// `2026-07-22T00:00:00+00:00`
@@ -29,7 +45,7 @@ pub(super) enum TimeForm {
 
 impl Value<'_> {
     /// Appends the value's text.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         // Writing to a vector can't fail.
         let _ = match self {
             Self::Bytes(bytes) => out.write_all(bytes),
@@ -53,8 +69,19 @@ impl Value<'_> {
                     .try_for_each(|part| out.write_all(part))
             }
             Self::Time { ns, form } => write_time(out, *ns, *form),
+            Self::Seconds(ns) => write!(out, "{}.{:03}", ns / 1_000_000_000, ns / 1_000_000 % 1000),
+            Self::RequestId(number) => write_request_id(out, *number),
         };
     }
+}
+
+/// 32 hex digits: the number under a key that this process alone has, so that they look random, are
+/// nobody else's, and need not be kept with the request.
+fn write_request_id(out: &mut Vec<u8>, number: u64) -> std::io::Result<()> {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    let key = KEY.get_or_init(RandomState::new);
+    let [high, low] = [0_u8, 1].map(|half| key.hash_one((number, half)));
+    write!(out, "{high:016x}{low:016x}")
 }
 
 fn write_time(out: &mut Vec<u8>, ns: u64, form: TimeForm) -> std::io::Result<()> {

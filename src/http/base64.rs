@@ -1,7 +1,8 @@
 //! Base64 as configurations and `Authorization` fields carry it (RFC 4648 §4).
 
 /// Decodes the standard alphabet; padding may be there or not, nothing else may.
-pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+#[must_use]
+pub fn decode(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let digits = match text {
         [rest @ .., b'=', b'='] | [rest @ .., b'='] if text.len().is_multiple_of(4) => rest,
         _ => text,
@@ -18,6 +19,20 @@ pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
         out.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
     }
     Some(())
+}
+
+/// User and password of an `Authorization` field of the scheme Basic (RFC 7617 §2), decoded into
+/// `out`, which is empty.
+#[must_use]
+pub fn credentials<'o>(field: &[u8], out: &'o mut Vec<u8>) -> Option<(&'o [u8], &'o [u8])> {
+    let (scheme, rest) = field.split_at_checked(5)?;
+    let text = rest.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"basic") || rest.len() == text.len() {
+        return None;
+    }
+    decode(text, out)?;
+    let colon = memchr::memchr(b':', out)?;
+    Some((&out[..colon], &out[colon + 1..]))
 }
 
 fn value(digit: u8) -> Option<u8> {
