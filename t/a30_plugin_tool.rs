@@ -140,11 +140,12 @@ fn bench_times_the_callbacks_there_are() {
             (Some("request_body"), Some(50)),
             (Some("response_headers"), Some(50)),
             (Some("done, log, delete"), Some(50)),
+            (Some("a stream as it runs"), Some(50)),
             (Some("drop it"), Some(3)),
         ]
     );
     let no_body = json(&tool(&[&arguments[..], &["--json", "--body", "0"]].concat()));
-    assert_eq!(no_body["steps"].as_array().map(Vec::len), Some(7), "{no_body}");
+    assert_eq!(no_body["steps"].as_array().map(Vec::len), Some(8), "{no_body}");
 }
 
 #[test]

@@ -253,8 +253,8 @@ impl Watch {
     }
 }
 
-/// A value that is JSON. What is none is null, which is left out as every wrong item is: it may have
-/// keys in it, and is not shown. Placeholders are nothing.
+/// A value that is JSON. What is none is null, which is left out as every wrong item is: it may
+/// have keys in it, and is not shown. Placeholders are nothing.
 fn value(key: &str, bytes: &[u8]) -> Option<Value> {
     let parsed = serde_json::from_slice(bytes);
     match parsed {
