@@ -1,6 +1,9 @@
 //! gRPC calls of plugins (`t/plugins/grpc.wat`) to a real gRPC server: Python's `grpcio`.
 
-use crate::harness::{Gateway, GrpcEcho, Refusing, Setup, Upstream, drivers};
+use crate::harness::{Gateway, GrpcEcho, Refusing, Setup, Upstream, drivers, eventually};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn start(driver: crate::harness::Driver, upstream: &Upstream, service: &str) -> Gateway {
     let node = upstream.node();
@@ -67,5 +70,53 @@ fn a_service_that_is_none_is_unavailable() {
                 assert!(response.text().ends_with('o'), "{what} {path}: {}", response.text());
             }
         }
+    }
+}
+
+/// An HTTP/2 peer that takes ten bytes of each stream and no more, and counts streams that are reset.
+fn takes_ten_bytes() -> (String, Arc<AtomicUsize>) {
+    let resets = Arc::<AtomicUsize>::default();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let node = listener.local_addr().expect("an address").to_string();
+    listener.set_nonblocking(true).expect("for tokio");
+    let counted = Arc::clone(&resets);
+    let serve = async move {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        while let Ok((socket, _)) = listener.accept().await {
+            let mut settings = h2::server::Builder::new();
+            let shaken =
+                settings.initial_window_size(10).handshake::<_, bytes::Bytes>(socket).await;
+            let mut connection = shaken.expect("HTTP/2");
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let counted = Arc::clone(&counted);
+                    tokio::spawn(async move {
+                        let _unread = request.into_body();
+                        if poll_fn(|cx| respond.poll_reset(cx)).await.is_ok() {
+                            counted.fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                }
+            });
+        }
+    };
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(serve);
+    });
+    (node, resets)
+}
+
+/// What a peer does not take of a call that is over must not wait for it for ever.
+#[test]
+fn a_call_that_is_over_is_reset_though_its_message_waits() {
+    for driver in drivers() {
+        let (service, resets) = takes_ten_bytes();
+        let upstream = Upstream::hello();
+        let gateway = start(*driver, &upstream, &service);
+        let response = gateway.get("/unary/a-message-of-more-than-ten-bytes");
+        assert_eq!(response.status(), 502);
+        eventually("its stream is reset", || resets.load(Ordering::Relaxed) == 1);
     }
 }

@@ -374,6 +374,31 @@ fn the_store_comes_back() {
     );
 }
 
+/// A global rule that only the old one can use is no reason to answer 503 to everybody.
+#[test]
+fn one_that_would_be_closed_does_not_take_over() {
+    let setup = Setup::new("").admin("role: traditional").wasm("mine", "t/plugins/third.wat", "");
+    let mut gateway = setup.start();
+    let admin = gateway.admin();
+    admin.put("/routes/1", route("one"));
+    let rule = json!({"plugins": {"mine": {"conf": "long enough"}}});
+    admin.put("/global_rules/1", rule.to_string());
+    let config = gateway.folder().path().join("config.yaml");
+    let good = std::fs::read_to_string(&config).expect("config.yaml");
+    let bad = good.replace("name: mine", "name: another");
+    assert_ne!(good, bad);
+    std::fs::write(&config, bad).expect("written");
+    gateway.process().signal(Signal::USR2);
+    gateway.wait_for_log("upgrade refused");
+    gateway.wait_for_log("a global rule is left out");
+    assert_eq!(gateway.get("/one").text(), "one");
+    eventually("writes are taken", || admin.ask("PUT", "/routes/2", route("two")).0 == 201);
+    std::fs::write(&config, good).expect("written");
+    let _next = Successor::of(&gateway, None);
+    assert_eq!(gateway.code(), Some(0));
+    assert_eq!(gateway.get("/one").text(), "one");
+}
+
 /// systemd learns which process is the service now, and that from the one it knows.
 #[test]
 fn a_service_manager_learns_the_new_pid() {

@@ -161,6 +161,10 @@ async fn serve(
     privileges::drop_to(config.user.as_deref(), config.group.as_deref())?;
     let mut opened = backend::open(&config, inherited).await?;
     let first = first(&mut loading, &mut opened).map_err(CantStart::Refused)?;
+    if inherited.is_upgrade() && first.is_closed() {
+        // The process before may serve that rule as it was; if not, nothing is lost by that.
+        return Err(CLOSED.to_owned().into());
+    }
     let (reports, taken) = mpsc::unbounded_channel();
     // A report that nobody reads any more is one at the end of the process.
     let report = Box::new(move |taken| drop(reports.send(taken)));

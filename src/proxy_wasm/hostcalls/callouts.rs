@@ -8,6 +8,7 @@ use super::super::header_map::is_field;
 use super::super::pairs::Pairs;
 use super::{Host, Outcome, answer, check_answer, give, imports_form, meet, open};
 use crate::http::Headers;
+use crate::limits::CALLOUT_BYTES_MAX;
 use crate::plugin::{CallTarget, Errand, GrpcOpen, HttpCall};
 use crate::vm::{GuestMemory, Module};
 use wasmtime::Linker;
@@ -227,7 +228,8 @@ fn begin(guest: &mut Guest, kind: CallKind, number: u64, bytes: usize) -> Result
         guest.complain_once("has more callouts running than `limits.callouts` allows");
         return Err(Status::InternalFailure);
     }
-    if !guest.may_send(guest.calls.bytes().saturating_add(bytes)) {
+    let running = guest.calls.bytes().saturating_add(bytes);
+    if running > CALLOUT_BYTES_MAX || !guest.may_send(bytes) {
         guest.complain_once(TOO_MUCH);
         return Err(Status::InternalFailure);
     }

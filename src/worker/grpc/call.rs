@@ -48,13 +48,14 @@ pub(super) async fn run(worker: Rc<Worker>, open: Box<GrpcOpen>, outgoing: Rc<Ou
             Poll::Pending => bounded.as_mut().poll(cx),
             Poll::Ready(Cut::Cancelled) => Poll::Ready(Err(Cancelled)),
             Poll::Ready(Cut::Overflowed) => {
-                outgoing.give_up();
                 let words = "messages wait that the peer does not take";
                 Poll::Ready(Ok(End::new(status::RESOURCE_EXHAUSTED, words)))
             }
         })
         .await
     };
+    // What is still being sent, and its stream, would wait for the peer for ever.
+    outgoing.give_up();
     worker.grpc.calls.borrow_mut().remove(&number);
     if let Ok(End { status, message }) = ended {
         tell(&worker, &open, GrpcEvent::Closed { status, message });
