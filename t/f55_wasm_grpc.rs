@@ -73,7 +73,8 @@ fn a_service_that_is_none_is_unavailable() {
     }
 }
 
-/// An HTTP/2 peer that takes ten bytes of each stream and no more, and counts streams that are reset.
+/// An HTTP/2 peer that takes ten bytes of each stream and no more, and counts streams that are
+/// reset.
 fn takes_ten_bytes() -> (String, Arc<AtomicUsize>) {
     let resets = Arc::<AtomicUsize>::default();
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
